@@ -1,0 +1,1 @@
+//! The agent: holds one WebSocket to a server, watches directories, runs processes.

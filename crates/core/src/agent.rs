@@ -1,0 +1,28 @@
+//! An agent as the server knows it.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{id::AgentId, labels::Labels};
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Agent {
+    pub id: AgentId,
+    pub hostname: String,
+    pub version: String,
+    pub labels: Labels,
+    /// Processes that it runs at once.
+    pub slots: u32,
+    pub connection: Connection,
+    /// Attempts that it holds now.
+    pub running: u32,
+    pub first_seen_at: Timestamp,
+    pub last_seen_at: Timestamp,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Connection {
+    Online,
+    Offline,
+}

@@ -1,0 +1,159 @@
+//! An event: something that happened, with its raw bytes. Its attributes follow CloudEvents 1.0
+//! (`id`, `source`, `type`, `subject`, `time`).
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    id::{EventId, Namespace},
+    labels::Labels,
+};
+
+/// Where events come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SourceKind {
+    Webhook,
+    File,
+    /// A cron line or an interval.
+    Schedule,
+    Api,
+    /// hetuflow itself, such as the end of a job.
+    Internal,
+}
+
+impl SourceKind {
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Webhook => "webhook",
+            Self::File => "file",
+            Self::Schedule => "schedule",
+            Self::Api => "api",
+            Self::Internal => "internal",
+        }
+    }
+
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Webhook, Self::File, Self::Schedule, Self::Api, Self::Internal]
+            .into_iter()
+            .find(|kind| kind.name() == name)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    pub id: EventId,
+    pub namespace: Namespace,
+    pub kind: SourceKind,
+    /// `/hooks/deploy-site`, `/agents/web-1/files/import-csv`, `/schedules/nightly`.
+    pub source: String,
+    /// `push`, `file.arrived`, `schedule.fired`.
+    #[serde(rename = "type")]
+    pub event_type: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// When it happened, as far as the source knows; otherwise when it was received.
+    pub time: Timestamp,
+    pub received_at: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_type: Option<String>,
+    /// Names in lower case; values of secret headers are redacted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<(String, String)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub query: Option<String>,
+    pub verdict: Verdict,
+    /// What each trigger that looked at it decided, and why.
+    #[serde(default)]
+    pub decisions: Vec<Decision>,
+    /// The bytes as received. Not part of the JSON form: the API serves them apart.
+    #[serde(skip)]
+    pub body: bytes::Bytes,
+}
+
+/// What the ingress made of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "verdict", rename_all = "snake_case")]
+pub enum Verdict {
+    /// Authentic, and committed with its tasks.
+    Accepted,
+    /// Authentic and stored, but its body is not what its content type says: no trigger saw the body.
+    Malformed { reason: String },
+    /// Not authentic: it started nothing and is kept only as a sample.
+    Rejected { reason: String },
+}
+
+impl Verdict {
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Malformed { .. } => "malformed",
+            Self::Rejected { .. } => "rejected",
+        }
+    }
+
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Accepted => None,
+            Self::Malformed { reason } | Self::Rejected { reason } => Some(reason),
+        }
+    }
+
+    #[must_use]
+    pub fn from_parts(name: &str, reason: Option<String>) -> Option<Self> {
+        let reason = reason.unwrap_or_default();
+        match name {
+            "accepted" => Some(Self::Accepted),
+            "malformed" => Some(Self::Malformed { reason }),
+            "rejected" => Some(Self::Rejected { reason }),
+            _ => None,
+        }
+    }
+}
+
+/// What one trigger decided about one event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decision {
+    pub trigger: String,
+    pub outcome: DecisionOutcome,
+    /// Why not, in a sentence: `type is "ping", wanted one of push`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DecisionOutcome {
+    Matched,
+    NoMatch,
+    /// The condition would have walked more of the body than is allowed.
+    TooCostly,
+    /// The condition could not be judged, such as a comparison of a text with a number.
+    Error,
+}
+
+/// How one delivery is recognised when it comes again: unique within its scope until it expires.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct DedupeKey {
+    /// `/hooks/deploy-site`, `/agents/web-1/files/import-csv`.
+    pub scope: String,
+    pub key: String,
+    pub expires_at: Timestamp,
+}
+
+/// Facts about a file that travel with a file event, as its JSON body.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileFacts {
+    /// Absolute path on the agent.
+    pub path: String,
+    pub size: u64,
+    pub mtime: Timestamp,
+    /// `arrived`, `created`, `modified`, `deleted`, `moved`.
+    pub change: String,
+    #[serde(default)]
+    pub labels: Labels,
+}

@@ -1,0 +1,26 @@
+//! The words and rules of hetuflow: no I/O, no async, no clock. Server and agent share this crate
+//! and meet only in its [`protocol`].
+//!
+//! - words: [`event`], [`trigger`], [`job`], [`schedule`], [`task`], [`agent`], [`labels`], [`id`]
+//! - rules: [`matching`], [`condition`], [`template`], [`retry`], [`status`]
+//! - between server and agent: [`protocol`]
+
+pub mod agent;
+pub mod clock;
+pub mod condition;
+pub mod config;
+pub mod duration;
+pub mod event;
+pub mod id;
+pub mod job;
+pub mod labels;
+pub mod matching;
+pub mod protocol;
+pub mod retry;
+pub mod schedule;
+pub mod status;
+pub mod task;
+pub mod template;
+pub mod trigger;
+
+pub use clock::Clock;

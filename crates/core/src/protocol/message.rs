@@ -1,0 +1,211 @@
+//! The control messages.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    event::FileFacts,
+    id::{AgentId, EventId, JournalId, ServerId},
+    job::Command,
+    labels::Labels,
+    task::{Lease, Outcome},
+    trigger::FileSource,
+};
+
+/// Agent to server.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum FromAgent {
+    /// The first message of a connection.
+    Hello(Hello),
+    /// Processes that the agent could start now. Absolute, so that a lost message does no harm.
+    Credit { free: u32 },
+    /// The assignment is in the journal (durably); the process starts next.
+    Accepted { lease: Lease },
+    /// It will not run here; the attempt is given back.
+    Refused { lease: Lease, reason: String },
+    Started { lease: Lease, at: Timestamp },
+    /// Sent until acknowledged.
+    Result(RunResult),
+    /// Files that are complete. Sent until acknowledged.
+    Files { batch: Vec<FileEvent> },
+    /// How the watch of one trigger does; sent on every change.
+    Watch(WatchState),
+    /// A sign of life; the server answers [`ToAgent::Pong`].
+    Ping,
+    /// The agent stops on purpose: it takes no new work.
+    Bye,
+    #[serde(other)]
+    Unknown,
+}
+
+/// Server to agent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ToAgent {
+    Welcome(Welcome),
+    /// The connection is refused, with what to do about it.
+    Refuse { reason: String },
+    /// Preceded by the event's body in binary frames.
+    Assign(Box<Assignment>),
+    /// End the attempt; the agent answers with a [`RunResult`].
+    Cancel { lease: Lease },
+    ResultAck { lease: Lease, verdict: ResultVerdict },
+    /// Pieces of output up to and including `seq` are stored.
+    OutputAck { lease: Lease, seq: u64 },
+    FileAck { batch: Vec<FileBatchAck> },
+    /// Everything this agent shall watch. Absolute: what is not named here is not watched any more.
+    Watches { watches: Vec<Watch> },
+    Pong,
+    /// The server stops: reconnect (elsewhere). Running work goes on.
+    Drain,
+    #[serde(other)]
+    Unknown,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Hello {
+    pub protocol: u16,
+    pub agent_id: AgentId,
+    /// Names the journal. One that was wiped or rolled back is another journal.
+    pub journal_id: JournalId,
+    /// Grows by one with every hello of this journal and is stored before it is sent, so that a
+    /// journal that was rolled back to an older copy shows itself.
+    pub journal_epoch: u64,
+    pub hostname: String,
+    pub version: String,
+    pub labels: Labels,
+    pub slots: u32,
+    /// Every attempt in the journal that the server has not acknowledged the end of.
+    pub held: Vec<Held>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Held {
+    pub lease: Lease,
+    pub phase: HeldPhase,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HeldPhase {
+    /// Journalled; its process is about to start or runs.
+    Running,
+    /// Ended; the result follows.
+    Ended,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Welcome {
+    pub server_id: ServerId,
+    /// Fences everything that an earlier connection of this agent left behind.
+    pub session_epoch: i64,
+    #[serde(with = "crate::duration")]
+    pub heartbeat: Duration,
+    /// Held attempts that are still this agent's.
+    pub keep: Vec<Kept>,
+    /// Held attempts that are not its any more: end the process, forget the result.
+    pub stop: Vec<Lease>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    pub lease: Lease,
+    /// The next piece of output that the server lacks.
+    pub next_seq: u64,
+}
+
+/// One attempt to run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Assignment {
+    pub lease: Lease,
+    /// Counted from 1.
+    pub attempt: u32,
+    pub command: Command,
+    pub event: EventBrief,
+}
+
+/// What the process learns about its event, besides the body.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EventBrief {
+    pub id: EventId,
+    #[serde(rename = "type")]
+    pub event_type: String,
+    pub source: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// Bytes of body that precede the assignment in binary frames.
+    pub body_size: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<FileFacts>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunResult {
+    pub lease: Lease,
+    pub outcome: Outcome,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Timestamp>,
+    pub finished_at: Timestamp,
+    pub output_dropped: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ResultVerdict {
+    /// Committed; the agent may forget it.
+    Recorded,
+    /// The attempt is not this agent's any more; the agent forgets it.
+    Fenced,
+}
+
+/// One file trigger that the agent shall watch for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Watch {
+    /// Namespace and name of the trigger, joined by `/`.
+    pub key: String,
+    /// Changes when the trigger's `[on.file]` does.
+    pub revision: i64,
+    pub source: FileSource,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileEvent {
+    /// The watch that saw it.
+    pub key: String,
+    /// The same for the same version of the same file, whatever crashed in between.
+    pub dedupe: String,
+    pub facts: FileFacts,
+    pub seen_at: Timestamp,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileBatchAck {
+    pub key: String,
+    pub dedupe: String,
+    pub verdict: FileVerdict,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FileVerdict {
+    Accepted,
+    Duplicate,
+    /// The trigger does not exist any more.
+    Unwatched,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WatchState {
+    pub key: String,
+    pub revision: i64,
+    /// Everything that was there at the first start is recorded; from here on nothing is missed.
+    pub baseline_done: bool,
+    pub tracked: u64,
+    pub settling: u64,
+    /// What keeps the watch from working, with what to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}

@@ -1,0 +1,1 @@
+//! `{{ path }}`: looks a value up, with a few filters and nothing more.

@@ -1,0 +1,195 @@
+//! A trigger: a file in `triggers/` that declares one job and what starts it.
+//!
+//! A [`Trigger`] cannot exist unparsed: [`parse`] reads a whole file, checks and compiles it
+//! (globs, conditions, templates, cron lines), or returns every problem of the file at once, each
+//! with its place and with what is allowed there. Who loads files and when is the server's matter.
+
+mod check;
+mod file;
+mod problem;
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use problem::{Problem, Problems};
+
+use crate::{
+    condition::Condition,
+    id::{Namespace, TriggerName},
+    job::JobSpec,
+    labels::Selector,
+    schedule::{CronSchedule, IntervalSchedule},
+};
+
+#[derive(Debug, Clone)]
+pub struct Trigger {
+    pub namespace: Namespace,
+    pub name: TriggerName,
+    pub description: String,
+    pub job: TriggerJob,
+    pub webhooks: Vec<WebhookSource>,
+    pub files: Vec<FileSource>,
+    pub crons: Vec<CronSchedule>,
+    pub intervals: Vec<IntervalSchedule>,
+    pub events: Vec<EventSource>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum TriggerJob {
+    Inline(JobSpec),
+    /// A job that exists already.
+    Named(String),
+}
+
+/// `[on.webhook]`: `POST /hooks/{path}` on the hook listener.
+#[derive(Debug, Clone)]
+pub struct WebhookSource {
+    /// One segment; the trigger's name unless the file says otherwise.
+    pub path: String,
+    pub scheme: String,
+    /// For schemes that ask for them, such as `hmac`.
+    pub options: serde_json::Map<String, serde_json::Value>,
+    /// All are tried; more than one while a secret is rotated.
+    pub secrets: Vec<SecretRef>,
+    /// Event types that it takes; empty takes all.
+    pub events: Vec<String>,
+    pub when: Option<Condition>,
+    /// Bytes of body, at most.
+    pub max_body: u64,
+}
+
+/// Where a secret is kept. The secret itself is never in a trigger file.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum SecretRef {
+    /// An environment variable of the server.
+    Env(String),
+    /// A file that the server can read; a newline at its end is not part of the secret.
+    File(String),
+    /// A systemd credential of the server's unit.
+    Credential(String),
+}
+
+/// `[on.file]`: what the agents that `agents` selects shall watch for. This is also the form in
+/// which an agent receives it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileSource {
+    /// Globs. One that does not start with `/` starts at the agent's data directory.
+    pub paths: Vec<String>,
+    /// Files that match one of these are not seen, nor are directories entered.
+    #[serde(default)]
+    pub exclude: Vec<String>,
+    /// Empty: every agent.
+    #[serde(default)]
+    pub agents: Selector,
+    #[serde(default = "default_changes")]
+    pub events: Vec<FileChange>,
+    /// How long a file must stay unchanged. Without it 250 ms where the agent can see that nobody has
+    /// the file open for writing, otherwise 10 s.
+    #[serde(default, with = "crate::duration::option", skip_serializing_if = "Option::is_none")]
+    pub settle: Option<Duration>,
+    /// What happens to files that are there when the trigger is new.
+    #[serde(default)]
+    pub initial: Initial,
+    /// Also files and directories whose name starts with a dot.
+    #[serde(default)]
+    pub hidden: bool,
+    /// Where the job runs: on the agent that saw the file, or wherever its labels fit.
+    #[serde(default)]
+    pub run_on: RunOn,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FileChange {
+    /// A complete file that was not there before, or a new version of one that was.
+    Arrived,
+    Created,
+    Modified,
+    Deleted,
+    Moved,
+}
+
+impl FileChange {
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Arrived => "arrived",
+            Self::Created => "created",
+            Self::Modified => "modified",
+            Self::Deleted => "deleted",
+            Self::Moved => "moved",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Initial {
+    /// They are recorded and left alone.
+    #[default]
+    Ignore,
+    Process,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunOn {
+    #[default]
+    Origin,
+    Anywhere,
+}
+
+/// `[on.event]`: an event from the API, or from hetuflow itself.
+#[derive(Debug, Clone)]
+pub struct EventSource {
+    pub event_type: String,
+    pub when: Option<Condition>,
+}
+
+/// What a file may refer to that core cannot know.
+pub trait Known {
+    /// Whether `scheme` exists and takes these options and this number of secrets; if not, one
+    /// sentence that says what is allowed.
+    fn check_scheme(
+        &self,
+        scheme: &str,
+        options: &serde_json::Map<String, serde_json::Value>,
+        secrets: usize,
+    ) -> Result<(), String>;
+}
+
+/// Reads a trigger file. `origin` is its path for messages; a file with one trigger is named by
+/// `default_name`, the file's name without `.toml`.
+pub fn parse(
+    origin: &str,
+    default_name: &str,
+    namespace: &Namespace,
+    text: &str,
+    known: &dyn Known,
+) -> Result<Vec<Trigger>, Problems> {
+    file::parse(origin, default_name, namespace, text, known)
+}
+
+impl Trigger {
+    /// The key by which agents know the watch of this trigger.
+    #[must_use]
+    pub fn key(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+
+    /// Environment variables that the secrets of this trigger name.
+    pub fn secret_variables(&self) -> impl Iterator<Item = &str> {
+        self.webhooks.iter().flat_map(|hook| &hook.secrets).filter_map(|secret| match secret {
+            SecretRef::Env(name) => Some(name.as_str()),
+            SecretRef::File(_) | SecretRef::Credential(_) => None,
+        })
+    }
+}
+
+fn default_changes() -> Vec<FileChange> {
+    vec![FileChange::Arrived]
+}
+

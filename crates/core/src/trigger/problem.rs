@@ -1,0 +1,57 @@
+//! What is wrong with a trigger file, and where.
+
+use std::{fmt, ops::Range};
+
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// What is wrong: `unknown key "cron-expression"`.
+    pub message: String,
+    /// What is allowed there, or what to write instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub help: Option<String>,
+    /// Bytes of the text that it points at.
+    pub span: Range<usize>,
+    /// Counted from 1.
+    pub line: usize,
+    /// Counted from 1, in characters.
+    pub column: usize,
+}
+
+/// Every problem of one file, in the order of their places.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problems {
+    pub origin: String,
+    pub problems: Vec<Problem>,
+}
+
+impl Problem {
+    #[must_use]
+    pub fn at(text: &str, span: Range<usize>, message: impl Into<String>, help: Option<String>) -> Self {
+        let before = text.get(..span.start).unwrap_or(text);
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        Self {
+            message: message.into(),
+            help,
+            line: before.matches('\n').count() + 1,
+            column: before[line_start..].chars().count() + 1,
+            span,
+        }
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, problem) in self.problems.iter().enumerate() {
+            let newline = if n == 0 { "" } else { "\n" };
+            write!(f, "{newline}{}:{}:{}: {}", self.origin, problem.line, problem.column, problem.message)?;
+            if let Some(help) = &problem.help {
+                write!(f, " ({help})")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problems {}

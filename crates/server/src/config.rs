@@ -1,0 +1,4 @@
+//! `server.toml`.
+
+#[derive(Debug, Clone)]
+pub struct Config {}

@@ -1,0 +1,26 @@
+//! What handlers and loops share: built by hand in `run`, cloned cheaply.
+
+use std::sync::Arc;
+
+use hetuflow_core::{Clock, id::ServerId};
+use hetuflow_store::Store;
+
+use crate::{Config, hub::Hub, ingest::Ingester, triggers::Triggers};
+
+#[derive(Clone)]
+pub struct AppState {
+    pub config: Arc<Config>,
+    pub store: Arc<dyn Store>,
+    pub triggers: Triggers,
+    pub ingester: Ingester,
+    pub hub: Hub,
+    pub clock: Clock,
+    /// This start of this server.
+    pub server_id: ServerId,
+}
+
+impl std::fmt::Debug for AppState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AppState").field("server_id", &self.server_id).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,81 @@
+//! Agents and their sessions. A session is the agent's lease on everything it runs: one row to renew, however
+//! many processes there are. Its epoch grows with every hello.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use hetuflow_core::{
+    agent::Agent,
+    id::{AgentId, ServerId, TaskId},
+    labels::Labels,
+    protocol::{Hello, Kept},
+    task::Lease,
+};
+use jiff::Timestamp;
+
+use crate::StoreError;
+
+/// What a hello comes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    pub epoch: i64,
+    /// Held attempts that are still the agent's, with the output that is stored of each.
+    pub keep: Vec<Kept>,
+    /// Held attempts that are not its any more.
+    pub stop: Vec<Lease>,
+    /// Tasks whose attempt was found lost, each already settled by its policy.
+    pub lost: Vec<TaskId>,
+    /// Tasks that were leased to the agent but never reached its journal: waiting again.
+    pub returned: Vec<TaskId>,
+}
+
+#[async_trait]
+pub trait AgentStore: Send + Sync {
+    /// An agent says hello on this server. Raises the session epoch, takes the agent over from any
+    /// other server, and settles what it held:
+    /// - an attempt that the store leases to it and that it holds is kept;
+    /// - one that it holds but the store does not lease to it must be stopped;
+    /// - one that the store leases to it and that it does not hold never reached its journal: it is given back.
+    ///   Unless the journal is another one than before (`journal_id` differs, or `journal_epoch` did not
+    ///   grow): then nobody knows what ran, every attempt leased to it is `lost` under its
+    ///   policy, and everything it says it holds must be stopped.
+    async fn open_session(
+        &self,
+        hello: &Hello,
+        server_id: ServerId,
+        lease: Duration,
+        now: Timestamp,
+        random: f64,
+    ) -> Result<Session, StoreError>;
+
+    /// Prolongs sessions by `lease` from now (the database's now). Yields the agents whose session is
+    /// not this one any more.
+    async fn renew_sessions(
+        &self,
+        server_id: ServerId,
+        sessions: &[(AgentId, i64)],
+        lease: Duration,
+    ) -> Result<Vec<AgentId>, StoreError>;
+
+    /// The connection ended: the agent is offline, what it holds stays its own until `resume` has passed.
+    async fn close_session(&self, agent_id: &AgentId, epoch: i64, resume: Duration) -> Result<(), StoreError>;
+
+    /// Attempts of agents whose session ran out longer than `resume` ago are `lost`, each settled by its task's
+    /// policy, at most `limit`. One guarded statement decides, so that a result that arrives meanwhile wins
+    /// or is fenced, never both.
+    async fn reap(
+        &self,
+        resume: Duration,
+        now: Timestamp,
+        random: f64,
+        limit: u32,
+    ) -> Result<Vec<TaskId>, StoreError>;
+
+    async fn agent(&self, id: &AgentId) -> Result<Agent, StoreError>;
+
+    /// By id.
+    async fn agents(&self) -> Result<Vec<Agent>, StoreError>;
+
+    /// Replaces the labels until the agent's next hello.
+    async fn set_labels(&self, id: &AgentId, labels: &Labels) -> Result<Agent, StoreError>;
+}

@@ -1,0 +1,1 @@
+//! Every promise of the contract, as one function each, run on both databases.

@@ -1,0 +1,66 @@
+//! Everything that must survive: events, tasks, attempts, agents, triggers, schedules.
+//!
+//! The contract is prose and signatures (one file per noun here), said twice in SQL with the same file and
+//! function names: `sqlite/` for one machine, `postgres/` for many. One conformance suite
+//! ([`conformance`]) holds both to every promise. One method is one transaction; no transaction
+//! appears in a signature. Leases are judged by the database's clock; any other time is an argument.
+//!
+//! Callers hold an `Arc<dyn Store>` from [`open`] and know no SQL.
+
+mod agent;
+pub mod conformance;
+mod error;
+mod event;
+mod open;
+mod postgres;
+mod schedule;
+mod sqlite;
+mod task;
+mod trigger;
+
+pub use agent::{AgentStore, Session};
+pub use error::StoreError;
+pub use event::{EventFilter, EventStore, Ingest, Ingested};
+pub use open::{Options, open};
+pub use schedule::{Due, Fire, Fired, ScheduleStore};
+pub use task::{
+    Cancelled, Claimed, Finish, InstanceFilter, LaneId, Report, Slot, TaskFilter, TaskStore, WaitingLane,
+};
+pub use trigger::{NewSchedule, NewTrigger, StoredSchedule, StoredTrigger, TriggerChange, TriggerStore};
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+/// What a server needs of its database.
+#[async_trait]
+pub trait Store: EventStore + TaskStore + AgentStore + TriggerStore + ScheduleStore {
+    /// Commits something and reads it back: the store can keep its word now.
+    async fn probe(&self) -> Result<(), StoreError>;
+
+    /// Changes whenever tasks may have become claimable or cancelled, here or on another server
+    /// (PostgreSQL: `NOTIFY task_change`). Only a hint: a lost one costs latency, so every listener also
+    /// polls, and registers before it looks.
+    fn task_changes(&self) -> watch::Receiver<u64>;
+
+    /// `sqlite` or `postgres`, with the version, for health and `doctor`.
+    fn describe(&self) -> String;
+
+    /// Lets running statements finish and closes the connections.
+    async fn close(&self);
+}
+
+/// A page of a list that is ordered from the newest to the oldest id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Page {
+    /// Only entries older than this id.
+    pub before: Option<Uuid>,
+    /// At most this many, up to 500.
+    pub limit: u32,
+}
+
+impl Default for Page {
+    fn default() -> Self {
+        Self { before: None, limit: 50 }
+    }
+}

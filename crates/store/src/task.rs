@@ -1,0 +1,150 @@
+//! Tasks and their attempts: claimed once, reported on by the holder of the lease only.
+//!
+//! Every claim writes a task instance and raises the task's `fence` by one. Whoever reports on an
+//! attempt shows its [`Lease`]; a report whose fence is not the newest, or whose attempt has ended,
+//! changes nothing and is answered [`Report::Fenced`].
+
+use async_trait::async_trait;
+use hetuflow_core::{
+    id::{AgentId, EventId, InstanceId, JobId, Namespace, TaskId},
+    labels::Lane,
+    status::Status,
+    task::{Lease, Outcome, OutputChunk, Task, TaskInstance},
+};
+use jiff::Timestamp;
+
+use crate::{Page, StoreError};
+
+/// The number under which the store keeps a [`Lane`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LaneId(pub i64);
+
+/// A lane in which at least one task may run now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WaitingLane {
+    pub id: LaneId,
+    pub lane: Lane,
+}
+
+/// One free place on one agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slot {
+    pub agent_id: AgentId,
+    /// The session that the claiming server holds. A slot whose session has moved on takes nothing.
+    pub session_epoch: i64,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Claimed {
+    pub lease: Lease,
+    pub agent_id: AgentId,
+    pub session_epoch: i64,
+    /// With its command; `attempt` counts this attempt.
+    pub task: Task,
+}
+
+/// The end of one attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finish {
+    pub lease: Lease,
+    pub outcome: Outcome,
+    pub started_at: Option<Timestamp>,
+    pub finished_at: Timestamp,
+    pub output_dropped: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Report {
+    Recorded,
+    /// The lease is not the newest any more, or the attempt had ended.
+    Fenced,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cancelled {
+    /// It had not been given to an agent; it is cancelled.
+    Now,
+    /// An agent holds it and must be told; the mark is stored.
+    Asked { agent_id: AgentId, lease: Lease },
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct TaskFilter {
+    pub namespace: Option<Namespace>,
+    pub trigger: Option<String>,
+    pub job_id: Option<JobId>,
+    pub event_id: Option<EventId>,
+    /// Empty: any.
+    pub status: Vec<Status>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct InstanceFilter {
+    pub task_id: Option<TaskId>,
+    pub job_id: Option<JobId>,
+    pub agent_id: Option<AgentId>,
+    /// Empty: any.
+    pub status: Vec<Status>,
+}
+
+#[async_trait]
+pub trait TaskStore: Send + Sync {
+    /// The lanes with a task that is waiting and whose `run_at` is not after `now`.
+    async fn waiting_lanes(&self, now: Timestamp) -> Result<Vec<WaitingLane>, StoreError>;
+
+    /// When the next waiting task that is not due yet becomes due.
+    async fn next_run_at(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError>;
+
+    /// Takes the first due tasks of the lane, by priority (highest first), `run_at` and id, one for
+    /// each slot in order, and leases them: status `locked`, a new instance, the fence raised. No task is taken
+    /// twice, by however many servers; a slot whose agent session is not the stored one takes none.
+    async fn claim(&self, lane: LaneId, slots: &[Slot], now: Timestamp) -> Result<Vec<Claimed>, StoreError>;
+
+    /// The agent has journalled the attempts: status `dispatched`. Yields one report for each lease.
+    async fn accepted(&self, leases: &[Lease]) -> Result<Vec<Report>, StoreError>;
+
+    /// The process runs: status `running`. Allowed also straight from `locked`.
+    async fn started(&self, lease: Lease, at: Timestamp) -> Result<Report, StoreError>;
+
+    /// The attempt never began (the agent refused it, or it could not be sent): the instance goes, the
+    /// task waits again as before, the attempt is not counted; the fence stays raised.
+    async fn give_back(&self, lease: Lease, now: Timestamp) -> Result<Report, StoreError>;
+
+    /// Ends attempts. For each, the task's own retry policy decides between `waiting_retry` and the
+    /// outcome's final status (`RetryPolicy::next` with the task's attempt, `now` and `random`); one whose
+    /// cancellation was asked for is not retried. Ending the same attempt again with the same lease
+    /// yields `Recorded` and changes nothing, because the first answer may have been lost.
+    async fn finish(&self, batch: &[Finish], now: Timestamp, random: f64) -> Result<Vec<Report>, StoreError>;
+
+    /// Cancels a task that waits, or marks one that is held. `Conflict` when it has ended.
+    async fn cancel(&self, task_id: TaskId, now: Timestamp) -> Result<Cancelled, StoreError>;
+
+    /// Makes an ended task pending once more, due at `now`. `Conflict` when it has not ended, or
+    /// has no command.
+    async fn retry(&self, task_id: TaskId, now: Timestamp) -> Result<(), StoreError>;
+
+    /// Tasks of agents connected to any server whose cancellation was asked for and that have not ended.
+    async fn cancel_requests(&self) -> Result<Vec<(AgentId, Lease)>, StoreError>;
+
+    /// The task with its command.
+    async fn task(&self, id: TaskId) -> Result<Task, StoreError>;
+
+    /// Newest first, commands left out.
+    async fn tasks(&self, filter: &TaskFilter, page: Page) -> Result<Vec<Task>, StoreError>;
+
+    async fn instance(&self, id: InstanceId) -> Result<TaskInstance, StoreError>;
+
+    /// Newest first.
+    async fn instances(&self, filter: &InstanceFilter, page: Page) -> Result<Vec<TaskInstance>, StoreError>;
+
+    /// Stores pieces of output. A piece that is there already is left as it is.
+    async fn append_output(&self, chunks: &[OutputChunk]) -> Result<(), StoreError>;
+
+    /// Pieces from `from_seq` on, in order, at most `limit`.
+    async fn output(
+        &self,
+        instance_id: InstanceId,
+        from_seq: u64,
+        limit: u32,
+    ) -> Result<Vec<OutputChunk>, StoreError>;
+}
