@@ -1,0 +1,198 @@
+-- The schema on SQLite. Its twin is migrations/postgres/0001_initial.sql: the same tables, columns and
+-- indexes, in the words of the other dialect.
+--
+-- Ids are the 16 bytes of a UUIDv7, times are microseconds since 1970, JSON is text. A row's `created_at` is
+-- the millisecond of its own id. `status` holds the numbers of core's `Status`; a test keeps the
+-- constraints equal to it. Tables that grow have no foreign keys to each other, because PostgreSQL partitions them.
+
+-- One row: what belongs to the whole database.
+create table sched_meta (
+    id          integer primary key check (id = 1),
+    -- Raised by every change of a trigger.
+    generation  integer not null,
+    -- Raised by every health check, to see that commits work.
+    probe       integer not null
+) strict;
+
+insert into sched_meta (id, generation, probe) values (1, 0, 0);
+
+create table sched_job (
+    id           blob not null primary key,
+    namespace    text not null,
+    name         text not null,
+    description  text not null,
+    revision     integer not null,
+    config       text not null,
+    created_at   integer not null,
+    updated_at   integer not null,
+    unique (namespace, name)
+) strict;
+
+create table sched_trigger (
+    namespace    text not null,
+    name         text not null,
+    owner        text not null,
+    origin       text not null,
+    -- 0 while no version ever parsed; `text` is empty then.
+    revision     integer not null,
+    text         text not null,
+    description  text not null,
+    problem      text,
+    job_name     text,
+    updated_at   integer not null,
+    primary key (namespace, name)
+) strict;
+
+create table sched_schedule (
+    id           blob not null primary key,
+    namespace    text not null,
+    trigger_name text not null,
+    -- Its place among the trigger's entries.
+    position     integer not null,
+    name         text not null,
+    kind         text not null check (kind in ('cron', 'interval', 'daemon', 'event')),
+    spec         text not null,
+    enabled      integer not null default 1 check (enabled in (0, 1)),
+    -- The anchor of an interval.
+    created_at   integer not null,
+    next_run_at  integer,
+    last_run_at  integer,
+    unique (namespace, trigger_name, name),
+    foreign key (namespace, trigger_name) references sched_trigger (namespace, name) on delete cascade
+) strict;
+
+create index sched_schedule_due on sched_schedule (next_run_at) where enabled = 1 and next_run_at is not null;
+
+-- Every time that a schedule has fired for: a pair is here once for ever.
+create table sched_fire (
+    schedule_id  blob not null,
+    run_at       integer not null,
+    event_id     blob not null,
+    primary key (schedule_id, run_at)
+) strict, without rowid;
+
+create table sched_event (
+    id              blob not null primary key,
+    created_at      integer not null,
+    namespace       text not null,
+    kind            text not null,
+    source          text not null,
+    type            text not null,
+    subject         text,
+    time            integer not null,
+    received_at     integer not null,
+    content_type    text,
+    headers         text not null,
+    query           text,
+    verdict         text not null check (verdict in ('accepted', 'malformed', 'rejected')),
+    verdict_reason  text,
+    decisions       text not null,
+    -- Last, so that a list never touches its pages.
+    body            blob not null
+) strict;
+
+create table sched_dedupe (
+    namespace   text not null,
+    scope       text not null,
+    key         text not null,
+    event_id    blob not null,
+    expires_at  integer not null,
+    primary key (namespace, scope, key)
+) strict, without rowid;
+
+create index sched_dedupe_expired on sched_dedupe (expires_at);
+
+-- A queue of its own for all tasks that ask for the same labels, or for one agent.
+create table sched_lane (
+    id        integer primary key,
+    -- Selector and agent in one canonical text.
+    key       text not null unique,
+    selector  text not null,
+    agent_id  text
+) strict;
+
+create table sched_task (
+    id                blob not null primary key,
+    created_at        integer not null,
+    namespace         text not null,
+    trigger_name      text not null,
+    job_id            blob not null,
+    schedule_id       blob,
+    event_id          blob not null,
+    status            integer not null check (status in (1, 2, 5, 8, 10, 90, 91, 92, 99, 100)),
+    -- How the last attempt ended.
+    outcome           text,
+    -- Not before this time; a planned retry moves it.
+    scheduled_at      integer not null,
+    finished_at       integer,
+    priority          integer not null,
+    lane_id           integer not null references sched_lane (id),
+    policy            text not null,
+    -- Attempts so far.
+    attempt           integer not null,
+    -- The number of the last lease: it only grows.
+    fence             integer not null,
+    cancel_requested  integer not null check (cancel_requested in (0, 1)),
+    -- The lease in force; both or neither.
+    agent_id          text,
+    instance_id       blob,
+    command           text,
+    check ((status in (5, 8, 10)) = (agent_id is not null)),
+    check ((agent_id is null) = (instance_id is null))
+) strict;
+
+-- The claim: first by priority, then by time.
+create index sched_task_claim on sched_task (lane_id, priority desc, scheduled_at, id) where status in (1, 2);
+-- Which lanes wait, and until when.
+create index sched_task_due on sched_task (lane_id, scheduled_at) where status in (1, 2);
+create index sched_task_leased on sched_task (agent_id) where status in (5, 8, 10);
+create index sched_task_cancelling on sched_task (agent_id) where cancel_requested = 1 and status in (5, 8, 10);
+create index sched_task_by_event on sched_task (event_id);
+create index sched_task_by_job on sched_task (job_id, id);
+
+-- One attempt. It exists from the lease on.
+create table sched_task_instance (
+    id              blob not null primary key,
+    created_at      integer not null,
+    task_id         blob not null,
+    job_id          blob not null,
+    agent_id        text not null,
+    session_epoch   integer not null,
+    attempt         integer not null,
+    fence           integer not null,
+    status          integer not null check (status in (1, 2, 5, 8, 10, 90, 91, 92, 99, 100)),
+    started_at      integer,
+    finished_at     integer,
+    outcome         text,
+    output_dropped  integer not null
+) strict;
+
+create index sched_task_instance_by_task on sched_task_instance (task_id, fence);
+create index sched_task_instance_by_job on sched_task_instance (job_id, id);
+
+create table sched_task_output (
+    instance_id  blob not null,
+    seq          integer not null,
+    stream       text not null check (stream in ('stdout', 'stderr')),
+    data         blob not null,
+    primary key (instance_id, seq)
+) strict, without rowid;
+
+-- An agent and its session: the one row that heartbeats renew.
+create table sched_agent (
+    id             text not null primary key,
+    hostname       text not null,
+    version        text not null,
+    labels         text not null,
+    slots          integer not null,
+    journal_id     blob not null,
+    journal_epoch  integer not null,
+    -- Raised by every hello.
+    session_epoch  integer not null,
+    server_id      blob not null,
+    -- The session's lease, by the database's clock.
+    session_until  integer not null,
+    online         integer not null check (online in (0, 1)),
+    first_seen_at  integer not null,
+    last_seen_at   integer not null
+) strict;
