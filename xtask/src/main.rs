@@ -1,1 +1,129 @@
-fn main() {}
+//! `cargo xtask`: the chores of this repository, without any tool to install beforehand.
+//!
+//! - `test` runs every test of the workspace on both databases; [`postgres`] provides the second one
+//! - `check` is what a change must pass before its tests are looked at: format and lints
+//! - `postgres` runs any command with a throw-away PostgreSQL
+//!
+//! `.ci/run` calls `check` and `test`. The exit code is that of the command that failed.
+
+mod child;
+mod postgres;
+
+use std::{ffi::OsString, process::ExitCode};
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+
+use crate::child::{Child, Terminal};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "The chores of this repository", disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Run every test of the workspace, on SQLite and on a throw-away PostgreSQL
+    Test {
+        /// Passed on to `cargo test`; with `-p CRATE` only that crate is built and tested
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+    /// Check format and lints
+    Check,
+    /// Run a command with `HETUFLOW_TEST_POSTGRES` set to a throw-away PostgreSQL
+    Postgres {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        command: Vec<OsString>,
+    },
+}
+
+fn main() -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let done = runtime.context("cannot start").and_then(|runtime| runtime.block_on(run(Cli::parse().task)));
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(task: Task) -> anyhow::Result<ExitCode> {
+    match task {
+        Task::Test { args } => test(&args).await,
+        Task::Check => check().await,
+        Task::Postgres { command } => {
+            let cluster = postgres::Cluster::start()?;
+            let [program, args @ ..] = command.as_slice() else { anyhow::bail!("which command?") };
+            let child = Child::new(program).args(args).env(postgres::VARIABLE, cluster.url());
+            child.terminal(Terminal::Shared).run().await
+        }
+    }
+}
+
+/// The binaries come first, because the end-to-end tests start them.
+async fn test(args: &[OsString]) -> anyhow::Result<ExitCode> {
+    let cluster = postgres::Cluster::start()?;
+    let (wide, profile) = (scope(args), profile(args));
+    let build = Child::cargo("build").args(["--workspace", "--bins"]).args(profile).run().await?;
+    if build != ExitCode::SUCCESS {
+        return Ok(build);
+    }
+    Child::cargo("test").args(wide).args(args).env(postgres::VARIABLE, cluster.url()).run().await
+}
+
+async fn check() -> anyhow::Result<ExitCode> {
+    let format = Child::cargo("fmt").args(["--all", "--", "--check"]).run().await?;
+    if format != ExitCode::SUCCESS {
+        return Ok(format);
+    }
+    Child::cargo("clippy").args(["--workspace", "--all-targets", "--", "-D", "warnings"]).run().await
+}
+
+/// What comes before a second `--` is for cargo, the rest for the test binaries.
+fn for_cargo(args: &[OsString]) -> impl Iterator<Item = &str> {
+    args.iter().map_while(|arg| arg.to_str().filter(|text| *text != "--"))
+}
+
+fn scope(args: &[OsString]) -> Option<&'static str> {
+    let named = for_cargo(args).any(|arg| arg.starts_with("-p") || arg.starts_with("--package"));
+    (!named).then_some("--workspace")
+}
+
+/// The arguments that say with which profile cargo builds.
+fn profile(args: &[OsString]) -> Vec<&str> {
+    let mut profile = Vec::new();
+    let mut rest = for_cargo(args);
+    while let Some(arg) = rest.next() {
+        match arg {
+            "--profile" => profile.extend([Some(arg), rest.next()].into_iter().flatten()),
+            "--release" | "-r" | "--locked" | "--offline" => profile.push(arg),
+            _ if arg.starts_with("--profile=") => profile.push(arg),
+            _ => {}
+        }
+    }
+    profile
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn binaries_are_built_as_the_tests_will_be() {
+        let check = |line: &str, wide: bool, expected: &[&str]| {
+            let args: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
+            assert_eq!(scope(&args).is_some(), wide, "{line}");
+            assert_eq!(profile(&args), expected, "{line}");
+        };
+        check("", true, &[]);
+        check("--release some_test -- --nocapture", true, &["--release"]);
+        check("-p hetuflow-store --profile ci", false, &["--profile", "ci"]);
+        check("--package=hetuflow-store", false, &[]);
+        check("-- --release -p", true, &[]);
+    }
+}

@@ -1,0 +1,125 @@
+//! The walls between the crates (ARCHITECTURE.md, "Crates"), over `cargo metadata`: which crate of the
+//! workspace may use which other, what core must never reach, and the fences of `deny.toml`, so that
+//! they also hold for those who do not run cargo-deny.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package, PackageId};
+use serde::Deserialize;
+
+/// Who may use whom, tests included. `agent` and `server` meet only in core's protocol.
+const ALLOWED: &[(&str, &[&str])] = &[
+    ("hetuflow-core", &[]),
+    ("hetuflow-signature", &["hetuflow-core"]),
+    ("hetuflow-store", &["hetuflow-core"]),
+    ("hetuflow-watch", &["hetuflow-core"]),
+    ("hetuflow-server", &["hetuflow-core", "hetuflow-signature", "hetuflow-store"]),
+    ("hetuflow-agent", &["hetuflow-core", "hetuflow-watch"]),
+    (
+        "hetuflow",
+        &[
+            "hetuflow-core",
+            "hetuflow-signature",
+            "hetuflow-store",
+            "hetuflow-server",
+            "hetuflow-watch",
+            "hetuflow-agent",
+        ],
+    ),
+    ("xtask", &[]),
+];
+
+/// Core has no I/O, no async and no clock of its own, not even through others.
+const NOT_FROM_CORE: &[&str] =
+    &["async-trait", "axum", "hyper", "mio", "notify", "reqwest", "sqlx", "tokio", "tokio-tungstenite"];
+
+#[test]
+fn crates_use_only_those_below_them() {
+    let metadata = metadata();
+    let members: BTreeSet<&str> = metadata.workspace_packages().iter().map(|p| p.name.as_str()).collect();
+    for package in metadata.workspace_packages() {
+        let name = package.name.as_str();
+        let allowed = ALLOWED.iter().find(|(of, _)| *of == name).map(|(_, allowed)| *allowed);
+        let allowed = allowed.unwrap_or_else(|| panic!("{name} is new: say in fences.rs what it may use"));
+        for used in package.dependencies.iter().filter(|d| members.contains(d.name.as_str())) {
+            assert!(allowed.contains(&used.name.as_str()), "{name} must not use {}", used.name);
+        }
+    }
+}
+
+#[test]
+fn core_reaches_no_io() {
+    let metadata = metadata();
+    let reached = reached_from(&metadata, "hetuflow-core");
+    for (name, path) in reached {
+        assert!(!NOT_FROM_CORE.contains(&name), "core must not reach {name}: {path}");
+    }
+}
+
+#[test]
+fn libraries_stay_in_the_room_that_owns_them() {
+    let deny: Deny = toml::from_str(include_str!("../../deny.toml")).expect("deny.toml parses");
+    let metadata = metadata();
+    for fence in &deny.bans.deny {
+        for package in metadata.workspace_packages() {
+            let inside = fence.wrappers.iter().any(|wrapper| wrapper == package.name.as_str());
+            let why = format!("{} must not use {}: {}", package.name, fence.name, fence.reason);
+            assert!(inside || !uses(package, &fence.name), "{why}");
+        }
+    }
+}
+
+/// A test may start what its product code must not know.
+fn uses(package: &Package, name: &str) -> bool {
+    package.dependencies.iter().any(|d| d.name == name && d.kind != DependencyKind::Development)
+}
+
+/// Every package that ends up in a build of `root`, with the path to it. Features are those of the whole
+/// workspace, so this sees rather too much than too little.
+fn reached_from<'a>(metadata: &'a Metadata, root: &str) -> BTreeMap<&'a str, String> {
+    let names: BTreeMap<&PackageId, &str> = metadata.packages.iter().map(|p| (&p.id, p.name.as_str())).collect();
+    let resolve = metadata.resolve.as_ref().expect("cargo metadata resolves");
+    let root = metadata.packages.iter().find(|p| p.name.as_str() == root).expect("the crate exists");
+    let mut reached = BTreeMap::from([(root.name.as_str(), root.name.to_string())]);
+    let mut queue = VecDeque::from([&root.id]);
+    while let Some(id) = queue.pop_front() {
+        let path = reached[names[id]].clone();
+        let node = resolve.nodes.iter().find(|node| node.id == *id).expect("every package has a node");
+        let built = node.deps.iter().filter(|d| d.dep_kinds.iter().any(|k| k.kind == DependencyKind::Normal));
+        for dependency in built {
+            let name = names[&dependency.pkg];
+            if !reached.contains_key(name) {
+                reached.insert(name, format!("{path} -> {name}"));
+                queue.push_back(&dependency.pkg);
+            }
+        }
+    }
+    reached
+}
+
+/// Only what this machine builds: packages for other systems were never downloaded.
+fn metadata() -> Metadata {
+    let host = concat!("--filter-platform=", env!("TARGET"));
+    MetadataCommand::new()
+        .manifest_path(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"))
+        .other_options(["--offline".to_owned(), host.to_owned()])
+        .exec()
+        .expect("cargo metadata runs")
+}
+
+#[derive(Deserialize)]
+struct Deny {
+    bans: Bans,
+}
+
+#[derive(Deserialize)]
+struct Bans {
+    deny: Vec<Fence>,
+}
+
+#[derive(Deserialize)]
+struct Fence {
+    name: String,
+    wrappers: Vec<String>,
+    reason: String,
+}
