@@ -1,4 +1,208 @@
-//! `server.toml`.
+//! `server.toml`: what it may say and how it is read. `config/server.toml` in the repository is
+//! documentation, sample and lowest layer at once. The CLI reads it too, for `up` and `dev`.
 
-#[derive(Debug, Clone)]
-pub struct Config {}
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use hetuflow_core::{
+    config::{self, Layer},
+    duration,
+    id::AgentId,
+    trigger::Problems,
+};
+use serde::Deserialize;
+
+mod address;
+
+pub use address::Address;
+
+/// The commented defaults.
+pub const DEFAULTS: &str = include_str!("../../../config/server.toml");
+
+const PREFIX: &str = "HETUFLOW_SERVER";
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    pub server: ServerSection,
+    pub database: DatabaseSection,
+    pub triggers: TriggersSection,
+    pub agents: AgentsSection,
+    pub scheduler: SchedulerSection,
+    pub limits: Limits,
+    pub hooks: HookLimits,
+    /// What the process that embeds the server adds; no file says it.
+    #[serde(skip)]
+    pub embedded: Embedded,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerSection {
+    pub http_port: Address,
+    pub websocket_port: Address,
+    pub hook_port: Address,
+    #[serde(with = "duration")]
+    pub shutdown_timeout: Duration,
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatabaseSection {
+    pub url: String,
+    pub pool_size: u32,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TriggersSection {
+    #[serde(default)]
+    pub directory: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentsSection {
+    #[serde(with = "duration")]
+    pub heartbeat: Duration,
+    #[serde(with = "duration")]
+    pub lease: Duration,
+    #[serde(with = "duration")]
+    pub resume: Duration,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SchedulerSection {
+    #[serde(with = "duration")]
+    pub tick_interval: Duration,
+}
+
+/// Of every listener.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    pub max_connections: usize,
+    pub max_connections_per_prefix: usize,
+    #[serde(with = "duration")]
+    pub head_timeout: Duration,
+    pub max_head_size: usize,
+    pub max_head_lines: usize,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HookLimits {
+    #[serde(with = "duration")]
+    pub body_timeout: Duration,
+    #[serde(with = "duration")]
+    pub body_grace: Duration,
+    pub body_min_rate: u64,
+    pub max_bytes_in_flight: u32,
+    pub rate_per_second: u32,
+    pub rate_burst: u32,
+    #[serde(with = "duration")]
+    pub dedupe_for: Duration,
+}
+
+#[derive(Clone, Default)]
+pub struct Embedded {
+    /// Health waits for this agent and for the baselines of its file triggers.
+    pub expect_agent: Option<AgentId>,
+    /// Environment variables that secrets may name, before the process's own.
+    pub secrets: BTreeMap<String, String>,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("cannot read {}", path.display())]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("{0}")]
+    Problems(Problems),
+}
+
+impl Config {
+    /// Defaults, then `file`, then `environment` (the process's own, read once by the caller).
+    pub fn load(file: Option<PathBuf>, environment: &[(String, String)]) -> Result<Self, ConfigError> {
+        let text = match &file {
+            None => None,
+            Some(path) => Some(
+                std::fs::read_to_string(path)
+                    .map_err(|source| ConfigError::Read { path: path.clone(), source })?,
+            ),
+        };
+        let origin = file.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
+        let layer = text.as_deref().map(|text| Layer { origin: &origin, text });
+        Self::read(layer, environment).map_err(ConfigError::Problems)
+    }
+
+    pub fn read(file: Option<Layer<'_>>, environment: &[(String, String)]) -> Result<Self, Problems> {
+        let defaults = Layer { origin: "config/server.toml (defaults)", text: DEFAULTS };
+        config::read(defaults, file, PREFIX, &with_database_url(environment))
+    }
+}
+
+/// `DATABASE_URL` is another name of one key; the full name wins where both are set.
+fn with_database_url(environment: &[(String, String)]) -> Vec<(String, String)> {
+    const FULL: &str = "HETUFLOW_SERVER__DATABASE__URL";
+    let mut environment = environment.to_vec();
+    let short = environment.iter().find(|(name, _)| name == "DATABASE_URL").map(|(_, url)| url.clone());
+    if let Some(url) = short
+        && !environment.iter().any(|(name, _)| name == FULL)
+    {
+        environment.push((FULL.to_owned(), url));
+    }
+    environment
+}
+
+impl std::fmt::Debug for DatabaseSection {
+    /// The URL may hold a password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DatabaseSection").field("pool_size", &self.pool_size).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Embedded {
+    /// The values of `secrets` are secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Embedded")
+            .field("expect_agent", &self.expect_agent)
+            .field("secrets", &self.secrets.keys())
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shipped_file_is_a_whole_configuration() {
+        let config = Config::read(None, &[]).expect("the defaults parse");
+        assert_eq!(config.server.http_port, Address::port(8080));
+        assert_eq!(config.hooks.dedupe_for, Duration::from_secs(7 * 24 * 3600));
+        assert_eq!(config.triggers.directory, None);
+    }
+
+    #[test]
+    fn file_and_environment_override() {
+        let file = Layer { origin: "server.toml", text: "[server]\nhook_port = \"0.0.0.0:80\"\n" };
+        let environment = [
+            ("DATABASE_URL".to_owned(), "postgres://h/db".to_owned()),
+            ("HETUFLOW_SERVER__DATABASE__POOL_SIZE".to_owned(), "3".to_owned()),
+        ];
+        let config = Config::read(Some(file), &environment).expect("it parses");
+        assert_eq!(config.server.hook_port.socket_addr().to_string(), "0.0.0.0:80");
+        assert_eq!(config.database.url, "postgres://h/db");
+        assert_eq!(config.database.pool_size, 3);
+    }
+
+    #[test]
+    fn the_full_name_of_the_database_url_wins() {
+        let environment = [
+            ("DATABASE_URL".to_owned(), "postgres://h/a".to_owned()),
+            ("HETUFLOW_SERVER__DATABASE__URL".to_owned(), "postgres://h/b".to_owned()),
+        ];
+        assert_eq!(Config::read(None, &environment).expect("it parses").database.url, "postgres://h/b");
+    }
+}

@@ -6,8 +6,13 @@
 //! [`scheduler`] and file events from agents enter at `ingest` too. [`api`] serves people.
 
 pub mod config;
+mod dispatch;
+mod gateway;
 mod hub;
 mod ingest;
+mod metrics;
+mod scheduler;
+mod secrets;
 mod state;
 pub mod triggers;
 

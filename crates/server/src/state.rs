@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hetuflow_core::{Clock, id::ServerId};
 use hetuflow_store::Store;
 
-use crate::{Config, hub::Hub, ingest::Ingester, triggers::Triggers};
+use crate::{Config, hub::Hub, ingest::Ingester, metrics::Metrics, triggers::Triggers};
 
 #[derive(Clone)]
 pub struct AppState {
@@ -17,6 +17,7 @@ pub struct AppState {
     pub clock: Clock,
     /// This start of this server.
     pub server_id: ServerId,
+    pub metrics: Arc<Metrics>,
 }
 
 impl std::fmt::Debug for AppState {

@@ -1,0 +1,2 @@
+//! The binary `hetuflow-server`.
+fn main() {}

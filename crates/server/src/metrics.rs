@@ -1,0 +1,103 @@
+//! Counters of one server, kept by hand and shown as Prometheus text at `/api/v1/system/metrics`.
+//! A struct that is passed around, so that two servers in one process do not share numbers.
+
+use std::{
+    fmt::Write,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    pub fn inc(&self) {
+        self.add(1);
+    }
+
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+macro_rules! metrics {
+    ($($(#[doc = $doc:literal])+ $field:ident $name:literal)*) => {
+        #[derive(Debug, Default)]
+        pub struct Metrics {
+            $($(#[doc = $doc])+ pub $field: Counter,)*
+        }
+
+        impl Metrics {
+            /// In the text form of Prometheus.
+            pub fn render(&self) -> String {
+                let mut text = String::new();
+                $(write_counter(&mut text, $name, concat!($($doc),+), self.$field.get());)*
+                text
+            }
+        }
+    };
+}
+
+metrics! {
+    /// Connections that were accepted on any listener.
+    connections_accepted "hetuflow_connections_accepted_total"
+    /// Connections that were closed at once because of a limit.
+    connections_refused "hetuflow_connections_refused_total"
+    /// Deliveries that were committed.
+    hooks_accepted "hetuflow_hooks_accepted_total"
+    /// Deliveries that had been committed before.
+    hooks_duplicate "hetuflow_hooks_duplicate_total"
+    /// Deliveries that were authentic but not what their content type says.
+    hooks_malformed "hetuflow_hooks_malformed_total"
+    /// Deliveries that were not authentic.
+    hooks_rejected "hetuflow_hooks_rejected_total"
+    /// Deliveries that a limit refused (rate, size, time, bytes in flight).
+    hooks_limited "hetuflow_hooks_limited_total"
+    /// Deliveries that could not be committed.
+    hooks_unavailable "hetuflow_hooks_unavailable_total"
+    /// Transactions of the ingest loop.
+    ingest_commits "hetuflow_ingest_commits_total"
+    /// Events that went through the ingest loop.
+    ingest_events "hetuflow_ingest_events_total"
+    /// Transactions of the ingest loop that failed.
+    ingest_failures "hetuflow_ingest_failures_total"
+    /// Times that the set of triggers was replaced.
+    trigger_reloads "hetuflow_trigger_reloads_total"
+    /// Attempts that were pushed to agents.
+    tasks_dispatched "hetuflow_tasks_dispatched_total"
+    /// Attempts whose end was recorded.
+    tasks_finished "hetuflow_tasks_finished_total"
+    /// Schedules that fired.
+    schedules_fired "hetuflow_schedules_fired_total"
+}
+
+fn write_counter(text: &mut String, name: &str, help: &str, value: u64) {
+    let help = help.trim();
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {value}");
+}
+
+/// A value that goes up and down, for those that render one from what they hold.
+pub(crate) fn write_gauge(text: &mut String, name: &str, help: &str, value: usize) {
+    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_form() {
+        let metrics = Metrics::default();
+        metrics.hooks_accepted.add(2);
+        let text = metrics.render();
+        let expected = "# HELP hetuflow_hooks_accepted_total Deliveries that were committed.\n\
+                        # TYPE hetuflow_hooks_accepted_total counter\n\
+                        hetuflow_hooks_accepted_total 2\n";
+        assert!(text.contains(expected), "{text}");
+    }
+}

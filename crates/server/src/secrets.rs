@@ -1,0 +1,140 @@
+//! From a reference in a trigger file to the secret itself. The loader of triggers resolves them when it
+//! builds a set and again each minute, so that a rotated file takes effect without a reload.
+
+use std::{collections::BTreeMap, ffi::OsString, io::Read, path::PathBuf};
+
+use hetuflow_core::trigger::SecretRef;
+use hetuflow_signature::Secret;
+
+/// Larger files are not secrets.
+const MAX_FILE: u64 = 64 * 1024;
+
+/// Where secrets are looked up.
+#[derive(Clone, Default)]
+pub struct Vault {
+    /// Before the process's own environment.
+    given: BTreeMap<String, String>,
+    /// systemd's `$CREDENTIALS_DIRECTORY`.
+    credentials: Option<PathBuf>,
+}
+
+/// Why there is no secret. For the owner of the hook; never shown to a sender.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SecretError {
+    #[error("secret env {0} is not set")]
+    NotSet(String),
+    #[error("secret {0} is empty")]
+    Empty(String),
+    #[error("secret {0} cannot be read: {1}")]
+    Unreadable(String, String),
+    #[error("secret credential {0:?} is not there: the unit has no LoadCredential= for it")]
+    NoCredential(String),
+}
+
+impl Vault {
+    pub fn new(given: BTreeMap<String, String>) -> Self {
+        let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+        Self { given, credentials }
+    }
+
+    /// Reads files: not for an async thread.
+    pub fn resolve(&self, reference: &SecretRef) -> Result<Secret, SecretError> {
+        let bytes = match reference {
+            SecretRef::Env(name) => self.variable(name)?,
+            SecretRef::File(path) => read(format!("file {path}"), path.into())?,
+            SecretRef::Credential(name) => self.credential(name)?,
+        };
+        if bytes.trim_ascii().is_empty() {
+            return Err(SecretError::Empty(describe(reference)));
+        }
+        Ok(Secret::new(bytes))
+    }
+
+    fn variable(&self, name: &str) -> Result<Vec<u8>, SecretError> {
+        if let Some(value) = self.given.get(name) {
+            return Ok(value.clone().into_bytes());
+        }
+        let value = std::env::var_os(name).ok_or_else(|| SecretError::NotSet(name.to_owned()))?;
+        Ok(OsString::into_encoded_bytes(value))
+    }
+
+    fn credential(&self, name: &str) -> Result<Vec<u8>, SecretError> {
+        let missing = || SecretError::NoCredential(name.to_owned());
+        let directory = self.credentials.as_ref().ok_or_else(missing)?;
+        // A name, not a path: a credential lies directly in its directory.
+        if name.is_empty() || name.starts_with('.') || name.contains('/') {
+            return Err(missing());
+        }
+        read(format!("credential {name}"), directory.join(name))
+    }
+}
+
+impl std::fmt::Debug for Vault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Vault").finish_non_exhaustive()
+    }
+}
+
+fn read(what: String, path: PathBuf) -> Result<Vec<u8>, SecretError> {
+    let unreadable = |reason: String| SecretError::Unreadable(what.clone(), reason);
+    let file = std::fs::File::open(path).map_err(|error| unreadable(error.to_string()))?;
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(|error| unreadable(error.to_string()))?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(unreadable(format!("it is larger than {MAX_FILE} bytes")));
+    }
+    if bytes.last() == Some(&b'\n') {
+        bytes.pop();
+        if bytes.last() == Some(&b'\r') {
+            bytes.pop();
+        }
+    }
+    Ok(bytes)
+}
+
+fn describe(reference: &SecretRef) -> String {
+    match reference {
+        SecretRef::Env(name) => format!("env {name}"),
+        SecretRef::File(path) => format!("file {path}"),
+        SecretRef::Credential(name) => format!("credential {name}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(vault: &Vault, reference: &SecretRef) -> Option<String> {
+        vault.resolve(reference).err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_is_given_comes_first_and_what_is_missing_is_named() {
+        let vault = Vault { given: BTreeMap::from([("A".to_owned(), "s".to_owned())]), credentials: None };
+        assert_eq!(problem(&vault, &SecretRef::Env("A".to_owned())), None);
+        let missing = SecretRef::Env("HETUFLOW_NO_SUCH_SECRET".to_owned());
+        assert_eq!(
+            problem(&vault, &missing).as_deref(),
+            Some("secret env HETUFLOW_NO_SUCH_SECRET is not set")
+        );
+    }
+
+    #[test]
+    fn empty_is_no_secret() {
+        let vault = Vault { given: BTreeMap::from([("A".to_owned(), " \n".to_owned())]), credentials: None };
+        assert_eq!(problem(&vault, &SecretRef::Env("A".to_owned())).as_deref(), Some("secret env A is empty"));
+    }
+
+    #[test]
+    fn files_and_credentials() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("key"), "top\n").expect("it can be written");
+        let vault = Vault { given: BTreeMap::new(), credentials: Some(folder.path().to_owned()) };
+        let path = folder.path().join("key");
+        assert_eq!(read("file".to_owned(), path.clone()), Ok(b"top".to_vec()));
+        assert_eq!(problem(&vault, &SecretRef::File(path.display().to_string())), None);
+        assert_eq!(problem(&vault, &SecretRef::Credential("key".to_owned())), None);
+        assert!(problem(&vault, &SecretRef::Credential("../key".to_owned())).is_some());
+        assert!(problem(&vault, &SecretRef::Credential("other".to_owned())).is_some());
+    }
+}
