@@ -35,10 +35,12 @@ pub trait AgentStore: Send + Sync {
     /// other server, and settles what it held:
     /// - an attempt that the store leases to it and that it holds is kept;
     /// - one that it holds but the store does not lease to it must be stopped;
-    /// - one that the store leases to it and that it does not hold never reached its journal: it is given back.
-    ///   Unless the journal is another one than before (`journal_id` differs, or `journal_epoch` did not
-    ///   grow): then nobody knows what ran, every attempt leased to it is `lost` under its
-    ///   policy, and everything it says it holds must be stopped.
+    /// - one that the store leases to it, that it never reported on and that it does not hold never reached its
+    ///   journal: it is given back. Had it been accepted, nobody knows what became of it: it is `lost`.
+    ///
+    /// Unless the journal is another one than before (`journal_id` differs, or `journal_epoch` did not
+    /// grow): then nobody knows what ran, every attempt leased to the agent is `lost` under its
+    /// policy, and everything it says it holds must be stopped.
     async fn open_session(
         &self,
         hello: &Hello,
@@ -57,8 +59,9 @@ pub trait AgentStore: Send + Sync {
         lease: Duration,
     ) -> Result<Vec<AgentId>, StoreError>;
 
-    /// The connection ended: the agent is offline, what it holds stays its own until `resume` has passed.
-    async fn close_session(&self, agent_id: &AgentId, epoch: i64, resume: Duration) -> Result<(), StoreError>;
+    /// The connection ended: the agent is offline and its session runs out now. What it holds stays its own until
+    /// [`reap`](Self::reap) finds that too long ago. Nothing happens when the session is not this one any more.
+    async fn close_session(&self, agent_id: &AgentId, epoch: i64) -> Result<(), StoreError>;
 
     /// Attempts of agents whose session ran out longer than `resume` ago are `lost`, each settled by its task's
     /// policy, at most `limit`. One guarded statement decides, so that a result that arrives meanwhile wins

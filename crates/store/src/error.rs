@@ -1,5 +1,11 @@
 //! How a store operation fails.
 
+use sqlx::{
+    error::DatabaseError,
+    postgres::PgDatabaseError,
+    sqlite::SqliteError,
+};
+
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     #[error("not found")]
@@ -19,4 +25,36 @@ pub enum StoreError {
     Unfit(String),
     #[error("database error")]
     Database(#[source] sqlx::Error),
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        use sqlx::Error as E;
+        if matches!(error, E::RowNotFound) {
+            return Self::NotFound;
+        }
+        if matches!(error, E::ColumnDecode { .. } | E::Decode(_) | E::ColumnNotFound(_)) {
+            return Self::CorruptRow(error.to_string());
+        }
+        let away = matches!(
+            error,
+            E::Io(_) | E::Tls(_) | E::Protocol(_) | E::PoolTimedOut | E::PoolClosed | E::WorkerCrashed | E::BeginFailed
+        );
+        if away || error.as_database_error().is_some_and(passes) {
+            return Self::Unavailable(error);
+        }
+        Self::Database(error)
+    }
+}
+
+/// Whether waiting, or making room, can cure it.
+fn passes(error: &dyn DatabaseError) -> bool {
+    let Some(code) = error.code() else { return false };
+    if error.try_downcast_ref::<SqliteError>().is_some() {
+        // The primary code is the low byte: BUSY, LOCKED, READONLY, IOERR, FULL, CANTOPEN.
+        return code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 5 | 6 | 8 | 10 | 13 | 14));
+    }
+    // Connection, rolled back (deadlock, serialisation), resources, operator, system; lock not available.
+    error.try_downcast_ref::<PgDatabaseError>().is_some()
+        && (["08", "40", "53", "57", "58"].iter().any(|class| code.starts_with(class)) || code == "55P03")
 }

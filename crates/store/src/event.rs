@@ -40,7 +40,8 @@ pub struct EventFilter {
 pub trait EventStore: Send + Sync {
     /// Stores every event of the batch with its dedupe key and its tasks in **one** transaction,
     /// durably, and answers in the order of the batch. An event whose key is known (or came earlier in
-    /// the batch) and has not expired stores nothing and yields the first one's ids. Tasks whose
+    /// the batch) and has not expired when it was received stores nothing and yields the first one's ids; so does
+    /// an event whose own id is stored, because the answer to the first call may have been lost. Tasks whose
     /// `command` is an `Err` are stored as failed with reason `render`; all others are claimable from
     /// their `run_at` on, and listeners are told after the commit.
     async fn ingest(&self, batch: Vec<Ingest>) -> Result<Vec<Ingested>, StoreError>;

@@ -2,18 +2,21 @@
 //!
 //! The contract is prose and signatures (one file per noun here), said twice in SQL with the same file and
 //! function names: `sqlite/` for one machine, `postgres/` for many. One conformance suite
-//! ([`conformance`]) holds both to every promise. One method is one transaction; no transaction
+//! (`tests/conformance/`) holds both to every promise. What the dialects share has no SQL: `row` (columns to
+//! words), `settle` (what follows an attempt) and `migration`. One method is one transaction; no transaction
 //! appears in a signature. Leases are judged by the database's clock; any other time is an argument.
 //!
 //! Callers hold an `Arc<dyn Store>` from [`open`] and know no SQL.
 
 mod agent;
-pub mod conformance;
 mod error;
 mod event;
+mod migration;
 mod open;
 mod postgres;
+mod row;
 mod schedule;
+mod settle;
 mod sqlite;
 mod task;
 mod trigger;

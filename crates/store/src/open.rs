@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::{Store, StoreError};
+use crate::{Store, StoreError, postgres, sqlite};
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Options {
     /// `sqlite:///var/lib/hetuflow/hetuflow.db`, `postgres://user@host/db`.
     pub url: String,
@@ -12,6 +12,27 @@ pub struct Options {
     pub pool_size: u32,
 }
 
-pub async fn open(_options: &Options) -> Result<Arc<dyn Store>, StoreError> {
-    todo!()
+/// Opens the database and applies the migrations that it lacks. The directory of an SQLite file, or the
+/// PostgreSQL database, must exist.
+pub async fn open(options: &Options) -> Result<Arc<dyn Store>, StoreError> {
+    match options.scheme() {
+        "sqlite" => sqlite::open(options).await,
+        "postgres" | "postgresql" => postgres::open(options).await,
+        other => Err(StoreError::Unfit(format!(
+            "{other:?} is not a kind of database: use sqlite:///PATH/hetuflow.db or postgres://USER@HOST/DATABASE"
+        ))),
+    }
+}
+
+impl Options {
+    fn scheme(&self) -> &str {
+        self.url.split_once(':').map_or("", |(scheme, _)| scheme)
+    }
+}
+
+impl std::fmt::Debug for Options {
+    /// Without the URL, which may hold a password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options").field("scheme", &self.scheme()).field("pool_size", &self.pool_size).finish()
+    }
 }

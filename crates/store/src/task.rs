@@ -107,20 +107,22 @@ pub trait TaskStore: Send + Sync {
     async fn started(&self, lease: Lease, at: Timestamp) -> Result<Report, StoreError>;
 
     /// The attempt never began (the agent refused it, or it could not be sent): the instance goes, the
-    /// task waits again as before, the attempt is not counted; the fence stays raised.
+    /// task waits again as before, the attempt is not counted; the fence stays raised. One whose cancellation
+    /// was asked for is cancelled instead. An attempt that has started cannot be given back: `Fenced`.
     async fn give_back(&self, lease: Lease, now: Timestamp) -> Result<Report, StoreError>;
 
     /// Ends attempts. For each, the task's own retry policy decides between `waiting_retry` and the
     /// outcome's final status (`RetryPolicy::next` with the task's attempt, `now` and `random`); one whose
     /// cancellation was asked for is not retried. Ending the same attempt again with the same lease
-    /// yields `Recorded` and changes nothing, because the first answer may have been lost.
+    /// yields `Recorded` and changes nothing, because the first answer may have been lost; but a result for an
+    /// attempt that has been declared lost meanwhile is `Fenced`.
     async fn finish(&self, batch: &[Finish], now: Timestamp, random: f64) -> Result<Vec<Report>, StoreError>;
 
     /// Cancels a task that waits, or marks one that is held. `Conflict` when it has ended.
     async fn cancel(&self, task_id: TaskId, now: Timestamp) -> Result<Cancelled, StoreError>;
 
-    /// Makes an ended task pending once more, due at `now`. `Conflict` when it has not ended, or
-    /// has no command.
+    /// Makes an ended task pending once more, due at `now`; attempts are counted on, its outcome is that of its
+    /// next attempt. `Conflict` when it has not ended, or has no command.
     async fn retry(&self, task_id: TaskId, now: Timestamp) -> Result<(), StoreError>;
 
     /// Tasks of agents connected to any server whose cancellation was asked for and that have not ended.
@@ -137,7 +139,8 @@ pub trait TaskStore: Send + Sync {
     /// Newest first.
     async fn instances(&self, filter: &InstanceFilter, page: Page) -> Result<Vec<TaskInstance>, StoreError>;
 
-    /// Stores pieces of output. A piece that is there already is left as it is.
+    /// Stores pieces of output. A piece that is there already is left as it is, one of an attempt that does
+    /// not exist (any more) is dropped.
     async fn append_output(&self, chunks: &[OutputChunk]) -> Result<(), StoreError>;
 
     /// Pieces from `from_seq` on, in order, at most `limit`.

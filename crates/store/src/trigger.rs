@@ -85,9 +85,11 @@ pub struct StoredSchedule {
 
 #[async_trait]
 pub trait TriggerStore: Send + Sync {
-    /// Applies all changes in one transaction and raises the generation when anything differed. A put
-    /// whose text equals the stored one only clears a problem note. The job keeps its id while its name stays; a schedule keeps
-    /// its id, times and anchor while its name and spec stay. `Conflict` when a trigger belongs to another owner.
+    /// Applies all changes in one transaction, raises the generation when anything differed, and yields it. A put
+    /// whose text equals the stored one only clears a problem note. The job keeps its id while its name stays,
+    /// also when its trigger goes; a schedule keeps its id, times and anchor while its name and spec stay.
+    /// Removing a trigger removes its schedules; tasks that wait stay and run. `Conflict` when a trigger belongs
+    /// to another owner.
     async fn apply_triggers(
         &self,
         owner: &str,
@@ -95,7 +97,8 @@ pub trait TriggerStore: Send + Sync {
         now: Timestamp,
     ) -> Result<i64, StoreError>;
 
-    /// All triggers, by namespace and name.
+    /// All triggers, by namespace and name. One whose job does not exist (yet) has no `job_id` and says so as its
+    /// problem; its schedules are not due.
     async fn triggers(&self) -> Result<Vec<StoredTrigger>, StoreError>;
 
     /// Grows with every change; servers poll it to notice what another one applied.

@@ -1,1 +1,0 @@
-//! Every promise of the contract, as one function each, run on both databases.

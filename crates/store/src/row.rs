@@ -1,0 +1,250 @@
+//! Between rows and the words of core, for both dialects: a dialect says in [`Columns`] how it reads one column,
+//! everything else is here. A value that does not fit is a `CorruptRow` that names its column.
+
+use hetuflow_core::{
+    agent::{Agent, Connection},
+    event::{Event, SourceKind, Verdict},
+    id::{AgentId, EventId, InstanceId, JobId, Namespace, ScheduleId, TaskId},
+    job::Job,
+    labels::Lane,
+    schedule::ScheduleKind,
+    status::Status,
+    task::{Lease, OutputChunk, Stream, Task, TaskInstance},
+};
+use jiff::Timestamp;
+use serde::{Serialize, de::DeserializeOwned};
+use uuid::Uuid;
+
+use crate::{Page, StoreError, StoredSchedule, StoredTrigger};
+
+/// The columns of one row by name. Integers of any width come as `i64`.
+pub(crate) trait Columns {
+    fn uuid(&self, name: &str) -> Result<Uuid, StoreError>;
+    fn uuid_or_null(&self, name: &str) -> Result<Option<Uuid>, StoreError>;
+    fn text(&self, name: &str) -> Result<String, StoreError>;
+    fn text_or_null(&self, name: &str) -> Result<Option<String>, StoreError>;
+    fn int(&self, name: &str) -> Result<i64, StoreError>;
+    fn flag(&self, name: &str) -> Result<bool, StoreError>;
+    fn time(&self, name: &str) -> Result<Timestamp, StoreError>;
+    fn time_or_null(&self, name: &str) -> Result<Option<Timestamp>, StoreError>;
+    fn json<T: DeserializeOwned>(&self, name: &str) -> Result<T, StoreError>;
+    fn json_or_null<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, StoreError>;
+    fn bytes(&self, name: &str) -> Result<Vec<u8>, StoreError>;
+}
+
+pub(crate) fn corrupt(column: &str, problem: impl std::fmt::Display) -> StoreError {
+    StoreError::CorruptRow(format!("column {column}: {problem}"))
+}
+
+/// An integer column in the narrower type that its meaning has.
+pub(crate) fn number<T: TryFrom<i64>>(row: &impl Columns, name: &str) -> Result<T, StoreError> {
+    let value = row.int(name)?;
+    T::try_from(value).map_err(|_| corrupt(name, format_args!("{value} is out of range")))
+}
+
+/// A text column that is a checked name.
+pub(crate) fn name<T>(row: &impl Columns, column: &str) -> Result<T, StoreError>
+where
+    T: TryFrom<String>,
+    T::Error: std::fmt::Display,
+{
+    T::try_from(row.text(column)?).map_err(|error| corrupt(column, error))
+}
+
+pub(crate) fn status(row: &impl Columns, column: &str) -> Result<Status, StoreError> {
+    let number: i16 = number(row, column)?;
+    Status::from_number(number).ok_or_else(|| corrupt(column, format_args!("{number} is not a status")))
+}
+
+/// An event; a list selects an empty `body`.
+pub(crate) fn event(row: &impl Columns) -> Result<Event, StoreError> {
+    let kind = row.text("kind")?;
+    let verdict = row.text("verdict")?;
+    Ok(Event {
+        id: EventId::from_uuid(row.uuid("id")?),
+        namespace: name::<Namespace>(row, "namespace")?,
+        kind: SourceKind::from_name(&kind).ok_or_else(|| corrupt("kind", kind))?,
+        source: row.text("source")?,
+        event_type: row.text("type")?,
+        subject: row.text_or_null("subject")?,
+        time: row.time("time")?,
+        received_at: row.time("received_at")?,
+        content_type: row.text_or_null("content_type")?,
+        headers: row.json("headers")?,
+        query: row.text_or_null("query")?,
+        verdict: Verdict::from_parts(&verdict, row.text_or_null("verdict_reason")?)
+            .ok_or_else(|| corrupt("verdict", verdict))?,
+        decisions: row.json("decisions")?,
+        body: row.bytes("body")?.into(),
+    })
+}
+
+/// A task with its lane's `selector` and `agent_id` as `lane_selector` and `lane_agent`.
+pub(crate) fn task(row: &impl Columns) -> Result<Task, StoreError> {
+    Ok(Task {
+        id: TaskId::from_uuid(row.uuid("id")?),
+        namespace: name(row, "namespace")?,
+        trigger: row.text("trigger_name")?,
+        job_id: JobId::from_uuid(row.uuid("job_id")?),
+        schedule_id: row.uuid_or_null("schedule_id")?.map(ScheduleId::from_uuid),
+        event_id: EventId::from_uuid(row.uuid("event_id")?),
+        status: status(row, "status")?,
+        outcome: row.json_or_null("outcome")?,
+        created_at: row.time("created_at")?,
+        run_at: row.time("scheduled_at")?,
+        finished_at: row.time_or_null("finished_at")?,
+        priority: number(row, "priority")?,
+        lane: lane(row, "lane_selector", "lane_agent")?,
+        policy: row.json("policy")?,
+        attempt: number(row, "attempt")?,
+        fence: row.int("fence")?,
+        cancel_requested: row.flag("cancel_requested")?,
+        command: row.json_or_null("command")?,
+    })
+}
+
+pub(crate) fn lane(row: &impl Columns, selector: &str, agent: &str) -> Result<Lane, StoreError> {
+    let agent = row.text_or_null(agent)?.map(|text| AgentId::new(text).map_err(|error| corrupt(agent, error)));
+    Ok(Lane { selector: row.json(selector)?, agent: agent.transpose()? })
+}
+
+pub(crate) fn instance(row: &impl Columns) -> Result<TaskInstance, StoreError> {
+    Ok(TaskInstance {
+        id: InstanceId::from_uuid(row.uuid("id")?),
+        task_id: TaskId::from_uuid(row.uuid("task_id")?),
+        job_id: JobId::from_uuid(row.uuid("job_id")?),
+        agent_id: name(row, "agent_id")?,
+        attempt: number(row, "attempt")?,
+        fence: row.int("fence")?,
+        status: status(row, "status")?,
+        created_at: row.time("created_at")?,
+        started_at: row.time_or_null("started_at")?,
+        finished_at: row.time_or_null("finished_at")?,
+        outcome: row.json_or_null("outcome")?,
+        output_dropped: number(row, "output_dropped")?,
+    })
+}
+
+/// The lease in force of a task: `id`, `instance_id` and `fence` of its row.
+pub(crate) fn lease(row: &impl Columns) -> Result<Lease, StoreError> {
+    Ok(Lease {
+        task_id: TaskId::from_uuid(row.uuid("id")?),
+        instance_id: InstanceId::from_uuid(row.uuid("instance_id")?),
+        fence: row.int("fence")?,
+    })
+}
+
+pub(crate) fn output(row: &impl Columns) -> Result<OutputChunk, StoreError> {
+    let stream = row.text("stream")?;
+    Ok(OutputChunk {
+        instance_id: InstanceId::from_uuid(row.uuid("instance_id")?),
+        seq: number(row, "seq")?,
+        stream: stream_from_name(&stream).ok_or_else(|| corrupt("stream", stream))?,
+        data: row.bytes("data")?.into(),
+    })
+}
+
+/// An agent; `connected` and `running` are computed by the query.
+pub(crate) fn agent(row: &impl Columns) -> Result<Agent, StoreError> {
+    Ok(Agent {
+        id: name(row, "id")?,
+        hostname: row.text("hostname")?,
+        version: row.text("version")?,
+        labels: row.json("labels")?,
+        slots: number(row, "slots")?,
+        connection: if row.flag("connected")? { Connection::Online } else { Connection::Offline },
+        running: number(row, "running")?,
+        first_seen_at: row.time("first_seen_at")?,
+        last_seen_at: row.time("last_seen_at")?,
+    })
+}
+
+pub(crate) fn job(row: &impl Columns) -> Result<Job, StoreError> {
+    Ok(Job {
+        id: JobId::from_uuid(row.uuid("id")?),
+        namespace: name(row, "namespace")?,
+        name: row.text("name")?,
+        description: row.text("description")?,
+        revision: row.int("revision")?,
+        config: row.json("config")?,
+    })
+}
+
+/// A trigger without its schedules. `job_id` is that of the job by the trigger's `job_name`, null when there is none.
+pub(crate) fn trigger(row: &impl Columns) -> Result<StoredTrigger, StoreError> {
+    let job_id = row.uuid_or_null("job_id")?.map(JobId::from_uuid);
+    let missing_job = row.text_or_null("job_name")?.filter(|_| job_id.is_none());
+    let no_job = |name| format!("the job {name:?} does not exist: declare it, or name one that exists");
+    Ok(StoredTrigger {
+        namespace: name(row, "namespace")?,
+        name: row.text("name")?,
+        owner: row.text("owner")?,
+        origin: row.text("origin")?,
+        revision: row.int("revision")?,
+        text: row.text("text")?,
+        description: row.text("description")?,
+        problem: row.text_or_null("problem")?.or(missing_job.map(no_job)),
+        job_id,
+        schedules: Vec::new(),
+        updated_at: row.time("updated_at")?,
+    })
+}
+
+pub(crate) fn schedule(row: &impl Columns) -> Result<StoredSchedule, StoreError> {
+    let kind = row.text("kind")?;
+    Ok(StoredSchedule {
+        id: ScheduleId::from_uuid(row.uuid("id")?),
+        kind: schedule_kind(&kind).ok_or_else(|| corrupt("kind", kind))?,
+        name: row.text("name")?,
+        spec: row.json("spec")?,
+        created_at: row.time("created_at")?,
+        next_run_at: row.time_or_null("next_run_at")?,
+        last_run_at: row.time_or_null("last_run_at")?,
+    })
+}
+
+fn schedule_kind(name: &str) -> Option<ScheduleKind> {
+    [ScheduleKind::Cron, ScheduleKind::Interval, ScheduleKind::Daemon, ScheduleKind::Event]
+        .into_iter()
+        .find(|kind| kind.name() == name)
+}
+
+pub(crate) const fn stream_name(stream: Stream) -> &'static str {
+    match stream {
+        Stream::Stdout => "stdout",
+        Stream::Stderr => "stderr",
+    }
+}
+
+fn stream_from_name(name: &str) -> Option<Stream> {
+    [Stream::Stdout, Stream::Stderr].into_iter().find(|stream| stream_name(*stream) == name)
+}
+
+/// The canonical text of a lane: its maps are ordered, so equal lanes have equal keys.
+pub(crate) fn lane_key(lane: &Lane) -> Result<String, StoreError> {
+    json(lane)
+}
+
+pub(crate) fn json(value: &impl Serialize) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|error| StoreError::Conflict(format!("no JSON form: {error}")))
+}
+
+/// `created_at` of a row: the millisecond of its own id, by which PostgreSQL finds the partition.
+pub(crate) fn created_at(id: Uuid) -> Result<Timestamp, StoreError> {
+    EventId::from_uuid(id).time().ok_or_else(|| StoreError::Conflict(format!("{id} is not a UUIDv7")))
+}
+
+/// The number of rows of a page that are read.
+pub(crate) fn page_limit(page: Page) -> i64 {
+    i64::from(page.limit.clamp(1, 500))
+}
+
+/// An unsigned number that the database keeps signed; nothing real reaches the bound.
+pub(crate) fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// A duration in microseconds, for arithmetic with the database's clock.
+pub(crate) fn micros(duration: std::time::Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX / 4)
+}

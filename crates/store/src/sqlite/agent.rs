@@ -1,0 +1,257 @@
+//! Agents and their sessions on SQLite. The database's clock is SQLite's own `now`.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use hetuflow_core::{
+    agent::Agent,
+    id::{AgentId, ServerId, TaskId},
+    labels::Labels,
+    protocol::{Hello, Kept},
+    status::Status,
+    task::Lease,
+};
+use jiff::Timestamp;
+
+use super::{
+    Sqlite, Tx,
+    task::attempt::{end_attempt, lost, return_attempt},
+};
+use crate::{
+    AgentStore, Session, StoreError,
+    row::{self, Columns},
+    settle,
+};
+
+#[async_trait]
+impl AgentStore for Sqlite {
+    async fn open_session(
+        &self,
+        hello: &Hello,
+        server_id: ServerId,
+        lease: Duration,
+        now: Timestamp,
+        random: f64,
+    ) -> Result<Session, StoreError> {
+        let mut tx = self.begin().await?;
+        let same_journal = continues(&mut tx, hello).await?;
+        let epoch = upsert(&mut tx, hello, server_id, lease, now).await?;
+        let mut session =
+            Session { epoch, keep: Vec::new(), stop: Vec::new(), lost: Vec::new(), returned: Vec::new() };
+        for (lease, status) in leased(&mut tx, &hello.agent_id).await? {
+            let held = same_journal && hello.held.iter().any(|held| held.lease == lease);
+            if held {
+                session.keep.push(keep(&mut tx, lease, epoch).await?);
+            } else if same_journal && status == Status::Locked {
+                return_attempt(&mut tx, lease, now).await?;
+                session.returned.push(lease.task_id);
+            } else {
+                let outcome = if same_journal { settle::not_in_journal() } else { settle::journal_replaced() };
+                end_attempt(&mut tx, &lost(lease, outcome, now), now, random).await?;
+                session.lost.push(lease.task_id);
+            }
+        }
+        tx.commit().await?;
+        session.stop = not_kept(hello, &session.keep);
+        self.tasks_changed();
+        Ok(session)
+    }
+
+    async fn renew_sessions(
+        &self,
+        server_id: ServerId,
+        sessions: &[(AgentId, i64)],
+        lease: Duration,
+    ) -> Result<Vec<AgentId>, StoreError> {
+        let mut tx = self.begin().await?;
+        let mut gone = Vec::new();
+        for (agent_id, epoch) in sessions {
+            let renewed = sqlx::query(
+                "update sched_agent set online = 1, \
+                 session_until = cast(unixepoch('now', 'subsec') * 1000000 as integer) + ?, \
+                 last_seen_at = cast(unixepoch('now', 'subsec') * 1000000 as integer) \
+                 where id = ? and session_epoch = ? and server_id = ?",
+            )
+            .bind(row::micros(lease))
+            .bind(agent_id.as_str())
+            .bind(*epoch)
+            .bind(server_id.uuid())
+            .execute(&mut *tx)
+            .await?;
+            if renewed.rows_affected() == 0 {
+                gone.push(agent_id.clone());
+            }
+        }
+        tx.commit().await?;
+        Ok(gone)
+    }
+
+    async fn close_session(&self, agent_id: &AgentId, epoch: i64) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        sqlx::query(
+            "update sched_agent set online = 0, \
+             session_until = min(session_until, cast(unixepoch('now', 'subsec') * 1000000 as integer)) \
+             where id = ? and session_epoch = ?",
+        )
+        .bind(agent_id.as_str())
+        .bind(epoch)
+        .execute(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    async fn reap(
+        &self,
+        resume: Duration,
+        now: Timestamp,
+        random: f64,
+        limit: u32,
+    ) -> Result<Vec<TaskId>, StoreError> {
+        let mut tx = self.begin().await?;
+        let rows = sqlx::query(
+            "select t.id, t.instance_id, t.fence from sched_task t join sched_agent a on a.id = t.agent_id \
+             where t.status in (5, 8, 10) \
+             and a.session_until + ? < cast(unixepoch('now', 'subsec') * 1000000 as integer) \
+             order by t.id limit ?",
+        )
+        .bind(row::micros(resume))
+        .bind(i64::from(limit))
+        .fetch_all(&mut *tx)
+        .await?;
+        let mut tasks = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let lease = row::lease(row)?;
+            end_attempt(&mut tx, &lost(lease, settle::session_ran_out(), now), now, random).await?;
+            tasks.push(lease.task_id);
+        }
+        tx.commit().await?;
+        if !tasks.is_empty() {
+            self.tasks_changed();
+        }
+        Ok(tasks)
+    }
+
+    async fn agent(&self, id: &AgentId) -> Result<Agent, StoreError> {
+        let row = sqlx::query(
+            "select a.*, \
+             (a.online = 1 and a.session_until > cast(unixepoch('now', 'subsec') * 1000000 as integer)) as connected, \
+             (select count(*) from sched_task t where t.agent_id = a.id and t.status in (5, 8, 10)) as running \
+             from sched_agent a where a.id = ?",
+        )
+        .bind(id.as_str())
+        .fetch_optional(&self.readers)
+        .await?
+        .ok_or(StoreError::NotFound)?;
+        row::agent(&row)
+    }
+
+    async fn agents(&self) -> Result<Vec<Agent>, StoreError> {
+        let rows = sqlx::query(
+            "select a.*, \
+             (a.online = 1 and a.session_until > cast(unixepoch('now', 'subsec') * 1000000 as integer)) as connected, \
+             (select count(*) from sched_task t where t.agent_id = a.id and t.status in (5, 8, 10)) as running \
+             from sched_agent a order by a.id",
+        )
+        .fetch_all(&self.readers)
+        .await?;
+        rows.iter().map(row::agent).collect()
+    }
+
+    async fn set_labels(&self, id: &AgentId, labels: &Labels) -> Result<Agent, StoreError> {
+        let mut tx = self.begin().await?;
+        let updated = sqlx::query("update sched_agent set labels = ? where id = ?")
+            .bind(row::json(labels)?)
+            .bind(id.as_str())
+            .execute(&mut *tx)
+            .await?;
+        if updated.rows_affected() == 0 {
+            return Err(StoreError::NotFound);
+        }
+        tx.commit().await?;
+        self.tasks_changed();
+        self.agent(id).await
+    }
+}
+
+/// Whether the hello's journal is the one that the store knows, one hello later. An agent that the store
+/// does not know has no leases here, whatever it holds.
+async fn continues(tx: &mut Tx, hello: &Hello) -> Result<bool, StoreError> {
+    let row = sqlx::query("select journal_id, journal_epoch from sched_agent where id = ?")
+        .bind(hello.agent_id.as_str())
+        .fetch_optional(&mut **tx)
+        .await?;
+    let Some(row) = row else { return Ok(false) };
+    let grew = row::signed(hello.journal_epoch) > row.int("journal_epoch")?;
+    Ok(grew && row.uuid("journal_id")? == hello.journal_id.uuid())
+}
+
+/// Yields the new epoch.
+async fn upsert(
+    tx: &mut Tx,
+    hello: &Hello,
+    server_id: ServerId,
+    lease: Duration,
+    now: Timestamp,
+) -> Result<i64, StoreError> {
+    let epoch = sqlx::query_scalar(
+        "insert into sched_agent as a (id, hostname, version, labels, slots, journal_id, journal_epoch, \
+         session_epoch, server_id, session_until, online, first_seen_at, last_seen_at) \
+         values (?, ?, ?, ?, ?, ?, ?, 1, ?, cast(unixepoch('now', 'subsec') * 1000000 as integer) + ?, 1, ?10, ?10) \
+         on conflict (id) do update set hostname = excluded.hostname, version = excluded.version, \
+         labels = excluded.labels, slots = excluded.slots, journal_id = excluded.journal_id, \
+         journal_epoch = excluded.journal_epoch, session_epoch = a.session_epoch + 1, \
+         server_id = excluded.server_id, session_until = excluded.session_until, online = 1, \
+         last_seen_at = excluded.last_seen_at returning session_epoch",
+    )
+    .bind(hello.agent_id.as_str())
+    .bind(&hello.hostname)
+    .bind(&hello.version)
+    .bind(row::json(&hello.labels)?)
+    .bind(hello.slots)
+    .bind(hello.journal_id.uuid())
+    .bind(row::signed(hello.journal_epoch))
+    .bind(server_id.uuid())
+    .bind(row::micros(lease))
+    .bind(now.as_microsecond())
+    .fetch_one(&mut **tx)
+    .await?;
+    Ok(epoch)
+}
+
+/// What the store leases to the agent.
+async fn leased(tx: &mut Tx, agent_id: &AgentId) -> Result<Vec<(Lease, Status)>, StoreError> {
+    let rows = sqlx::query(
+        "select id, instance_id, fence, status from sched_task \
+         where agent_id = ? and status in (5, 8, 10) order by id",
+    )
+    .bind(agent_id.as_str())
+    .fetch_all(&mut **tx)
+    .await?;
+    rows.iter().map(|row| Ok((row::lease(row)?, row::status(row, "status")?))).collect()
+}
+
+/// The attempt goes on under the new session; its output goes on at the first gap.
+async fn keep(tx: &mut Tx, lease: Lease, epoch: i64) -> Result<Kept, StoreError> {
+    sqlx::query("update sched_task_instance set session_epoch = ? where id = ?")
+        .bind(epoch)
+        .bind(lease.instance_id.uuid())
+        .execute(&mut **tx)
+        .await?;
+    let row = sqlx::query(
+        "select coalesce(min(candidate), 0) as next_seq from ( \
+         select 0 as candidate where not exists \
+         (select 1 from sched_task_output where instance_id = ?1 and seq = 0) \
+         union all select o.seq + 1 from sched_task_output o where o.instance_id = ?1 and not exists \
+         (select 1 from sched_task_output n where n.instance_id = o.instance_id and n.seq = o.seq + 1))",
+    )
+    .bind(lease.instance_id.uuid())
+    .fetch_one(&mut **tx)
+    .await?;
+    Ok(Kept { lease, next_seq: row::number(&row, "next_seq")? })
+}
+
+fn not_kept(hello: &Hello, keep: &[Kept]) -> Vec<Lease> {
+    let held = hello.held.iter().map(|held| held.lease);
+    held.filter(|lease| !keep.iter().any(|kept| kept.lease == *lease)).collect()
+}

@@ -1,0 +1,79 @@
+//! Opens the file with the settings under which a commit survives a power cut.
+
+use std::{str::FromStr, sync::Arc, time::Duration};
+
+use sqlx::{
+    SqlitePool,
+    sqlite::{SqliteConnectOptions, SqliteError, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+use tokio::sync::watch;
+
+use super::{Sqlite, fitness, migrate};
+use crate::{Options, Store, StoreError};
+
+/// How long a statement waits for another process, and a caller for a connection.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+pub(crate) async fn open(options: &Options) -> Result<Arc<dyn Store>, StoreError> {
+    let file = file_options(&options.url)?;
+    fitness::refuse_network(file.get_filename())?;
+    let writer = connect(file.clone(), 1).await.map_err(|error| explain(error, &file))?;
+    let version = fitness::check(&writer).await?;
+    migrate::migrate(&writer).await.map_err(|error| explain(error, &file))?;
+    let readers = connect(file.pragma("query_only", "on"), options.pool_size.max(1)).await?;
+    let (changes, _) = watch::channel(0);
+    Ok(Arc::new(Sqlite { writer, readers, changes, version }))
+}
+
+fn file_options(url: &str) -> Result<SqliteConnectOptions, StoreError> {
+    let url = url.strip_suffix("?mode=rwc").unwrap_or(url);
+    let unfit = |problem: &str| StoreError::Unfit(format!("{problem}; write sqlite:///PATH/hetuflow.db"));
+    if url.contains(":memory:") || url.contains("mode=memory") {
+        return Err(unfit("a database in memory loses everything when the server stops"));
+    }
+    if url.contains('?') {
+        return Err(unfit("an SQLite URL takes no parameters here: hetuflow sets what keeps commits safe itself"));
+    }
+    let file = SqliteConnectOptions::from_str(url).map_err(|error| unfit(&error.to_string()))?;
+    if file.get_filename().as_os_str().is_empty() {
+        return Err(unfit("the SQLite URL names no file"));
+    }
+    Ok(file
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(PATIENCE)
+        // 16 MiB: checkpoints are rare enough to be cheap, and the log stays small.
+        .pragma("wal_autocheckpoint", "4000"))
+}
+
+/// Connections are opened once and kept: none goes idle or grows old.
+async fn connect(file: SqliteConnectOptions, size: u32) -> Result<SqlitePool, StoreError> {
+    let pool = SqlitePoolOptions::new()
+        .max_connections(size)
+        .acquire_timeout(PATIENCE)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .connect_with(file)
+        .await?;
+    Ok(pool)
+}
+
+/// Says what to do about a file that cannot be used at all.
+fn explain(error: StoreError, file: &SqliteConnectOptions) -> StoreError {
+    let (StoreError::Unavailable(sqlx::Error::Database(inner)) | StoreError::Database(sqlx::Error::Database(inner))) =
+        &error
+    else {
+        return error;
+    };
+    let Some(sqlite) = inner.try_downcast_ref::<SqliteError>() else { return error };
+    let code = sqlx::error::DatabaseError::code(sqlite).and_then(|code| code.parse::<u32>().ok()).unwrap_or(0);
+    let advice = match code & 0xff {
+        8 => "it can only be read: make the file and its directory writable for this user",
+        14 => "it cannot be opened: its directory must exist and be writable for this user",
+        26 => "it is not an SQLite database: name another file, or move this one away",
+        _ => return error,
+    };
+    StoreError::Unfit(format!("the database {}: {advice}", file.get_filename().display()))
+}

@@ -1,0 +1,91 @@
+//! Schedules on SQLite.
+
+use async_trait::async_trait;
+use hetuflow_core::id::ScheduleId;
+use jiff::Timestamp;
+
+use super::{Sqlite, Tx, event};
+use crate::{
+    Due, Fire, Fired, Ingest, Ingested, ScheduleStore, StoreError,
+    row::Columns,
+};
+
+#[async_trait]
+impl ScheduleStore for Sqlite {
+    async fn due_schedules(&self, now: Timestamp, limit: u32) -> Result<Vec<Due>, StoreError> {
+        let rows = sqlx::query(
+            "select s.id, s.next_run_at from sched_schedule s \
+             join sched_trigger t on t.namespace = s.namespace and t.name = s.trigger_name \
+             join sched_job j on j.namespace = t.namespace and j.name = t.job_name \
+             where s.enabled = 1 and s.next_run_at is not null and s.next_run_at <= ? \
+             order by s.next_run_at, s.id limit ?",
+        )
+        .bind(now.as_microsecond())
+        .bind(i64::from(limit))
+        .fetch_all(&self.readers)
+        .await?;
+        rows.iter()
+            .map(|row| Ok(Due { id: ScheduleId::from_uuid(row.uuid("id")?), run_at: row.time("next_run_at")? }))
+            .collect()
+    }
+
+    async fn next_fire(&self) -> Result<Option<Timestamp>, StoreError> {
+        let row = sqlx::query(
+            "select min(s.next_run_at) as next from sched_schedule s \
+             join sched_trigger t on t.namespace = s.namespace and t.name = s.trigger_name \
+             join sched_job j on j.namespace = t.namespace and j.name = t.job_name \
+             where s.enabled = 1 and s.next_run_at is not null",
+        )
+        .fetch_one(&self.readers)
+        .await?;
+        row.time_or_null("next")
+    }
+
+    async fn fire(&self, fire: Fire) -> Result<Fired, StoreError> {
+        let mut tx = self.begin().await?;
+        if !advance(&mut tx, &fire).await? {
+            return Ok(Fired::Elsewhere);
+        }
+        let fired = match &fire.ingest {
+            None => Fired::Stored,
+            Some(ingest) => store(&mut tx, &fire, ingest).await?,
+        };
+        tx.commit().await?;
+        self.tasks_changed();
+        Ok(fired)
+    }
+}
+
+/// Moves the schedule on, if this is still its next time.
+async fn advance(tx: &mut Tx, fire: &Fire) -> Result<bool, StoreError> {
+    let moved = sqlx::query(
+        "update sched_schedule set next_run_at = ?, last_run_at = case when ? then next_run_at else last_run_at end \
+         where id = ? and next_run_at = ? and enabled = 1",
+    )
+    .bind(fire.next.map(Timestamp::as_microsecond))
+    .bind(fire.ingest.is_some())
+    .bind(fire.id.uuid())
+    .bind(fire.run_at.as_microsecond())
+    .execute(&mut **tx)
+    .await?;
+    Ok(moved.rows_affected() > 0)
+}
+
+/// A time that has fired before (the clock went back) only moves the schedule on.
+async fn store(tx: &mut Tx, fire: &Fire, ingest: &Ingest) -> Result<Fired, StoreError> {
+    let first = sqlx::query(
+        "insert into sched_fire (schedule_id, run_at, event_id) values (?, ?, ?) \
+         on conflict (schedule_id, run_at) do nothing",
+    )
+    .bind(fire.id.uuid())
+    .bind(fire.run_at.as_microsecond())
+    .bind(ingest.event.id.uuid())
+    .execute(&mut **tx)
+    .await?;
+    if first.rows_affected() == 0 {
+        return Ok(Fired::Elsewhere);
+    }
+    match event::insert(tx, ingest).await? {
+        Ingested::Stored | Ingested::Duplicate { .. } => Ok(Fired::Stored),
+    }
+}

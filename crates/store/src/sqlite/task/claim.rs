@@ -1,0 +1,96 @@
+//! The claim: due tasks of one lane become leases of free slots. One writer means that nobody else can look meanwhile.
+
+use std::collections::BTreeMap;
+
+use hetuflow_core::{
+    id::{AgentId, InstanceId},
+    status::Status,
+    task::{Lease, Task},
+};
+use jiff::Timestamp;
+
+use super::{Sqlite, Tx};
+use crate::{Claimed, LaneId, Slot, StoreError, row};
+
+pub(super) async fn claim(
+    db: &Sqlite,
+    lane: LaneId,
+    slots: &[Slot],
+    now: Timestamp,
+) -> Result<Vec<Claimed>, StoreError> {
+    if slots.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut tx = db.begin().await?;
+    let slots = slots_in_force(&mut tx, slots).await?;
+    let tasks = due(&mut tx, lane, slots.len(), now).await?;
+    let mut claimed = Vec::with_capacity(tasks.len());
+    for (task, slot) in tasks.into_iter().zip(slots) {
+        claimed.push(lease(&mut tx, task, slot, now).await?);
+    }
+    tx.commit().await?;
+    Ok(claimed)
+}
+
+/// The slots whose session is the one that the store knows, in their order.
+async fn slots_in_force<'a>(tx: &mut Tx, slots: &'a [Slot]) -> Result<Vec<&'a Slot>, StoreError> {
+    let mut epochs: BTreeMap<&AgentId, Option<i64>> = BTreeMap::new();
+    for slot in slots {
+        if !epochs.contains_key(&slot.agent_id) {
+            let epoch = sqlx::query_scalar("select session_epoch from sched_agent where id = ?")
+                .bind(slot.agent_id.as_str())
+                .fetch_optional(&mut **tx)
+                .await?;
+            epochs.insert(&slot.agent_id, epoch);
+        }
+    }
+    Ok(slots.iter().filter(|slot| epochs.get(&slot.agent_id) == Some(&Some(slot.session_epoch))).collect())
+}
+
+/// The statuses are literals, because only then the partial index serves the query.
+async fn due(tx: &mut Tx, lane: LaneId, limit: usize, now: Timestamp) -> Result<Vec<Task>, StoreError> {
+    let rows = sqlx::query(
+        "select t.*, l.selector as lane_selector, l.agent_id as lane_agent \
+         from sched_task t join sched_lane l on l.id = t.lane_id \
+         where t.lane_id = ? and t.status in (1, 2) and t.scheduled_at <= ? \
+         order by t.priority desc, t.scheduled_at, t.id limit ?",
+    )
+    .bind(lane.0)
+    .bind(now.as_microsecond())
+    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+    .fetch_all(&mut **tx)
+    .await?;
+    rows.iter().map(row::task).collect()
+}
+
+async fn lease(tx: &mut Tx, mut task: Task, slot: &Slot, now: Timestamp) -> Result<Claimed, StoreError> {
+    task.status = Status::Locked;
+    task.attempt += 1;
+    task.fence += 1;
+    let lease = Lease { task_id: task.id, instance_id: InstanceId::at(now), fence: task.fence };
+    sqlx::query("update sched_task set status = ?, attempt = ?, fence = ?, agent_id = ?, instance_id = ? where id = ?")
+        .bind(task.status.number())
+        .bind(task.attempt)
+        .bind(task.fence)
+        .bind(slot.agent_id.as_str())
+        .bind(lease.instance_id.uuid())
+        .bind(task.id.uuid())
+        .execute(&mut **tx)
+        .await?;
+    sqlx::query(
+        "insert into sched_task_instance (id, created_at, task_id, job_id, agent_id, session_epoch, attempt, fence, \
+         status, output_dropped) values (?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
+    )
+    .bind(lease.instance_id.uuid())
+    .bind(row::created_at(lease.instance_id.uuid())?.as_microsecond())
+    .bind(task.id.uuid())
+    .bind(task.job_id.uuid())
+    .bind(slot.agent_id.as_str())
+    .bind(slot.session_epoch)
+    .bind(task.attempt)
+    .bind(task.fence)
+    .bind(task.status.number())
+    .execute(&mut **tx)
+    .await?;
+    Ok(Claimed { lease, agent_id: slot.agent_id.clone(), session_epoch: slot.session_epoch, task })
+}
