@@ -1,0 +1,155 @@
+//! The agent's configuration: `config/agent.toml`, which ships as documentation and is the lowest
+//! layer, then the operator's file, then the environment. `hetuflow dev` and `up` build it in code.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use hetuflow_core::{
+    config::{self, Layer},
+    id::AgentId,
+    labels::Labels,
+    trigger::Problems,
+};
+use serde::Deserialize;
+
+/// `config/agent.toml`, every key with its default and its meaning.
+pub const SAMPLE: &str = include_str!("../../../config/agent.toml");
+
+const PREFIX: &str = "HETUFLOW_AGENT";
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    pub agent: Agent,
+    pub labels: Labels,
+    pub executor: Executor,
+    pub files: Files,
+    pub logging: Logging,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Agent {
+    pub id: Option<AgentId>,
+    pub server_url: String,
+    pub data_dir: PathBuf,
+    pub max_concurrent_tasks: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Executor {
+    pub work_dir: Option<PathBuf>,
+    #[serde(with = "hetuflow_core::duration")]
+    pub grace: Duration,
+    #[serde(with = "hetuflow_core::duration")]
+    pub drain_timeout: Duration,
+    #[serde(with = "hetuflow_core::duration")]
+    pub keep_work_dirs: Duration,
+    pub max_output_size: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Files {
+    pub base: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Logging {
+    pub level: String,
+    pub format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("cannot read the configuration {}", .path.display())]
+    Unreadable { path: PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    Problems(#[from] Problems),
+    #[error("[{section}] {key} = {value:?}: {allowed}")]
+    Value { section: &'static str, key: &'static str, value: String, allowed: &'static str },
+}
+
+impl Config {
+    /// Reads the layers. `environment` is passed in, because it is read once, at the edge.
+    pub fn load(path: Option<&Path>, environment: &[(String, String)]) -> Result<Self, ConfigError> {
+        let file = match path {
+            Some(path) => Some((path.display().to_string(), read(path)?)),
+            None => None,
+        };
+        let file = file.as_ref().map(|(origin, text)| Layer { origin, text });
+        let defaults = Layer { origin: "config/agent.toml", text: SAMPLE };
+        let config: Self = config::read(defaults, file, PREFIX, &with_short_names(environment))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// The defaults for an agent that keeps its state in `data_dir` and dials `server_url`, for
+    /// callers that start an agent in code.
+    pub fn new(data_dir: impl Into<PathBuf>, server_url: impl Into<String>) -> Result<Self, ConfigError> {
+        let mut config = Self::load(None, &[])?;
+        config.agent.data_dir = data_dir.into();
+        config.agent.server_url = server_url.into();
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Where the working directories of attempts are.
+    #[must_use]
+    pub fn work_dir(&self) -> PathBuf {
+        self.executor.work_dir.clone().unwrap_or_else(|| self.agent.data_dir.join("work"))
+    }
+
+    /// Where relative globs of file triggers start.
+    #[must_use]
+    pub fn files_base(&self) -> PathBuf {
+        self.files.base.clone().unwrap_or_else(|| self.agent.data_dir.clone())
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let slots = self.agent.max_concurrent_tasks;
+        if !(1..=10_000).contains(&slots) {
+            let allowed = "write a whole number from 1 to 10000";
+            return Err(wrong("agent", "max_concurrent_tasks", slots.to_string(), allowed));
+        }
+        let url = &self.agent.server_url;
+        let host = url.strip_prefix("ws://").unwrap_or_default();
+        if host.is_empty() || host.starts_with(['/', ':']) || host.contains(char::is_whitespace) {
+            let allowed = "write ws://HOST:PORT, such as ws://127.0.0.1:8081";
+            return Err(wrong("agent", "server_url", url.clone(), allowed));
+        }
+        Ok(())
+    }
+}
+
+fn wrong(section: &'static str, key: &'static str, value: String, allowed: &'static str) -> ConfigError {
+    ConfigError::Value { section, key, value, allowed }
+}
+
+fn read(path: &Path) -> Result<String, ConfigError> {
+    fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })
+}
+
+/// `SERVER_URL` is the guide's name for one key; the long name wins over it.
+fn with_short_names(environment: &[(String, String)]) -> Vec<(String, String)> {
+    const LONG: &str = "HETUFLOW_AGENT__AGENT__SERVER_URL";
+    let mut pairs = environment.to_vec();
+    if !pairs.iter().any(|(name, _)| name == LONG)
+        && let Some((_, url)) = environment.iter().find(|(name, _)| name == "SERVER_URL")
+    {
+        pairs.push((LONG.to_owned(), url.clone()));
+    }
+    pairs
+}

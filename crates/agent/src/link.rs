@@ -1,0 +1,128 @@
+//! The link to the server: one WebSocket that the agent opens and opens again. It holds no state
+//! that matters: what must not be lost is in the journal, the spools and the table of attempts,
+//! and each connection starts from there. A cut link never ends a run.
+
+mod bodies;
+mod outbox;
+mod session;
+mod writer;
+
+use std::{fmt, time::Duration};
+
+use hetuflow_core::{id::AgentId, labels::Labels, protocol};
+use tokio_util::sync::CancellationToken;
+
+use crate::{files::Watching, journal::JournalError, runner::Runner};
+
+const SHORTEST_WAIT: Duration = Duration::from_millis(100);
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) agent_id: AgentId,
+    pub(crate) server_url: String,
+    pub(crate) labels: Labels,
+    pub(crate) slots: u32,
+    pub(crate) runner: Runner,
+    pub(crate) watching: Watching,
+}
+
+/// Why a connection ended, other than on purpose.
+#[derive(Debug, thiserror::Error)]
+enum Cut {
+    #[error("cannot connect")]
+    Connect(#[source] Box<tokio_tungstenite::tungstenite::Error>),
+    #[error("the connection broke")]
+    Broken(#[source] Box<tokio_tungstenite::tungstenite::Error>),
+    #[error("no answer to {0} in time")]
+    Late(&'static str),
+    #[error("nothing heard from the server for {0:?}")]
+    Silent(Duration),
+    #[error("the server closed the connection")]
+    Closed,
+    #[error("the server refuses this agent: {0}")]
+    Refused(String),
+    #[error("the server's first answer is not a welcome")]
+    NoWelcome,
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error("a message cannot be written")]
+    Encode(#[from] serde_json::Error),
+}
+
+/// Why a connection ended on purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// The agent stops.
+    Stopped,
+    /// The server stops.
+    Drained,
+}
+
+impl Link {
+    /// Holds a connection until `stop`.
+    pub(crate) async fn run(self, stop: CancellationToken) {
+        let mut failures = 0;
+        loop {
+            let mut welcomed = false;
+            match session::hold(&self, &stop, &mut welcomed).await {
+                Ok(End::Stopped) => return,
+                Ok(End::Drained) => tracing::info!("the server stops; looking for it again"),
+                Err(cut) => self.report(&cut, failures, welcomed),
+            }
+            failures = if welcomed { 0 } else { failures + 1 };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(pause(failures, rand::random())) => {}
+            }
+        }
+    }
+
+    /// Once per outage, and then now and then.
+    fn report(&self, cut: &Cut, failures: u32, welcomed: bool) {
+        if welcomed || failures % 20 == 0 {
+            let error = cut as &dyn std::error::Error;
+            tracing::warn!(server = %self.server_url, error, "no link to the server; trying on");
+        } else {
+            tracing::debug!(server = %self.server_url, cut = %Chain(cut), "no link to the server");
+        }
+    }
+
+    fn url(&self) -> String {
+        format!("{}{}", self.server_url.trim_end_matches('/'), protocol::PATH)
+    }
+}
+
+/// Between [`SHORTEST_WAIT`] and a bound that doubles with each failure, at random: agents that lost their
+/// server at the same moment do not come back at the same moment.
+fn pause(failures: u32, random: f64) -> Duration {
+    let bound = SHORTEST_WAIT.saturating_mul(2_u32.saturating_pow(failures)).min(LONGEST_WAIT);
+    SHORTEST_WAIT + (bound - SHORTEST_WAIT).mul_f64(random)
+}
+
+struct Chain<'a>(&'a dyn std::error::Error);
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self.0, f)?;
+        self.0.source().map_or(Ok(()), |source| write!(f, ": {}", Chain(source)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_five_seconds() {
+        let check = |failures, random, millis| {
+            assert_eq!(pause(failures, random).as_millis(), millis, "{failures} failures");
+        };
+        check(0, 1.0, 100);
+        check(1, 0.0, 100);
+        check(1, 1.0, 200);
+        check(4, 0.5, 850);
+        check(6, 1.0, 5000);
+        check(u32::MAX, 1.0, 5000);
+    }
+}

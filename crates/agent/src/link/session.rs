@@ -1,0 +1,278 @@
+//! One connection from dial to close: hello, welcome, then a loop over everything that can wake it.
+
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream::SplitStream};
+use hetuflow_core::protocol::{
+    Assignment, FromAgent, Hello, MAX_MESSAGE, SUBPROTOCOL, ToAgent, VERSION, Welcome,
+};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, timeout},
+};
+use tokio_tungstenite::{
+    connect_async_with_config,
+    tungstenite::{
+        Error, Message,
+        client::IntoClientRequest,
+        http::{HeaderValue, header::SEC_WEBSOCKET_PROTOCOL},
+        protocol::WebSocketConfig,
+    },
+};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+
+use super::{
+    Cut, End, Link,
+    bodies::Bodies,
+    outbox::{Item, Outbox},
+    writer::{self, Socket},
+};
+use crate::{files::FileReports, runner::Answer};
+
+/// To dial, to be welcomed, to say good-bye.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// An agent lives next to the work of its host: it keeps no 128 KiB ready per direction.
+const BUFFER: usize = 8 * 1024;
+
+struct Session<'a> {
+    link: &'a Link,
+    incoming: SplitStream<Socket>,
+    queue: mpsc::Sender<Message>,
+    outbox: Outbox,
+    files: FileReports,
+    bodies: Bodies,
+    /// Chosen, and waiting for a place in the queue.
+    next: Option<Item>,
+    /// Changes of the table since it was last looked at.
+    changes: watch::Receiver<u64>,
+    heard: Instant,
+}
+
+type Writer = AbortOnDropHandle<Result<(), Error>>;
+
+/// Everything that can wake a session.
+enum Wake {
+    Stop,
+    Incoming(Option<Result<Message, Error>>),
+    Room(mpsc::OwnedPermit<Message>),
+    Ping,
+    Changed,
+    Silent,
+    WriterEnded,
+}
+
+/// Connects and serves until one side ends it. `welcomed` tells how far it came.
+pub(super) async fn hold(link: &Link, stop: &CancellationToken, welcomed: &mut bool) -> Result<End, Cut> {
+    let url = link.url();
+    let socket = tokio::select! {
+        () = stop.cancelled() => return Ok(End::Stopped),
+        socket = dial(&url) => socket?,
+    };
+    let (sink, mut incoming) = socket.split();
+    let (queue, writer) = writer::start(sink);
+    let mut writer = AbortOnDropHandle::new(writer);
+    send(&queue, &hello(link).await?).await?;
+    let welcome = timeout(PATIENCE, welcome(&mut incoming)).await.map_err(|_| Cut::Late("the hello"))??;
+    *welcomed = true;
+    tracing::info!(server.id = %welcome.server_id, session.epoch = welcome.session_epoch, "linked to the server");
+    for lease in &welcome.stop {
+        link.runner.abandon(*lease).await;
+    }
+    let mut session = Session {
+        link,
+        incoming,
+        queue,
+        outbox: Outbox::new(link.runner.attempts.clone(), &welcome.keep),
+        files: FileReports::new(link.watching.clone()),
+        bodies: Bodies::default(),
+        next: None,
+        changes: link.runner.attempts.changes(),
+        heard: Instant::now(),
+    };
+    let end = session.serve(stop, welcome.heartbeat, &mut writer).await?;
+    drop(session);
+    // What is in the queue still goes out; the server need not wait for it to be sure.
+    let _ = timeout(PATIENCE, &mut writer).await;
+    Ok(end)
+}
+
+async fn dial(url: &str) -> Result<Socket, Cut> {
+    let connect = |error| Cut::Connect(Box::new(error));
+    let mut request = url.into_client_request().map_err(connect)?;
+    request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+    let config = WebSocketConfig::default()
+        .read_buffer_size(BUFFER)
+        .write_buffer_size(BUFFER)
+        // Must hold one whole message besides what is buffered.
+        .max_write_buffer_size(MAX_MESSAGE + 8 * BUFFER)
+        .max_message_size(Some(MAX_MESSAGE))
+        // The server's library does not split messages, so a frame is as large as a message.
+        .max_frame_size(Some(MAX_MESSAGE));
+    let connected = timeout(PATIENCE, connect_async_with_config(request, Some(config), true)).await;
+    let (socket, _) = connected.map_err(|_| Cut::Late("the dial"))?.map_err(connect)?;
+    Ok(socket)
+}
+
+async fn hello(link: &Link) -> Result<FromAgent, Cut> {
+    // Durable before it is sent: a journal that is rolled back later cannot say this number again.
+    let journal_epoch = link.runner.journal.next_epoch().await?;
+    Ok(FromAgent::Hello(Hello {
+        protocol: VERSION,
+        agent_id: link.agent_id.clone(),
+        journal_id: link.runner.journal.id(),
+        journal_epoch,
+        hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        labels: link.labels.clone(),
+        slots: link.slots,
+        held: link.runner.attempts.held(),
+    }))
+}
+
+async fn welcome(incoming: &mut SplitStream<Socket>) -> Result<Welcome, Cut> {
+    loop {
+        let message = incoming.next().await.ok_or(Cut::Closed)?.map_err(|error| Cut::Broken(Box::new(error)))?;
+        match message {
+            Message::Text(text) => {
+                return match serde_json::from_str(&text) {
+                    Ok(ToAgent::Welcome(welcome)) => Ok(welcome),
+                    Ok(ToAgent::Refuse { reason }) => Err(Cut::Refused(reason)),
+                    Ok(_) | Err(_) => Err(Cut::NoWelcome),
+                };
+            }
+            Message::Close(_) => return Err(Cut::Closed),
+            Message::Binary(_) => return Err(Cut::NoWelcome),
+            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
+        }
+    }
+}
+
+async fn send(queue: &mpsc::Sender<Message>, message: &FromAgent) -> Result<(), Cut> {
+    let text = serde_json::to_string(message)?;
+    queue.send(Message::text(text)).await.map_err(|_| Cut::Closed)
+}
+
+impl Session<'_> {
+    async fn serve(
+        &mut self,
+        stop: &CancellationToken,
+        heartbeat: Duration,
+        writer: &mut Writer,
+    ) -> Result<End, Cut> {
+        // Two chances for every heartbeat that the server expects.
+        let mut ping = interval((heartbeat / 2).max(Duration::from_millis(10)));
+        ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let silence = heartbeat.mul_f64(2.5);
+        loop {
+            if self.next.is_none() {
+                self.next = self.choose().await;
+            }
+            match self.wake(stop, &mut ping, silence, writer).await {
+                Wake::Stop => return Ok(End::Stopped),
+                Wake::Incoming(message) => {
+                    if let Some(end) = self.receive(message).await? {
+                        return Ok(end);
+                    }
+                }
+                Wake::Room(permit) => self.say(permit).await?,
+                Wake::Ping => self.outbox.ping(),
+                Wake::Changed => {}
+                Wake::Silent => return Err(Cut::Silent(silence)),
+                Wake::WriterEnded => return Err(Cut::Closed),
+            }
+        }
+    }
+
+    async fn wake(
+        &mut self,
+        stop: &CancellationToken,
+        ping: &mut Interval,
+        silence: Duration,
+        writer: &mut Writer,
+    ) -> Wake {
+        tokio::select! {
+            () = stop.cancelled() => Wake::Stop,
+            message = self.incoming.next(), if self.outbox.has_room() => Wake::Incoming(message),
+            permit = self.queue.clone().reserve_owned(), if self.next.is_some() => {
+                permit.map_or(Wake::WriterEnded, Wake::Room)
+            }
+            _ = self.changes.changed() => Wake::Changed,
+            () = self.files.changed() => Wake::Changed,
+            _ = ping.tick() => Wake::Ping,
+            () = sleep_until(self.heard + silence) => Wake::Silent,
+            _ = writer => Wake::WriterEnded,
+        }
+    }
+
+    async fn choose(&mut self) -> Option<Item> {
+        if let Some(message) = self.outbox.control() {
+            return Some(Item::Message(Box::new(message)));
+        }
+        if let Some(message) = self.files.next().await {
+            return Some(Item::Message(Box::new(message)));
+        }
+        self.outbox.output()
+    }
+
+    async fn say(&mut self, permit: mpsc::OwnedPermit<Message>) -> Result<(), Cut> {
+        let message = match self.next.take() {
+            Some(Item::Message(message)) => Some(Message::text(serde_json::to_string(&message)?)),
+            Some(Item::Output(instance_id)) => self.outbox.piece(&self.link.runner.spools, instance_id).await,
+            None => None,
+        };
+        if let Some(message) = message {
+            permit.send(message);
+        }
+        Ok(())
+    }
+
+    async fn receive(&mut self, message: Option<Result<Message, Error>>) -> Result<Option<End>, Cut> {
+        let message = message.ok_or(Cut::Closed)?.map_err(|error| Cut::Broken(Box::new(error)))?;
+        self.heard = Instant::now();
+        match message {
+            Message::Text(text) => match serde_json::from_str(&text) {
+                Ok(message) => self.handle(message).await,
+                Err(error) => {
+                    // Not fatal: the next connection would bring it again.
+                    tracing::warn!(%error, "the server sent a message that cannot be read");
+                    Ok(None)
+                }
+            },
+            Message::Binary(frame) => {
+                self.bodies.receive(&frame);
+                Ok(None)
+            }
+            Message::Close(_) => Err(Cut::Closed),
+            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => Ok(None),
+        }
+    }
+
+    async fn handle(&mut self, message: ToAgent) -> Result<Option<End>, Cut> {
+        match message {
+            ToAgent::Assign(assignment) => self.assign(*assignment).await?,
+            ToAgent::Cancel { lease } => self.link.runner.cancel(lease),
+            ToAgent::ResultAck { lease, verdict } => self.link.runner.acknowledge(lease, verdict).await,
+            ToAgent::FileAck { batch } => self.files.acknowledge(&batch).await,
+            ToAgent::Watches { watches } => self.link.watching.set(watches).await,
+            ToAgent::Drain => return Ok(Some(End::Drained)),
+            ToAgent::Refuse { reason } => return Err(Cut::Refused(reason)),
+            // The spool is kept until the result is acknowledged, whatever is stored of it.
+            ToAgent::OutputAck { .. } | ToAgent::Welcome(_) | ToAgent::Pong | ToAgent::Unknown => {}
+        }
+        Ok(None)
+    }
+
+    async fn assign(&mut self, assignment: Assignment) -> Result<(), Cut> {
+        let lease = assignment.lease;
+        let body = self.bodies.take(lease.instance_id);
+        // A journal that fails ends the connection: then nothing was accepted, and the next hello says so.
+        let answer = self.link.runner.assign(assignment, body).await?;
+        tracing::info!(task.id = %lease.task_id, instance.id = %lease.instance_id, ?answer, "assigned");
+        self.outbox.answer(match answer {
+            Answer::Accepted => FromAgent::Accepted { lease },
+            Answer::Refused(reason) => FromAgent::Refused { lease, reason: reason.to_owned() },
+        });
+        Ok(())
+    }
+}

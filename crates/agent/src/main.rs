@@ -1,0 +1,59 @@
+//! `hetuflow-agent`: reads the configuration, starts logging, runs the agent until a signal.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Parser;
+use hetuflow_agent::{Config, LogFormat, Logging};
+use hetuflow_core::Clock;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+/// Runs jobs and watches directories on this host for a hetuflow server.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Args {
+    /// The configuration; without it the defaults of config/agent.toml and the environment
+    /// (HETUFLOW_AGENT__SECTION__KEY, SERVER_URL) hold.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    let environment: Vec<(String, String)> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let config = Config::load(args.config.as_deref(), &environment)?;
+    start_logging(&config.logging)?;
+    let shutdown = CancellationToken::new();
+    stop_on_signals(&shutdown)?;
+    hetuflow_agent::run(config, Clock::system(), shutdown).await.context("the agent cannot run")
+}
+
+fn start_logging(logging: &Logging) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&logging.level)
+        .with_context(|| format!("[logging] level = {:?} is no log level", logging.level))?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match logging.format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+    Ok(())
+}
+
+fn stop_on_signals(shutdown: &CancellationToken) -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let shutdown = shutdown.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        shutdown.cancel();
+    });
+    Ok(())
+}

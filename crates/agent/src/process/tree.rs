@@ -1,0 +1,120 @@
+//! Everything that one attempt has started, and its end. Three ways to find it, each with a hole
+//! that the next one closes: the process group (a `setsid` leaves it), the marker in the environment
+//! (a cleared environment lacks it), the cgroup (not every host has one to give).
+
+use std::time::Duration;
+
+use hetuflow_core::id::InstanceId;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use tokio::{task::spawn_blocking, time::Instant};
+
+use super::{MARKER, ProcessId, cgroup::Leaf, procfs};
+
+/// Between two looks at what is left. Killed processes are gone within a few.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// Between two looks at processes that were asked to end.
+const LOOK_PATIENTLY: Duration = Duration::from_millis(25);
+
+/// A process that does not die of SIGKILL waits in the kernel, for a disk or a network file system.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Clone)]
+pub(crate) struct Tree {
+    pub(crate) instance_id: InstanceId,
+    pub(crate) leader: Option<ProcessId>,
+    pub(crate) leaf: Option<Leaf>,
+}
+
+/// Processes that SIGKILL did not end in time.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{count} processes did not end although they were killed; one is {example}")]
+pub(crate) struct Survivors {
+    count: usize,
+    example: i32,
+}
+
+impl Tree {
+    /// Asks the group to end.
+    pub(crate) fn terminate(&self) {
+        if let Some(leader) = self.leader
+            && procfs::stat(leader.pid).is_some_and(|now| now.id == leader)
+            && let Some(group) = Pid::from_raw(leader.pid)
+        {
+            // The leader may end at any moment, but it keeps its number until it is waited for.
+            let _ = rustix::process::kill_process_group(group, Signal::TERM);
+        }
+    }
+
+    /// Kills everything and waits until it is gone.
+    pub(crate) async fn kill(&self) -> Result<(), Survivors> {
+        let begin = Instant::now();
+        loop {
+            let tree = self.clone();
+            let left = spawn_blocking(move || tree.kill_once()).await.unwrap_or_default();
+            let Some(example) = left.first() else { return Ok(()) };
+            if begin.elapsed() > PATIENCE {
+                return Err(Survivors { count: left.len(), example: example.pid });
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// Waits until everything has ended by itself.
+    pub(crate) async fn gone(&self) {
+        loop {
+            let tree = self.clone();
+            if spawn_blocking(move || tree.members().is_empty()).await.unwrap_or_default() {
+                return;
+            }
+            tokio::time::sleep(LOOK_PATIENTLY).await;
+        }
+    }
+
+    /// Kills what is there, and yields what it found.
+    fn kill_once(&self) -> Vec<ProcessId> {
+        if let Some(leaf) = &self.leaf {
+            leaf.kill();
+        }
+        let members = self.members();
+        for member in &members {
+            kill_exactly(*member);
+        }
+        match &self.leaf {
+            Some(leaf) if members.is_empty() && leaf.populated() => self.leader.into_iter().collect(),
+            Some(leaf) if members.is_empty() => {
+                leaf.remove();
+                members
+            }
+            _ => members,
+        }
+    }
+
+    fn members(&self) -> Vec<ProcessId> {
+        let own = i32::try_from(std::process::id()).unwrap_or_default();
+        let marker = self.instance_id.to_string();
+        let group = self.group();
+        procfs::all()
+            .filter(|stat| !stat.zombie && stat.id.pid != own)
+            .filter(|stat| Some(stat.group) == group || procfs::has_variable(stat.id.pid, MARKER, &marker))
+            .map(|stat| stat.id)
+            .collect()
+    }
+
+    /// The group is known by the pid of its leader, so it is ours only while that pid is the
+    /// leader's (a dead one keeps it until it is waited for). Afterwards the number may be anyone's.
+    fn group(&self) -> Option<i32> {
+        let leader = self.leader?;
+        procfs::stat(leader.pid).filter(|now| now.id == leader).map(|now| now.id.pid)
+    }
+}
+
+/// Between the look at `/proc` and the signal the pid may pass to another process; a pidfd does not.
+fn kill_exactly(id: ProcessId) {
+    let Some(pid) = Pid::from_raw(id.pid) else { return };
+    if let Ok(fd) = pidfd_open(pid, PidfdFlags::empty())
+        && procfs::stat(id.pid).is_some_and(|now| now.id == id)
+    {
+        let _ = pidfd_send_signal(fd, Signal::KILL);
+    }
+}

@@ -1,0 +1,139 @@
+//! Puts the agent together, and takes it apart in the right order.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use hetuflow_core::Clock;
+use tokio::{
+    task::spawn_blocking,
+    time::{interval, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    attempts::{Attempts, Stop},
+    config::Config,
+    files::Watching,
+    identity::{self, IdentityError},
+    journal::{Journal, JournalError},
+    link::Link,
+    process::{self, Cgroups},
+    runner::Runner,
+    spool::Spools,
+    workplace::{WorkplaceError, Workplaces},
+};
+
+/// After the processes are gone: for the server to acknowledge what they came to. What it does not is in the
+/// journal, and reported after the next start.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Beyond the grace, for killed processes to go.
+const KILLED: Duration = Duration::from_secs(10);
+
+const SWEEP: Duration = Duration::from_secs(60);
+
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    #[error("the journal {} cannot be used", .path.display())]
+    Journal { path: PathBuf, source: JournalError },
+    #[error("the directory of spooled output {} cannot be used", .path.display())]
+    Spool { path: PathBuf, source: std::io::Error },
+    #[error("the directory of working directories cannot be used: {0}")]
+    WorkDir(String),
+    #[error("this host does not tell its boot id (/proc/sys/kernel/random/boot_id)")]
+    Boot(#[source] std::io::Error),
+}
+
+/// Runs an agent until `shutdown`: then it takes no new work, waits for what runs (at most the
+/// configured time), kills the rest, and reports as much as the server takes.
+pub async fn run(config: Config, clock: Clock, shutdown: CancellationToken) -> Result<(), AgentError> {
+    let data_dir = config.agent.data_dir.clone();
+    // Held to the end: the lock on the data directory is in it.
+    let identity = identity::claim(&data_dir, config.agent.id.as_ref())?;
+    let runner = prepare(&config, clock).await?;
+    let journal_failed = |source| AgentError::Journal { path: data_dir.join("journal.db"), source };
+    runner.adopt().await.map_err(journal_failed)?;
+    tracing::info!(
+        agent.id = %identity.agent_id, data_dir = %data_dir.display(), cgroups = runner.cgroups.is_some(),
+        "the agent runs"
+    );
+    let watching = Watching::new();
+    let link = Link {
+        agent_id: identity.agent_id.clone(),
+        server_url: config.agent.server_url.clone(),
+        labels: config.labels.clone(),
+        slots: config.agent.max_concurrent_tasks,
+        runner: runner.clone(),
+        watching,
+    };
+    let unlink = CancellationToken::new();
+    let link = tokio::spawn(link.run(unlink.clone()));
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = sweep(&runner) => {}
+    }
+    drain(&runner).await;
+    unlink.cancel();
+    let _ = link.await;
+    if let Some(cgroups) = &runner.cgroups {
+        cgroups.remove();
+    }
+    runner.journal.close().await;
+    tracing::info!("the agent has stopped");
+    Ok(())
+}
+
+async fn prepare(config: &Config, clock: Clock) -> Result<Runner, AgentError> {
+    let data_dir = &config.agent.data_dir;
+    let boot_id = process::boot_id().map_err(AgentError::Boot)?;
+    let path = data_dir.join("journal.db");
+    let journal = Journal::open(&path, &boot_id, clock.now()).await;
+    let journal = journal.map_err(|source| AgentError::Journal { path, source })?;
+    let path = data_dir.join("spool");
+    let spools = Spools::open(path.clone()).await.map_err(|source| AgentError::Spool { path, source })?;
+    let workplaces = Workplaces::open(config.work_dir(), config.executor.keep_work_dirs)
+        .map_err(|error: WorkplaceError| AgentError::WorkDir(error.to_string()))?;
+    let cgroups = spawn_blocking(Cgroups::find).await.ok().flatten();
+    if cgroups.is_none() {
+        tracing::warn!("no writable cgroup v2: a process that leaves its group and clears its environment can escape");
+    }
+    Ok(Runner {
+        journal,
+        attempts: Attempts::new(config.agent.max_concurrent_tasks),
+        spools,
+        workplaces,
+        cgroups,
+        executor: Arc::new(config.executor.clone()),
+        clock,
+        actors: TaskTracker::new(),
+    })
+}
+
+/// Removes what no attempt needs any more, now and then; never ends.
+async fn sweep(runner: &Runner) {
+    let mut ticks = interval(SWEEP);
+    loop {
+        ticks.tick().await;
+        let (attempts, workplaces, clock) =
+            (runner.attempts.clone(), runner.workplaces.clone(), runner.clock.clone());
+        let swept = spawn_blocking(move || workplaces.sweep(&clock, |id| attempts.get(id).is_some())).await;
+        let spools = runner.spools.sweep(|id| runner.attempts.get(id).is_some()).await;
+        if let Err(error) = spools.and(swept.map_err(std::io::Error::other)) {
+            tracing::warn!(%error, "cannot tidy up after old attempts");
+        }
+    }
+}
+
+async fn drain(runner: &Runner) {
+    runner.attempts.drain();
+    let limit = runner.executor.drain_timeout;
+    if timeout(limit, runner.attempts.idle()).await.is_err() {
+        tracing::warn!("processes still run; they are ended now");
+        runner.attempts.stop_all(Stop::Shutdown);
+        if timeout(runner.executor.grace + KILLED, runner.attempts.idle()).await.is_err() {
+            tracing::error!("processes do not end; the next start of the agent looks after them");
+        }
+    }
+    let _ = timeout(FAREWELL, runner.attempts.empty()).await;
+}

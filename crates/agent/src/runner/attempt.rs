@@ -1,0 +1,246 @@
+//! One attempt from the journal to its end: `Waiting`, then `Running`, then `Ended`.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use hetuflow_core::{
+    duration,
+    job::Command,
+    protocol::{Assignment, RunResult},
+    task::{EndReason, Lease, Outcome, Stream},
+};
+use tokio::{
+    io::AsyncRead,
+    sync::Mutex,
+    task::{JoinSet, spawn_blocking},
+    time::{sleep, timeout},
+};
+
+use super::{Runner, Stopped};
+use crate::{
+    attempts::{Phase, Stop},
+    output::{self, SharedSpool},
+    process::{self, Ended, Leaf, Running, SpawnError},
+};
+
+/// After the whole tree is dead, what is left in the pipes comes at once. Only a process that got
+/// out of the tree can still hold one open; it does not hold up the end.
+const PIPES: Duration = Duration::from_secs(1);
+
+/// Why hetuflow ended it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    Timeout(Duration),
+    Stop(Stop),
+}
+
+pub(super) async fn run(
+    runner: Runner,
+    assignment: Assignment,
+    body: Bytes,
+    leaf: Option<Leaf>,
+    mut stopped: Stopped,
+) {
+    let lease = assignment.lease;
+    let asked = *stopped.borrow();
+    let result = match asked {
+        Some(stop) => runner.result(lease, stop_outcome(stop)),
+        None => match start(&runner, assignment.clone(), body, leaf).await {
+            Ok(running) => watch_over(&runner, &assignment, running, &mut stopped).await,
+            Err(error) => runner.result(lease, Outcome::because(EndReason::Spawn, error.to_string())),
+        },
+    };
+    runner.end(result, &stopped).await;
+}
+
+async fn start(
+    runner: &Runner,
+    assignment: Assignment,
+    body: Bytes,
+    leaf: Option<Leaf>,
+) -> Result<Running, SpawnError> {
+    let place = runner.workplaces.of(assignment.lease.instance_id);
+    // A panic there is a defect; the attempt must end all the same.
+    let spawn = spawn_blocking(move || process::spawn(&assignment, &body, &place, leaf));
+    spawn.await.unwrap_or_else(|_| Err(SpawnError::Defect))
+}
+
+async fn watch_over(
+    runner: &Runner,
+    assignment: &Assignment,
+    mut running: Running,
+    stopped: &mut Stopped,
+) -> RunResult {
+    let lease = assignment.lease;
+    let started_at = runner.clock.now();
+    if let Err(error) = runner.journal.started(lease.instance_id, running.id, started_at).await {
+        // After a crash its process is then found by the marker in its environment.
+        tracing::error!(error = &error as &dyn std::error::Error, "the journal cannot take a start");
+    }
+    runner.attempts.set_phase(lease.instance_id, Phase::Running { started_at });
+    let (pumps, spool) = capture(runner, lease, &assignment.command, &mut running).await;
+    let cause = wait(&running, time_limit(&assignment.command), runner.executor.grace, stopped).await;
+    if let Err(survivors) = running.tree.kill().await {
+        tracing::error!(instance.id = %lease.instance_id, %survivors, "an attempt left processes behind");
+    }
+    let ended = running.reap().await;
+    let output_dropped = close(pumps, spool).await;
+    let outcome = outcome(ended, cause);
+    RunResult { started_at: Some(started_at), output_dropped, ..runner.result(lease, outcome) }
+}
+
+/// Waits for the end of the process, and brings it about when the time is up or somebody asks.
+async fn wait(
+    running: &Running,
+    limit: Option<Duration>,
+    grace: Duration,
+    stopped: &mut Stopped,
+) -> Option<Cause> {
+    let cause = tokio::select! {
+        () = running.ended() => return None,
+        () = sleep(limit.unwrap_or_default()), if limit.is_some() => Cause::Timeout(limit.unwrap_or_default()),
+        stop = asked(stopped) => Cause::Stop(stop),
+    };
+    running.tree.terminate();
+    let _ = timeout(grace, running.tree.gone()).await;
+    Some(cause)
+}
+
+async fn asked(stopped: &mut Stopped) -> Stop {
+    match stopped.wait_for(Option::is_some).await.map(|stop| *stop) {
+        Ok(Some(stop)) => stop,
+        // The table is gone, and with it everybody who could ask.
+        Ok(None) | Err(_) => std::future::pending().await,
+    }
+}
+
+async fn capture(
+    runner: &Runner,
+    lease: Lease,
+    job: &Command,
+    running: &mut Running,
+) -> (JoinSet<()>, Option<SharedSpool>) {
+    let mut pumps = JoinSet::new();
+    let (stdout, stderr) = (running.stdout.take(), running.stderr.take());
+    if stdout.is_none() && stderr.is_none() {
+        return (pumps, None);
+    }
+    let cap = output_limit(job).min(runner.executor.max_output_size);
+    let spool = match runner.spools.create(lease.instance_id, cap).await {
+        Ok(spool) => Arc::new(Mutex::new(spool)),
+        Err(error) => {
+            tracing::error!(%error, "output cannot be spooled and is dropped");
+            return (drain(pumps, stdout, stderr), None);
+        }
+    };
+    if let Some(pipe) = stdout {
+        spawn_pump(&mut pumps, runner, lease, pipe, Stream::Stdout, &spool);
+    }
+    if let Some(pipe) = stderr {
+        spawn_pump(&mut pumps, runner, lease, pipe, Stream::Stderr, &spool);
+    }
+    (pumps, Some(spool))
+}
+
+fn spawn_pump(
+    pumps: &mut JoinSet<()>,
+    runner: &Runner,
+    lease: Lease,
+    pipe: impl AsyncRead + Unpin + Send + 'static,
+    stream: Stream,
+    spool: &SharedSpool,
+) {
+    let attempts = runner.attempts.clone();
+    let spooled = move |pieces| attempts.set_pieces(lease.instance_id, pieces);
+    pumps.spawn(output::pump(pipe, stream, spool.clone(), spooled));
+}
+
+/// A full pipe would stop the process.
+fn drain(
+    mut pumps: JoinSet<()>,
+    stdout: Option<impl AsyncRead + Unpin + Send + 'static>,
+    stderr: Option<impl AsyncRead + Unpin + Send + 'static>,
+) -> JoinSet<()> {
+    if let Some(mut pipe) = stdout {
+        pumps.spawn(async move { drop(tokio::io::copy(&mut pipe, &mut tokio::io::sink()).await) });
+    }
+    if let Some(mut pipe) = stderr {
+        pumps.spawn(async move { drop(tokio::io::copy(&mut pipe, &mut tokio::io::sink()).await) });
+    }
+    pumps
+}
+
+/// Yields the bytes of output that were dropped.
+async fn close(mut pumps: JoinSet<()>, spool: Option<SharedSpool>) -> u64 {
+    let finished = timeout(PIPES, async { while pumps.join_next().await.is_some() {} }).await;
+    if finished.is_err() {
+        tracing::warn!("a process outside the attempt's tree holds its output open; what it writes is not kept");
+    }
+    pumps.shutdown().await;
+    // The pumps are gone, so this is the last holder.
+    match spool.and_then(Arc::into_inner) {
+        Some(spool) => spool.into_inner().finish().await,
+        None => 0,
+    }
+}
+
+fn time_limit(job: &Command) -> Option<Duration> {
+    let limits = job.resource_limits.as_ref().and_then(|limits| limits.max_execution_time_secs);
+    job.timeout.into_iter().chain(limits.map(Duration::from_secs)).min()
+}
+
+fn output_limit(job: &Command) -> u64 {
+    let limits = job.resource_limits.as_ref().and_then(|limits| limits.max_output_size_bytes);
+    limits.map_or(job.max_output_size, |limit| limit.min(job.max_output_size))
+}
+
+fn outcome(ended: std::io::Result<Ended>, cause: Option<Cause>) -> Outcome {
+    let (exit_code, signal) = match ended {
+        Ok(Ended::Exit(code)) => (Some(code), None),
+        Ok(Ended::Signal(signal)) => (None, Some(signal)),
+        Err(error) => return Outcome::because(EndReason::Lost, format!("its exit status cannot be read: {error}")),
+    };
+    let why = match cause {
+        None if signal.is_some() => Outcome::because(EndReason::Signal, signal_message(signal)),
+        None => Outcome { message: None, ..Outcome::because(EndReason::Exit, "") },
+        Some(Cause::Timeout(limit)) => {
+            let message = format!("killed after its timeout of {}", duration::format(limit));
+            Outcome::because(EndReason::Timeout, message)
+        }
+        Some(Cause::Stop(stop)) => stop_outcome(stop),
+    };
+    Outcome { exit_code, signal, ..why }
+}
+
+fn signal_message(signal: Option<i32>) -> String {
+    format!("ended by signal {}, which hetuflow did not send", signal.unwrap_or_default())
+}
+
+fn stop_outcome(stop: Stop) -> Outcome {
+    match stop {
+        Stop::Cancelled => Outcome::because(EndReason::Cancelled, "ended because its task was cancelled"),
+        Stop::Fenced => Outcome::because(EndReason::Lost, "ended because another attempt took its place"),
+        Stop::Shutdown => {
+            Outcome::because(EndReason::Lost, "the agent was stopped while it ran; its process was killed")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outcomes() {
+        let check = |ended, cause, reason: EndReason, exit_code, signal| {
+            let outcome = outcome(Ok(ended), cause);
+            assert_eq!((outcome.reason, outcome.exit_code, outcome.signal), (reason, exit_code, signal));
+        };
+        check(Ended::Exit(3), None, EndReason::Exit, Some(3), None);
+        check(Ended::Signal(11), None, EndReason::Signal, None, Some(11));
+        let timeout = Some(Cause::Timeout(Duration::from_secs(60)));
+        check(Ended::Signal(15), timeout, EndReason::Timeout, None, Some(15));
+        check(Ended::Exit(0), Some(Cause::Stop(Stop::Cancelled)), EndReason::Cancelled, Some(0), None);
+        check(Ended::Signal(9), Some(Cause::Stop(Stop::Shutdown)), EndReason::Lost, None, Some(9));
+    }
+}

@@ -1,0 +1,140 @@
+//! The directories of attempts: for each a working directory, the body of its event, a file for
+//! what it wants to say. Owned by the user that the process runs as, and removed when the result is
+//! acknowledged. What the agent itself needs of an attempt (its spooled output) is elsewhere, out
+//! of the process's reach.
+
+use std::{
+    fs::{self, DirBuilder, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use hetuflow_core::{Clock, id::InstanceId};
+use jiff::Timestamp;
+
+use crate::identity::create_dir;
+
+#[derive(Debug, thiserror::Error)]
+#[error("cannot prepare {}: {source}", .path.display())]
+pub(crate) struct WorkplaceError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// All of them.
+#[derive(Debug, Clone)]
+pub(crate) struct Workplaces {
+    base: PathBuf,
+    /// How long one stays after its attempt is over.
+    keep: Duration,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Workplace {
+    dir: PathBuf,
+}
+
+impl Workplaces {
+    pub(crate) fn open(base: PathBuf, keep: Duration) -> Result<Self, WorkplaceError> {
+        create_dir(&base).map_err(|source| WorkplaceError { path: base.clone(), source })?;
+        Ok(Self { base, keep })
+    }
+
+    pub(crate) fn of(&self, instance_id: InstanceId) -> Workplace {
+        Workplace { dir: self.base.join(instance_id.to_string()) }
+    }
+
+    /// The attempt is over and acknowledged.
+    pub(crate) fn leave(&self, instance_id: InstanceId) {
+        if self.keep.is_zero() {
+            remove(&self.of(instance_id).dir);
+        }
+    }
+
+    /// Removes what has been kept long enough, and what a crash has left. Blocks.
+    pub(crate) fn sweep(&self, clock: &Clock, is_held: impl Fn(InstanceId) -> bool) {
+        for entry in fs::read_dir(&self.base).into_iter().flatten().flatten() {
+            let id: Option<InstanceId> = entry.file_name().to_str().and_then(|name| name.parse().ok());
+            let changed = entry.metadata().ok().and_then(|meta| Timestamp::try_from(meta.modified().ok()?).ok());
+            let age = changed.map(|time| clock.now().duration_since(time).unsigned_abs());
+            if id.is_some_and(|id| !is_held(id)) && age.is_some_and(|age| age >= self.keep) {
+                remove(&entry.path());
+            }
+        }
+    }
+}
+
+impl Workplace {
+    /// Where the process starts, unless its job names a directory.
+    pub(crate) fn working_dir(&self) -> PathBuf {
+        self.dir.join("work")
+    }
+
+    /// The raw body of the event.
+    pub(crate) fn event_file(&self) -> PathBuf {
+        self.dir.join("event")
+    }
+
+    /// Where the process may write `key=value` lines or JSON.
+    pub(crate) fn output_file(&self) -> PathBuf {
+        self.dir.join("output")
+    }
+
+    pub(crate) fn stdin_file(&self) -> PathBuf {
+        self.dir.join("stdin")
+    }
+
+    /// Makes everything that the process finds, and hands it to `owner`.
+    pub(crate) fn prepare(
+        &self,
+        body: &[u8],
+        stdin: Option<&str>,
+        owner: Option<(u32, u32)>,
+    ) -> Result<(), WorkplaceError> {
+        make(&self.dir)?;
+        make(&self.working_dir())?;
+        write(&self.event_file(), body)?;
+        write(&self.output_file(), b"")?;
+        if let Some(text) = stdin {
+            write(&self.stdin_file(), text.as_bytes())?;
+        }
+        let Some((user, group)) = owner else { return Ok(()) };
+        for path in [&self.dir, &self.working_dir(), &self.output_file(), &self.event_file()] {
+            chown(path, Some(user), Some(group)).map_err(|source| failed(path, source))?;
+        }
+        Ok(())
+    }
+}
+
+fn make(path: &Path) -> Result<(), WorkplaceError> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(failed(path, error)),
+        _ => Ok(()),
+    }
+}
+
+fn write(path: &Path, content: &[u8]) -> Result<(), WorkplaceError> {
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .and_then(|mut file| file.write_all(content))
+        .map_err(|source| failed(path, source))
+}
+
+fn failed(path: &Path, source: io::Error) -> WorkplaceError {
+    WorkplaceError { path: path.to_owned(), source }
+}
+
+fn remove(path: &Path) {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(path = %path.display(), %error, "cannot remove a working directory");
+        }
+        _ => {}
+    }
+}
