@@ -1,11 +1,54 @@
-//! `when`: a condition in CEL over `body`, `headers`, `query` and `event`.
+//! `when`: a condition in CEL over `body`, `headers`, `query`, `event` and `file`.
+//!
+//! A condition is compiled once, with its names checked, and judged often. CEL's types stay inside this
+//! module. It never runs away: the source is short, loops nest little, and what they would walk is
+//! measured ([`cost`]) before they do.
 
-use crate::matching::Facts;
+mod cost;
+mod names;
+mod prune;
+mod source;
+
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, LazyLock},
+};
+
+use cel::{Context, Env, ExecutionError, Program, Value};
+
+use crate::matching::{Facts, Path, describe};
+
+/// Bytes of source, at most.
+const MAX_SOURCE: usize = 4096;
+
+/// Values that a reason quotes.
+const MAX_QUOTED: usize = 3;
+
+/// Characters of an error message that CEL makes out of values.
+const MAX_MESSAGE: usize = 300;
+
+/// CEL's own functions: a constant that is slow to build.
+static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
 
 /// A compiled condition.
-#[derive(Debug, Clone)]
-pub struct Condition {
+#[derive(Clone)]
+pub struct Condition(Arc<Compiled>);
+
+struct Compiled {
     source: String,
+    clauses: Vec<Clause>,
+    /// What all clauses together look at, by root.
+    wanted: BTreeMap<String, prune::Wanted>,
+}
+
+/// One of the parts that `&&` joins.
+struct Clause {
+    source: String,
+    program: Program,
+    paths: Vec<Path>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,22 +60,6 @@ pub enum Judgement {
     Error(String),
 }
 
-impl Condition {
-    /// Compiles; the error says what is wrong and, if known, at which byte of `source`.
-    pub fn compile(source: &str) -> Result<Self, ConditionError> {
-        Ok(Self { source: source.to_owned() })
-    }
-
-    #[must_use]
-    pub fn source(&self) -> &str {
-        &self.source
-    }
-
-    pub fn judge(&self, _facts: &Facts<'_>) -> Judgement {
-        todo!()
-    }
-}
-
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct ConditionError {
@@ -40,3 +67,158 @@ pub struct ConditionError {
     /// Byte offset in the source.
     pub offset: Option<usize>,
 }
+
+impl Condition {
+    /// Compiles; the error says what is wrong and, if known, at which byte of `source`.
+    pub fn compile(source: &str) -> Result<Self, ConditionError> {
+        if source.len() > MAX_SOURCE {
+            let message =
+                format!("a condition has at most {MAX_SOURCE} bytes, this one has {}", source.len());
+            return Err(ConditionError { message, offset: None });
+        }
+        let whole = Clause::compile(source)?;
+        let mut wanted: BTreeMap<String, prune::Wanted> = BTreeMap::new();
+        for path in &whole.paths {
+            wanted.entry(path.root.clone()).or_default().add(path);
+        }
+        let parts: Result<Vec<Clause>, _> =
+            source::clauses(source).into_iter().map(Clause::compile).collect();
+        let clauses = parts.unwrap_or_else(|_| vec![whole]);
+        Ok(Self(Arc::new(Compiled { source: source.to_owned(), clauses, wanted })))
+    }
+
+    #[must_use]
+    pub fn source(&self) -> &str {
+        &self.0.source
+    }
+
+    pub fn judge(&self, facts: &Facts<'_>) -> Judgement {
+        // The evaluator is a third party's; a panic in it must not take the ingress down.
+        catch_unwind(AssertUnwindSafe(|| self.judge_bounded(facts))).unwrap_or_else(|_| {
+            Judgement::Error("the condition could not be judged: CEL panicked".to_owned())
+        })
+    }
+
+    fn judge_bounded(&self, facts: &Facts<'_>) -> Judgement {
+        let roots: Vec<(String, Cow<'_, serde_json::Value>)> =
+            self.0.wanted.keys().map(|name| (name.clone(), facts.root(name))).collect();
+        let mut meter = cost::Meter::new(&roots);
+        if self.0.clauses.iter().any(|clause| meter.add(clause.program.expression()).is_err()) {
+            return Judgement::TooCostly(format!(
+                "the condition would walk more than {} rounds",
+                cost::MAX_ROUNDS
+            ));
+        }
+        let mut context = Context::with_env(Arc::clone(&ENV));
+        for (name, json) in &roots {
+            let Some(Ok(value)) = self.0.wanted.get(name).map(|wanted| wanted.convert(json)) else {
+                return Judgement::TooCostly(format!("the condition looks at too many values of {name}"));
+            };
+            context.add_variable_from_value(name.as_str(), value);
+        }
+        self.judge_clauses(&context, facts)
+    }
+
+    /// As CEL's `&&` does: one clause that is false decides, whatever is wrong with another.
+    fn judge_clauses(&self, context: &Context<'_, '_>, facts: &Facts<'_>) -> Judgement {
+        let mut trouble = None;
+        for clause in &self.0.clauses {
+            match clause.program.execute(context) {
+                Ok(Value::Bool(true)) => {}
+                Ok(Value::Bool(false)) => return Judgement::No(clause.is_false(facts)),
+                Ok(other) => {
+                    let message =
+                        format!("{} is neither true nor false but {}", clause.source, other.type_of());
+                    trouble.get_or_insert(Judgement::Error(message));
+                }
+                Err(error) => {
+                    trouble.get_or_insert_with(|| clause.trouble(&error, facts));
+                }
+            }
+        }
+        trouble.unwrap_or(Judgement::Yes)
+    }
+}
+
+impl Clause {
+    fn compile(source: &str) -> Result<Self, ConditionError> {
+        let program = catch_unwind(|| ENV.compile(source))
+            .map_err(|_| ConditionError { message: "this is no CEL".to_owned(), offset: None })?
+            .map_err(|errors| syntax_error(source, &errors))?;
+        let paths = names::read(program.expression()).map_err(|complaint| ConditionError {
+            offset: program
+                .source_info()
+                .offset_for(complaint.expr_id)
+                .and_then(|(start, _)| byte_of_char(source, usize::try_from(start).ok()?)),
+            message: complaint.message,
+        })?;
+        Ok(Self { source: source.to_owned(), program, paths })
+    }
+
+    fn is_false(&self, facts: &Facts<'_>) -> String {
+        let mut values: Vec<String> = Vec::new();
+        for path in &self.paths {
+            let Ok(value) = facts.find(path) else { continue };
+            let said = format!("{path} is {}", describe(&value));
+            if !values.contains(&said) && values.len() < MAX_QUOTED {
+                values.push(said);
+            }
+        }
+        let colon = if values.is_empty() { "" } else { ": " };
+        format!("{} is false{colon}{}", self.source, values.join(", "))
+    }
+
+    /// A field that is not there is an answer; anything else is an error.
+    fn trouble(&self, error: &ExecutionError, facts: &Facts<'_>) -> Judgement {
+        let missing =
+            self.paths.iter().find_map(|path| facts.find(path).err().map(|missing| missing.to_string()));
+        let missing = missing.or_else(|| match error {
+            ExecutionError::NoSuchKey(name) => Some(format!("there is no field {name:?}")),
+            ExecutionError::IndexOutOfBounds(_) => Some("the list is shorter".to_owned()),
+            _ => None,
+        });
+        match missing {
+            Some(missing) => Judgement::No(format!("{} does not hold: {missing}", self.source)),
+            None => Judgement::Error(format!("{}: {}", self.source, shorten(&error.to_string()))),
+        }
+    }
+}
+
+/// CEL's message without its picture and its long list of tokens.
+fn syntax_error(source: &str, errors: &cel::ParseErrors) -> ConditionError {
+    let Some(first) = errors.errors.first() else {
+        return ConditionError { message: "this is no CEL".to_owned(), offset: None };
+    };
+    let message = first.msg.split(" expecting {").next().unwrap_or_default();
+    let message = message.trim_start_matches("Syntax error: ").replace("<EOF>", "the end");
+    ConditionError { message: shorten(&message), offset: byte_of_position(source, first.pos) }
+}
+
+/// Lines and columns count from 1, columns in characters.
+fn byte_of_position(source: &str, (line, column): (isize, isize)) -> Option<usize> {
+    let line = usize::try_from(line).ok()?.checked_sub(1)?;
+    let column = usize::try_from(column).ok()?.saturating_sub(1);
+    let start: usize = source.split_inclusive('\n').take(line).map(str::len).sum();
+    let within = byte_of_char(source.get(start..)?, column)?;
+    Some(start + within)
+}
+
+fn byte_of_char(source: &str, index: usize) -> Option<usize> {
+    source.char_indices().map(|(at, _)| at).chain([source.len()]).nth(index)
+}
+
+fn shorten(message: &str) -> String {
+    match message.char_indices().nth(MAX_MESSAGE) {
+        Some((end, _)) => format!("{}..", &message[..end]),
+        None => message.to_owned(),
+    }
+}
+
+impl fmt::Debug for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Condition").field(&self.0.source).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests;

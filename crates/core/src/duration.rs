@@ -8,7 +8,9 @@ use serde::{Deserializer, Serializer, de};
 
 /// The text is no duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not a duration: write whole seconds (30) or a text with a unit (\"250ms\", \"5m\", \"1h 30m\")")]
+#[error(
+    "{text:?} is not a duration: write whole seconds (30) or a text with a unit (\"250ms\", \"5m\", \"1h 30m\")"
+)]
 pub struct DurationError {
     pub text: String,
 }
@@ -59,7 +61,9 @@ impl de::Visitor<'_> for DurationVisitor {
     }
 
     fn visit_i64<E: de::Error>(self, seconds: i64) -> Result<Duration, E> {
-        u64::try_from(seconds).map(Duration::from_secs).map_err(|_| E::custom("a duration cannot be negative"))
+        u64::try_from(seconds)
+            .map(Duration::from_secs)
+            .map_err(|_| E::custom("a duration cannot be negative"))
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Duration, E> {
@@ -95,7 +99,11 @@ mod tests {
     #[test]
     fn texts() {
         let check = |text: &str, expected: Option<u64>| {
-            assert_eq!(parse(text).ok().map(|d| u64::try_from(d.as_millis()).expect("fits")), expected, "{text:?}");
+            assert_eq!(
+                parse(text).ok().map(|d| u64::try_from(d.as_millis()).expect("fits")),
+                expected,
+                "{text:?}"
+            );
         };
         check("5m", Some(300_000));
         check("1h 30m", Some(5_400_000));

@@ -69,6 +69,31 @@ pub struct JobSpec {
     pub labels: Selector,
 }
 
+impl JobSpec {
+    /// A job that runs `cmd`, with every other field at its default.
+    #[must_use]
+    pub fn running(cmd: impl Into<String>) -> Self {
+        Self {
+            cmd: cmd.into(),
+            args: Vec::new(),
+            environment: BTreeMap::new(),
+            working_dir: None,
+            stdin: None,
+            user: None,
+            timeout: None,
+            max_retries: 0,
+            retry_interval: default_retry_interval(),
+            retry: Retry::default(),
+            on_lost: None,
+            priority: 0,
+            capture_output: true,
+            max_output_size: default_max_output_size(),
+            resource_limits: None,
+            labels: Selector::default(),
+        }
+    }
+}
+
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ResourceLimits {

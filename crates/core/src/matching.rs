@@ -1,69 +1,68 @@
 //! From an event to tasks: which trigger matches, why not, and what exactly shall run. Pure.
 
-use jiff::Timestamp;
+mod body;
+mod facts;
+mod plan;
+
+pub use body::Body;
+pub use facts::{Facts, ROOTS};
+pub(crate) use facts::{Path, Step, describe};
+pub use plan::{Plan, plan};
 
 use crate::{
-    event::{Decision, Event, FileFacts},
-    id::{AgentId, JobId, ScheduleId, TaskId},
-    job::JobSpec,
-    task::NewTask,
+    condition::{Condition, Judgement},
+    event::{Decision, DecisionOutcome, Event, Verdict},
     trigger::{EventSource, Trigger, WebhookSource},
 };
 
-/// The body of an event as conditions and templates see it.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Body {
-    /// `application/json` and `+json`.
-    Json(serde_json::Value),
-    /// `application/x-www-form-urlencoded`: an object of texts; a `payload` field that holds JSON is
-    /// the body itself, as GitHub sends it.
-    Form(serde_json::Value),
-    /// Any other text: `body` is a string.
-    Text(String),
-    /// Not UTF-8: conditions see null.
-    Bytes,
-    Empty,
-}
-
-impl Body {
-    /// The error says why the bytes are not what the content type says (or nest too deep).
-    pub fn parse(_content_type: Option<&str>, _bytes: &[u8]) -> Result<Self, String> {
-        todo!()
-    }
-}
-
-/// What conditions and templates look at.
-#[derive(Debug, Clone, Copy)]
-pub struct Facts<'a> {
-    pub event: &'a Event,
-    pub body: &'a Body,
-    pub file: Option<&'a FileFacts>,
-}
-
 /// Whether a webhook source of `trigger` takes the event.
-pub fn decide_webhook(_trigger: &Trigger, _source: &WebhookSource, _facts: &Facts<'_>) -> Decision {
-    todo!()
+pub fn decide_webhook(trigger: &Trigger, source: &WebhookSource, facts: &Facts<'_>) -> Decision {
+    decide(trigger, facts, || takes_type(&source.events, facts.event), source.when.as_ref())
 }
 
 /// Whether an `[on.event]` source of `trigger` takes the event.
-pub fn decide_event(_trigger: &Trigger, _source: &EventSource, _facts: &Facts<'_>) -> Decision {
-    todo!()
+pub fn decide_event(trigger: &Trigger, source: &EventSource, facts: &Facts<'_>) -> Decision {
+    let wanted = std::slice::from_ref(&source.event_type);
+    decide(trigger, facts, || takes_type(wanted, facts.event), source.when.as_ref())
 }
 
-/// What a matched trigger plans: identity and place come from the caller, the command from the job
-/// with its templates replaced. A template that finds no value makes a task with an `Err` command.
-#[derive(Debug, Clone)]
-pub struct Plan<'a> {
-    pub trigger: &'a Trigger,
-    pub job_id: JobId,
-    pub job: &'a JobSpec,
-    pub schedule_id: Option<ScheduleId>,
-    /// The agent that the task must run on, for a file that only it can see.
-    pub agent: Option<&'a AgentId>,
-    pub task_id: TaskId,
-    pub run_at: Timestamp,
+fn decide(
+    trigger: &Trigger,
+    facts: &Facts<'_>,
+    takes_type: impl FnOnce() -> Result<(), String>,
+    when: Option<&Condition>,
+) -> Decision {
+    let judged = is_readable(facts.event).and_then(|()| takes_type());
+    let judgement = match (judged, when) {
+        (Err(reason), _) => Judgement::No(reason),
+        (Ok(()), None) => Judgement::Yes,
+        (Ok(()), Some(when)) => when.judge(facts),
+    };
+    let (outcome, reason) = match judgement {
+        Judgement::Yes => (DecisionOutcome::Matched, None),
+        Judgement::No(reason) => (DecisionOutcome::NoMatch, Some(reason)),
+        Judgement::TooCostly(reason) => (DecisionOutcome::TooCostly, Some(reason)),
+        Judgement::Error(reason) => (DecisionOutcome::Error, Some(reason)),
+    };
+    Decision { trigger: trigger.name.to_string(), outcome, reason }
 }
 
-pub fn plan(_plan: &Plan<'_>, _facts: &Facts<'_>) -> NewTask {
-    todo!()
+/// No trigger sees what is not authentic or not what it claims to be.
+fn is_readable(event: &Event) -> Result<(), String> {
+    match &event.verdict {
+        Verdict::Accepted => Ok(()),
+        Verdict::Malformed { reason } | Verdict::Rejected { reason } => {
+            Err(format!("the event is {}: {reason}", event.verdict.name()))
+        }
+    }
 }
+
+fn takes_type(wanted: &[String], event: &Event) -> Result<(), String> {
+    if wanted.is_empty() || wanted.contains(&event.event_type) {
+        return Ok(());
+    }
+    Err(format!("type is {:?}, wanted one of {}", event.event_type, wanted.join(", ")))
+}
+
+#[cfg(test)]
+mod tests;

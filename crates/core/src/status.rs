@@ -101,7 +101,9 @@ impl Status {
     #[must_use]
     pub const fn can_become(self, next: Self) -> bool {
         match self {
-            Self::Pending | Self::WaitingRetry => matches!(next, Self::Locked | Self::Cancelled | Self::Failed),
+            Self::Pending | Self::WaitingRetry => {
+                matches!(next, Self::Locked | Self::Cancelled | Self::Failed)
+            }
             Self::Locked | Self::Dispatched | Self::Running => {
                 next.is_final()
                     || next.is_waiting()

@@ -6,7 +6,13 @@
 
 mod check;
 mod file;
+mod job;
 mod problem;
+mod reader;
+mod script;
+mod source;
+mod text;
+mod webhook;
 
 use std::time::Duration;
 
@@ -192,4 +198,3 @@ impl Trigger {
 fn default_changes() -> Vec<FileChange> {
     vec![FileChange::Arrived]
 }
-

@@ -21,16 +21,28 @@ pub enum FromAgent {
     /// The first message of a connection.
     Hello(Hello),
     /// Processes that the agent could start now. Absolute, so that a lost message does no harm.
-    Credit { free: u32 },
+    Credit {
+        free: u32,
+    },
     /// The assignment is in the journal (durably); the process starts next.
-    Accepted { lease: Lease },
+    Accepted {
+        lease: Lease,
+    },
     /// It will not run here; the attempt is given back.
-    Refused { lease: Lease, reason: String },
-    Started { lease: Lease, at: Timestamp },
+    Refused {
+        lease: Lease,
+        reason: String,
+    },
+    Started {
+        lease: Lease,
+        at: Timestamp,
+    },
     /// Sent until acknowledged.
     Result(RunResult),
     /// Files that are complete. Sent until acknowledged.
-    Files { batch: Vec<FileEvent> },
+    Files {
+        batch: Vec<FileEvent>,
+    },
     /// How the watch of one trigger does; sent on every change.
     Watch(WatchState),
     /// A sign of life; the server answers [`ToAgent::Pong`].
@@ -47,17 +59,31 @@ pub enum FromAgent {
 pub enum ToAgent {
     Welcome(Welcome),
     /// The connection is refused, with what to do about it.
-    Refuse { reason: String },
+    Refuse {
+        reason: String,
+    },
     /// Preceded by the event's body in binary frames.
     Assign(Box<Assignment>),
     /// End the attempt; the agent answers with a [`RunResult`].
-    Cancel { lease: Lease },
-    ResultAck { lease: Lease, verdict: ResultVerdict },
+    Cancel {
+        lease: Lease,
+    },
+    ResultAck {
+        lease: Lease,
+        verdict: ResultVerdict,
+    },
     /// Pieces of output up to and including `seq` are stored.
-    OutputAck { lease: Lease, seq: u64 },
-    FileAck { batch: Vec<FileBatchAck> },
+    OutputAck {
+        lease: Lease,
+        seq: u64,
+    },
+    FileAck {
+        batch: Vec<FileBatchAck>,
+    },
     /// Everything this agent shall watch. Absolute: what is not named here is not watched any more.
-    Watches { watches: Vec<Watch> },
+    Watches {
+        watches: Vec<Watch>,
+    },
     Pong,
     /// The server stops: reconnect (elsewhere). Running work goes on.
     Drain,

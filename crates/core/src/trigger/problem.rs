@@ -4,8 +4,14 @@ use std::{fmt, ops::Range};
 
 use serde::{Deserialize, Serialize};
 
+/// Bytes of the file's text.
+pub(super) type Span = Range<usize>;
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
+    /// Where it is, when that is not the origin of all: another file, or an environment variable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
     /// What is wrong: `unknown key "cron-expression"`.
     pub message: String,
     /// What is allowed there, or what to write instead.
@@ -13,7 +19,7 @@ pub struct Problem {
     pub help: Option<String>,
     /// Bytes of the text that it points at.
     pub span: Range<usize>,
-    /// Counted from 1.
+    /// Counted from 1; 0 where there is no line: in an environment variable.
     pub line: usize,
     /// Counted from 1, in characters.
     pub column: usize,
@@ -32,6 +38,7 @@ impl Problem {
         let before = text.get(..span.start).unwrap_or(text);
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         Self {
+            origin: None,
             message: message.into(),
             help,
             line: before.matches('\n').count() + 1,
@@ -39,13 +46,29 @@ impl Problem {
             span,
         }
     }
+
+    /// A problem that is in no line of a text.
+    #[must_use]
+    pub(crate) fn placeless(message: impl Into<String>, help: Option<String>) -> Self {
+        Self { line: 0, column: 0, ..Self::at("", 0..0, message, help) }
+    }
+
+    #[must_use]
+    pub(crate) fn from(self, origin: &str) -> Self {
+        Self { origin: Some(origin.to_owned()), ..self }
+    }
 }
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (n, problem) in self.problems.iter().enumerate() {
             let newline = if n == 0 { "" } else { "\n" };
-            write!(f, "{newline}{}:{}:{}: {}", self.origin, problem.line, problem.column, problem.message)?;
+            let origin = problem.origin.as_ref().unwrap_or(&self.origin);
+            write!(f, "{newline}{origin}:")?;
+            if problem.line > 0 {
+                write!(f, "{}:{}:", problem.line, problem.column)?;
+            }
+            write!(f, " {}", problem.message)?;
             if let Some(help) = &problem.help {
                 write!(f, " ({help})")?;
             }

@@ -1,0 +1,218 @@
+//! The walk over a compiled condition that finds what it refers to and what is not allowed.
+
+use cel::{
+    IdedExpr,
+    common::ast::{EntryExpr, Expr, LiteralValue, operators},
+};
+
+use crate::{
+    matching::{Path, ROOTS, Step},
+    suggest,
+};
+
+/// Loops inside each other, at most: more of them over one body could run for minutes.
+const MAX_DEPTH: usize = 2;
+
+const TYPES: [&str; 10] =
+    ["bool", "bytes", "double", "dyn", "int", "list", "map", "null_type", "string", "uint"];
+
+const FUNCTIONS: [&str; 40] = [
+    "all",
+    "bool",
+    "bytes",
+    "contains",
+    "double",
+    "duration",
+    "dyn",
+    "endsWith",
+    "exists",
+    "exists_one",
+    "filter",
+    "getDate",
+    "getDayOfMonth",
+    "getDayOfWeek",
+    "getDayOfYear",
+    "getFullYear",
+    "getHours",
+    "getMilliseconds",
+    "getMinutes",
+    "getMonth",
+    "getSeconds",
+    "has",
+    "hasValue",
+    "int",
+    "map",
+    "matches",
+    "none",
+    "of",
+    "ofNonZeroValue",
+    "optFlatMap",
+    "optMap",
+    "or",
+    "orValue",
+    "size",
+    "startsWith",
+    "string",
+    "timestamp",
+    "type",
+    "uint",
+    "value",
+];
+
+/// What is wrong with one place of the expression.
+pub(super) struct Complaint {
+    pub(super) message: String,
+    pub(super) expr_id: u64,
+}
+
+/// The paths that an expression looks at.
+pub(super) fn read(expr: &IdedExpr) -> Result<Vec<Path>, Complaint> {
+    let mut walk = Walk { paths: Vec::new(), scope: Vec::new(), depth: 0 };
+    walk.expr(expr)?;
+    Ok(walk.paths)
+}
+
+/// The path that `expr` spells, with the name that it starts from.
+pub(super) fn path(expr: &IdedExpr) -> Option<Path> {
+    match &expr.expr {
+        Expr::Ident(name) => Some(Path { root: name.clone(), steps: Vec::new() }),
+        Expr::Select(select) => Some(longer(path(&select.operand)?, Step::Field(select.field.clone()))),
+        Expr::Call(call) => match (call.func_name.as_str(), call.args.as_slice()) {
+            (operators::INDEX | operators::OPT_INDEX | operators::OPT_SELECT, [operand, key]) => {
+                Some(longer(path(operand)?, literal_step(key)?))
+            }
+            _ => None,
+        },
+        Expr::Unspecified
+        | Expr::Comprehension(_)
+        | Expr::List(_)
+        | Expr::Literal(_)
+        | Expr::Map(_)
+        | Expr::Struct(_) => None,
+    }
+}
+
+fn longer(mut path: Path, step: Step) -> Path {
+    path.steps.push(step);
+    path
+}
+
+fn literal_step(key: &IdedExpr) -> Option<Step> {
+    match &key.expr {
+        Expr::Literal(LiteralValue::String(name)) => Some(Step::Field(name.inner().to_owned())),
+        Expr::Literal(LiteralValue::Int(index)) => usize::try_from(*index.inner()).ok().map(Step::Index),
+        _ => None,
+    }
+}
+
+struct Walk<'e> {
+    paths: Vec<Path>,
+    /// Names that loops bind.
+    scope: Vec<&'e str>,
+    depth: usize,
+}
+
+impl<'e> Walk<'e> {
+    fn expr(&mut self, expr: &'e IdedExpr) -> Result<(), Complaint> {
+        if let Some(path) = path(expr) {
+            return self.path(expr, path);
+        }
+        match &expr.expr {
+            Expr::Call(call) => {
+                self.function(expr, &call.func_name, &call.args)?;
+                if let Some(target) = &call.target
+                    && !matches!(&target.expr, Expr::Ident(name) if name == "optional")
+                {
+                    self.expr(target)?;
+                }
+                call.args.iter().try_for_each(|arg| self.expr(arg))
+            }
+            Expr::Comprehension(loops) => {
+                self.expr(&loops.iter_range)?;
+                self.expr(&loops.accu_init)?;
+                self.depth += 1;
+                if self.depth > MAX_DEPTH {
+                    let message = format!("loops may be nested {MAX_DEPTH} deep, not more");
+                    return Err(Complaint { message, expr_id: expr.id });
+                }
+                let outer = self.scope.len();
+                self.scope.extend([loops.iter_var.as_str(), loops.accu_var.as_str()]);
+                self.scope.extend(loops.iter_var2.as_deref());
+                for part in [&loops.loop_cond, &loops.loop_step, &loops.result] {
+                    self.expr(part)?;
+                }
+                self.scope.truncate(outer);
+                self.depth -= 1;
+                Ok(())
+            }
+            Expr::List(list) => list.elements.iter().try_for_each(|element| self.expr(element)),
+            Expr::Map(map) => map.entries.iter().try_for_each(|entry| self.entry(&entry.expr)),
+            Expr::Struct(literal) => Err(Complaint {
+                message: format!("there is no type {:?}", literal.type_name),
+                expr_id: expr.id,
+            }),
+            // What `path` did not take: a select on something that is no path.
+            Expr::Select(select) => self.expr(&select.operand),
+            Expr::Unspecified | Expr::Ident(_) | Expr::Literal(_) => Ok(()),
+        }
+    }
+
+    fn entry(&mut self, entry: &'e EntryExpr) -> Result<(), Complaint> {
+        match entry {
+            EntryExpr::StructField(field) => self.expr(&field.value),
+            EntryExpr::MapEntry(entry) => {
+                self.expr(&entry.key)?;
+                self.expr(&entry.value)
+            }
+        }
+    }
+
+    fn path(&mut self, expr: &IdedExpr, path: Path) -> Result<(), Complaint> {
+        let name = path.root.trim_start_matches('.');
+        if self.scope.contains(&name) {
+            return Ok(());
+        }
+        if ROOTS.contains(&name) {
+            self.paths.push(Path { root: name.to_owned(), steps: path.steps });
+            return Ok(());
+        }
+        if path.steps.is_empty() && TYPES.contains(&name) {
+            return Ok(());
+        }
+        let message = format!("nothing is called {name:?} here: {}", suggest::among(name, &ROOTS));
+        Err(Complaint { message, expr_id: root_of(expr).id })
+    }
+
+    fn function(&self, expr: &IdedExpr, name: &str, args: &[IdedExpr]) -> Result<(), Complaint> {
+        let complain = |message: String| Err(Complaint { message, expr_id: expr.id });
+        let is_operator = name.contains(['_', '@', '!', '-']) && !name.starts_with(char::is_alphabetic);
+        if !is_operator && !FUNCTIONS.contains(&name) {
+            return complain(match suggest::closest(name, FUNCTIONS) {
+                Some(close) => format!("there is no function {name:?}; did you mean {close:?}?"),
+                None => format!("there is no function {name:?}"),
+            });
+        }
+        if name != "matches" {
+            return Ok(());
+        }
+        // A pattern out of the payload would be a way to make this server compile what a stranger wrote.
+        match args.last().map(|pattern| &pattern.expr) {
+            Some(Expr::Literal(LiteralValue::String(_))) => Ok(()),
+            _ => complain("the pattern of matches() must be a quoted text".to_owned()),
+        }
+    }
+}
+
+fn root_of(expr: &IdedExpr) -> &IdedExpr {
+    match &expr.expr {
+        Expr::Select(select) => root_of(&select.operand),
+        Expr::Call(call) => call.args.first().map_or(expr, root_of),
+        Expr::Unspecified
+        | Expr::Comprehension(_)
+        | Expr::Ident(_)
+        | Expr::List(_)
+        | Expr::Literal(_)
+        | Expr::Map(_)
+        | Expr::Struct(_) => expr,
+    }
+}

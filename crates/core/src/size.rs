@@ -1,0 +1,63 @@
+//! Numbers of bytes as users write them: `65536`, `"64KiB"`, `"1MB"`.
+
+const UNITS: [(&str, u64); 7] = [
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+    ("GB", 1_000_000_000),
+    ("MB", 1_000_000),
+    ("KB", 1000),
+    ("B", 1),
+];
+
+/// The text is no size.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not a size: write bytes (65536) or a text with a unit (\"64KiB\", \"1MiB\")")]
+pub struct SizeError {
+    pub text: String,
+}
+
+pub fn parse(text: &str) -> Result<u64, SizeError> {
+    let error = || SizeError { text: text.to_owned() };
+    let lower = text.trim().to_ascii_lowercase();
+    let found = UNITS
+        .iter()
+        .find_map(|(name, bytes)| Some((lower.strip_suffix(&name.to_ascii_lowercase())?, *bytes)));
+    let (number, unit) = found.unwrap_or((&lower, 1));
+    number.trim_end().parse::<u64>().ok().and_then(|number| number.checked_mul(unit)).ok_or_else(error)
+}
+
+/// The shortest text that [`parse`] reads back.
+#[must_use]
+pub fn format(bytes: u64) -> String {
+    UNITS[..3]
+        .iter()
+        .find(|(_, unit)| bytes >= *unit && bytes % unit == 0)
+        .map_or_else(|| bytes.to_string(), |(name, unit)| format!("{}{name}", bytes / unit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts() {
+        let check = |text: &str, expected: Option<u64>| assert_eq!(parse(text).ok(), expected, "{text:?}");
+        check("65536", Some(65_536));
+        check("64KiB", Some(65_536));
+        check("1 MiB", Some(1_048_576));
+        check("25mb", Some(25_000_000));
+        check("7B", Some(7));
+        check("-1", None);
+        check("KiB", None);
+        check("1TiB", None);
+        check("99999999999GiB", None);
+    }
+
+    #[test]
+    fn what_is_written_reads_back() {
+        for bytes in [0, 1, 1000, 1024, 1536, 1 << 20, 25 << 20, 3 << 30] {
+            assert_eq!(parse(&format(bytes)), Ok(bytes));
+        }
+    }
+}

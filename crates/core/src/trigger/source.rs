@@ -1,0 +1,191 @@
+//! `[on.KIND]`: what starts a trigger.
+
+use std::time::Duration;
+
+use toml::de::DeValue;
+
+use super::{
+    EventSource, FileChange, FileSource, Initial, Known, RunOn, check, reader::Table, text::Text,
+    webhook::read_webhook,
+};
+use crate::{
+    condition::Condition,
+    id::TriggerName,
+    schedule::{CronError, CronSchedule, Dialect, IntervalSchedule, Missed},
+    suggest,
+    trigger::WebhookSource,
+};
+
+const KINDS: [&str; 5] = ["webhook", "file", "cron", "interval", "event"];
+
+const MISSED: [(&str, Missed); 2] = [("latest", Missed::Latest), ("skip", Missed::Skip)];
+
+const CHANGES: [(&str, FileChange); 5] = [
+    ("arrived", FileChange::Arrived),
+    ("created", FileChange::Created),
+    ("modified", FileChange::Modified),
+    ("deleted", FileChange::Deleted),
+    ("moved", FileChange::Moved),
+];
+
+const INITIAL: [(&str, Initial); 2] = [("ignore", Initial::Ignore), ("process", Initial::Process)];
+
+const RUN_ON: [(&str, RunOn); 2] = [("origin", RunOn::Origin), ("anywhere", RunOn::Anywhere)];
+
+/// Everything below `on`.
+#[derive(Debug, Default)]
+pub(super) struct Sources {
+    pub(super) webhooks: Vec<WebhookSource>,
+    pub(super) files: Vec<FileSource>,
+    pub(super) crons: Vec<CronSchedule>,
+    pub(super) intervals: Vec<IntervalSchedule>,
+    pub(super) events: Vec<EventSource>,
+}
+
+pub(super) fn read_sources(
+    trigger: &mut Table<'_>,
+    name: Option<&TriggerName>,
+    known: &dyn Known,
+) -> Sources {
+    let mut sources = Sources::default();
+    let help = format!("write one of {}", KINDS.map(|kind| format!("[on.{kind}]")).join(", "));
+    let Some(on) = trigger.take("on") else {
+        trigger.problem(trigger.span.clone(), "nothing starts this trigger", help);
+        return sources;
+    };
+    let Some(table) = trigger.as_table(on, "[on]") else { return sources };
+    let mut found = 0;
+    for (kind, value) in table.entries() {
+        if !KINDS.contains(&kind.value.as_str()) {
+            let message = format!("nothing of the kind {:?} starts a trigger", kind.value);
+            table.problem(kind.span, message, suggest::among(&kind.value, &KINDS));
+            continue;
+        }
+        let section = format!("[on.{}]", kind.value);
+        let entries = match value.get_ref() {
+            DeValue::Array(list) => list.iter().collect(),
+            _ => vec![value],
+        };
+        for entry in entries {
+            found += 1;
+            if let Some(entry) = table.as_table(entry, &section) {
+                sources.read(&kind, entry, name, known);
+            }
+        }
+    }
+    if found == 0 && table.entries().next().is_none() {
+        trigger.problem(on.span(), "nothing starts this trigger", help);
+    }
+    sources
+}
+
+impl Sources {
+    fn read(&mut self, kind: &Text, table: Table<'_>, name: Option<&TriggerName>, known: &dyn Known) {
+        match kind.value.as_str() {
+            "webhook" => self.webhooks.extend(read_webhook(table, name, known)),
+            "file" => self.files.push(read_file(table)),
+            "cron" => self.crons.extend(read_cron(table)),
+            "interval" => self.intervals.extend(read_interval(table)),
+            _ => self.events.extend(read_event(table)),
+        }
+    }
+}
+
+fn read_file(mut table: Table<'_>) -> FileSource {
+    let help = "globs of the files to watch: paths = [\"/data/input/*.csv\"]";
+    table.demand("paths", help);
+    let paths = globs(&mut table, "paths", check::watched_glob, help);
+    let names = CHANGES.map(|(name, _)| name).join(", ");
+    let events = table.choices("events", &CHANGES);
+    if events.as_ref().is_some_and(Vec::is_empty) {
+        table.problem_at("events", "events is empty", format!("leave it out, or name some of {names}"));
+    }
+    let source = FileSource {
+        paths,
+        exclude: globs(&mut table, "exclude", check::glob, "leave it out"),
+        agents: table.selector("agents"),
+        events: events.unwrap_or_else(super::default_changes),
+        settle: table.duration("settle", Duration::ZERO),
+        initial: table.choice("initial", &INITIAL).unwrap_or_default(),
+        hidden: table.flag("hidden").unwrap_or_default(),
+        run_on: table.choice("run_on", &RUN_ON).unwrap_or_default(),
+    };
+    table.finish();
+    source
+}
+
+fn globs(
+    table: &mut Table<'_>,
+    key: &'static str,
+    check: fn(&Table<'_>, &Text, &str),
+    help_if_empty: &str,
+) -> Vec<String> {
+    let Some(texts) = table.texts(key) else { return Vec::new() };
+    if texts.is_empty() {
+        table.problem_at(key, format!("{key} is empty"), help_if_empty);
+    }
+    texts.iter().for_each(|text| check(table, text, key));
+    texts.into_iter().map(|text| text.value).collect()
+}
+
+fn read_cron(mut table: Table<'_>) -> Option<CronSchedule> {
+    let expression = table.required("expression", "minute hour day month weekday: \"30 2 * * *\"");
+    let timezone = table.text("timezone");
+    let dialect = table.choice("dialect", &[("unix", Dialect::Unix), ("quartz", Dialect::Quartz)]);
+    let missed = table.choice("missed", &MISSED).unwrap_or_default();
+    let expression = expression.and_then(|expression| {
+        let zone = timezone.as_ref().map(|zone| zone.value.as_str());
+        CronSchedule::compile(&expression.value, zone, dialect.unwrap_or_default(), missed)
+            .map_err(|error| cron_problem(&table, &expression, timezone.as_ref(), &error))
+            .ok()
+    });
+    table.finish();
+    expression
+}
+
+fn cron_problem(table: &Table<'_>, expression: &Text, timezone: Option<&Text>, error: &CronError) {
+    let (text, help) = match error {
+        CronError::Zone { close: Some(close), .. } => (timezone, format!("did you mean {close:?}?")),
+        CronError::Zone { close: None, .. } => {
+            (timezone, "a name such as \"Europe/Berlin\" or \"UTC\"".to_owned())
+        }
+        CronError::Never { .. } => (None, "no date fits it".to_owned()),
+        CronError::Expression { .. } => (
+            None,
+            "minute hour day month weekday, with seconds in front if six; numbers, names, * , - / ? L W #"
+                .to_owned(),
+        ),
+    };
+    table.problem(text.unwrap_or(expression).span.clone(), error.to_string(), help);
+}
+
+fn read_interval(mut table: Table<'_>) -> Option<IntervalSchedule> {
+    table.demand("every", "every = \"5m\"");
+    let every = table.duration("every", Duration::from_secs(1));
+    let missed = table.choice("missed", &MISSED).unwrap_or_default();
+    table.finish();
+    Some(IntervalSchedule { every: every?, missed })
+}
+
+fn read_event(mut table: Table<'_>) -> Option<EventSource> {
+    let event_type = table.required("type", "the type of the events that start it: type = \"job.succeeded\"");
+    if let Some(text) = event_type.as_ref().filter(|text| text.value.trim().is_empty()) {
+        table.problem(text.span.clone(), "type is empty", "name the type of the events that start it");
+    }
+    let when = read_when(&mut table);
+    table.finish();
+    Some(EventSource { event_type: event_type?.value, when })
+}
+
+/// `when`, compiled; a problem points at the character that is wrong.
+pub(super) fn read_when(table: &mut Table<'_>) -> Option<Condition> {
+    let text = table.text("when")?;
+    Condition::compile(&text.value)
+        .map_err(|error| {
+            let span = error.offset.map_or_else(|| text.span.clone(), |at| text.place(at..at + 1));
+            let help = "a CEL expression over body, headers, query, event and file: \
+                        body.ref == \"refs/heads/main\"";
+            table.problem(span, format!("when: {error}"), help);
+        })
+        .ok()
+}

@@ -1,0 +1,150 @@
+//! `[on.webhook]`: who may send, and what of it counts.
+
+use serde_json::{Map, Value};
+use toml::{
+    Spanned,
+    de::{DeArray, DeValue},
+};
+
+use super::{Known, SecretRef, WebhookSource, check, reader::Table, source::read_when, text::Text};
+use crate::id::TriggerName;
+
+const DEFAULT_MAX_BODY: u64 = 1024 * 1024;
+const MAX_BODY: u64 = 25 * 1024 * 1024;
+
+const SECRET_HELP: &str =
+    "name where it is kept: secret = { env = \"NAME\" }, { file = \"/path\" } or { credential = \"name\" }";
+
+pub(super) fn read_webhook(
+    mut table: Table<'_>,
+    name: Option<&TriggerName>,
+    known: &dyn Known,
+) -> Option<WebhookSource> {
+    let scheme = table.required("scheme", "how deliveries are signed: scheme = \"github\"");
+    let secrets = read_secrets(&mut table);
+    let options = read_options(&mut table);
+    if let (Some(scheme), Some(secrets), Some(options)) = (&scheme, &secrets, &options)
+        && let Err(reason) = known.check_scheme(&scheme.value, options, secrets.len())
+    {
+        table.problem(scheme.span.clone(), reason, "");
+    }
+    let path = read_path(&mut table);
+    let events = table.texts("events").unwrap_or_default().into_iter().map(|text| text.value).collect();
+    let when = read_when(&mut table);
+    let max_body = table.size("max_body", 1..=MAX_BODY).unwrap_or(DEFAULT_MAX_BODY);
+    table.finish();
+    let path = path.or_else(|| name.map(|name| name.as_str().to_owned()))?;
+    Some(WebhookSource {
+        path,
+        scheme: scheme?.value,
+        options: options?,
+        secrets: secrets?,
+        events,
+        when,
+        max_body,
+    })
+}
+
+fn read_path(table: &mut Table<'_>) -> Option<String> {
+    let text = table.text("path")?;
+    match TriggerName::new(text.value.as_str()) {
+        Ok(path) => Some(path.into()),
+        Err(_) => {
+            let help = "one segment of the address /hooks/..: 1 to 64 of a-z A-Z 0-9 . _ -, \
+                        starting with a letter or digit";
+            table.problem(text.span, format!("path cannot be {:?}", text.value), help);
+            None
+        }
+    }
+}
+
+/// `None` after a problem was noted; no secret at all is for the scheme to judge.
+fn read_secrets(table: &mut Table<'_>) -> Option<Vec<SecretRef>> {
+    let Some(value) = table.take("secret") else { return Some(Vec::new()) };
+    let list: Vec<&Spanned<DeValue<'_>>> = match value.get_ref() {
+        DeValue::Array(list) => list.iter().collect(),
+        _ => vec![value],
+    };
+    if list.is_empty() {
+        table.problem(value.span(), "secret is an empty list", SECRET_HELP);
+        return None;
+    }
+    list.into_iter().map(|value| read_secret(table, value)).collect::<Vec<_>>().into_iter().collect()
+}
+
+fn read_secret<'d>(table: &Table<'d>, value: &'d Spanned<DeValue<'d>>) -> Option<SecretRef> {
+    if value.get_ref().is_str() {
+        table.problem(value.span(), "a secret itself does not belong into a trigger file", SECRET_HELP);
+        return None;
+    }
+    let mut secret = table.as_table(value, "secret")?;
+    let env = secret.text("env").filter(|text| check::variable(&secret, text));
+    let file = secret.text("file").filter(|text| not_empty(&secret, text, "file"));
+    let credential = secret.text("credential").filter(|text| credential_name(&secret, text));
+    let keys = secret.entries().count();
+    let mut found = [
+        env.map(|text| SecretRef::Env(text.value)),
+        file.map(|text| SecretRef::File(text.value)),
+        credential.map(|text| SecretRef::Credential(text.value)),
+    ]
+    .into_iter()
+    .flatten();
+    let (first, span) = (found.next(), secret.span.clone());
+    secret.finish();
+    if keys != 1 {
+        table.problem(span, "a secret is kept in exactly one place", SECRET_HELP);
+        return None;
+    }
+    first
+}
+
+fn not_empty(table: &Table<'_>, text: &Text, key: &str) -> bool {
+    let empty = text.value.trim().is_empty();
+    if empty {
+        table.problem(text.span.clone(), format!("{key} is empty"), SECRET_HELP);
+    }
+    !empty
+}
+
+fn credential_name(table: &Table<'_>, text: &Text) -> bool {
+    let simple = !text.value.contains('/') && text.value != ".." && text.value != ".";
+    if !simple {
+        table.problem(
+            text.span.clone(),
+            "credential is a name, not a path",
+            "as in LoadCredential= of the unit",
+        );
+    }
+    simple && not_empty(table, text, "credential")
+}
+
+/// What the scheme makes of them is checked by the scheme.
+fn read_options(table: &mut Table<'_>) -> Option<Map<String, Value>> {
+    let Some(options) = table.take("options") else { return Some(Map::new()) };
+    let options = table.as_table(options, "options")?;
+    let mut map = Map::new();
+    for (key, value) in options.entries() {
+        map.insert(key.value, to_json(value.get_ref()));
+    }
+    Some(map)
+}
+
+fn to_json(value: &DeValue<'_>) -> Value {
+    match value {
+        DeValue::String(text) => Value::String(text.to_string()),
+        DeValue::Integer(integer) => {
+            i64::from_str_radix(integer.as_str(), integer.radix()).map_or(Value::Null, Value::from)
+        }
+        DeValue::Float(float) => float.as_str().parse::<f64>().map_or(Value::Null, Value::from),
+        DeValue::Boolean(boolean) => Value::Bool(*boolean),
+        DeValue::Datetime(datetime) => Value::String(datetime.to_string()),
+        DeValue::Array(list) => list_to_json(list),
+        DeValue::Table(table) => Value::Object(
+            table.iter().map(|(key, value)| (key.get_ref().to_string(), to_json(value.get_ref()))).collect(),
+        ),
+    }
+}
+
+fn list_to_json(list: &DeArray<'_>) -> Value {
+    list.iter().map(|value| to_json(value.get_ref())).collect()
+}
