@@ -1,10 +1,6 @@
 //! How a store operation fails.
 
-use sqlx::{
-    error::DatabaseError,
-    postgres::PgDatabaseError,
-    sqlite::SqliteError,
-};
+use sqlx::{error::DatabaseError, postgres::PgDatabaseError, sqlite::SqliteError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -38,7 +34,13 @@ impl From<sqlx::Error> for StoreError {
         }
         let away = matches!(
             error,
-            E::Io(_) | E::Tls(_) | E::Protocol(_) | E::PoolTimedOut | E::PoolClosed | E::WorkerCrashed | E::BeginFailed
+            E::Io(_)
+                | E::Tls(_)
+                | E::Protocol(_)
+                | E::PoolTimedOut
+                | E::PoolClosed
+                | E::WorkerCrashed
+                | E::BeginFailed
         );
         if away || error.as_database_error().is_some_and(passes) {
             return Self::Unavailable(error);

@@ -104,7 +104,8 @@ pub(crate) fn task(row: &impl Columns) -> Result<Task, StoreError> {
 }
 
 pub(crate) fn lane(row: &impl Columns, selector: &str, agent: &str) -> Result<Lane, StoreError> {
-    let agent = row.text_or_null(agent)?.map(|text| AgentId::new(text).map_err(|error| corrupt(agent, error)));
+    let agent =
+        row.text_or_null(agent)?.map(|text| AgentId::new(text).map_err(|error| corrupt(agent, error)));
     Ok(Lane { selector: row.json(selector)?, agent: agent.transpose()? })
 }
 

@@ -42,7 +42,8 @@ impl Attempt {
     /// The attempt ended with `outcome` at `ended_at`.
     pub(crate) fn end(&self, outcome: &Outcome, ended_at: Timestamp, now: Timestamp, random: f64) -> Settled {
         let status = outcome.status();
-        let next = if self.cancel_requested { None } else { self.policy.next(status, self.number, now, random) };
+        let next =
+            if self.cancel_requested { None } else { self.policy.next(status, self.number, now, random) };
         match next {
             Some(run_at) => Settled { status: Status::WaitingRetry, run_at: Some(run_at), finished_at: None },
             None => Settled { status, run_at: None, finished_at: Some(ended_at) },
@@ -77,11 +78,17 @@ pub(crate) fn session_ran_out() -> Outcome {
 }
 
 pub(crate) fn journal_replaced() -> Outcome {
-    Outcome::because(EndReason::Lost, "the agent came back with another journal; nobody knows how the attempt ended")
+    Outcome::because(
+        EndReason::Lost,
+        "the agent came back with another journal; nobody knows how the attempt ended",
+    )
 }
 
 pub(crate) fn not_in_journal() -> Outcome {
-    Outcome::because(EndReason::Lost, "the agent had accepted the attempt, but its journal does not know it any more")
+    Outcome::because(
+        EndReason::Lost,
+        "the agent had accepted the attempt, but its journal does not know it any more",
+    )
 }
 
 #[cfg(test)]

@@ -47,9 +47,10 @@ impl Sqlite {
 impl Store for Sqlite {
     async fn probe(&self) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
-        let written: i64 = sqlx::query_scalar("update sched_meta set probe = probe + 1 where id = 1 returning probe")
-            .fetch_one(&mut *tx)
-            .await?;
+        let written: i64 =
+            sqlx::query_scalar("update sched_meta set probe = probe + 1 where id = 1 returning probe")
+                .fetch_one(&mut *tx)
+                .await?;
         tx.commit().await?;
         let read: i64 =
             sqlx::query_scalar("select probe from sched_meta where id = 1").fetch_one(&self.readers).await?;

@@ -46,7 +46,8 @@ impl AgentStore for Sqlite {
                 return_attempt(&mut tx, lease, now).await?;
                 session.returned.push(lease.task_id);
             } else {
-                let outcome = if same_journal { settle::not_in_journal() } else { settle::journal_replaced() };
+                let outcome =
+                    if same_journal { settle::not_in_journal() } else { settle::journal_replaced() };
                 end_attempt(&mut tx, &lost(lease, outcome, now), now, random).await?;
                 session.lost.push(lease.task_id);
             }

@@ -182,8 +182,10 @@ async fn insert_task(tx: &mut Tx, task: &NewTask, received_at: Timestamp) -> Res
 /// The number of a lane, given to it when it is seen first.
 async fn lane_id(tx: &mut Tx, lane: &Lane) -> Result<i64, StoreError> {
     let key = row::lane_key(lane)?;
-    let known: Option<i64> =
-        sqlx::query_scalar("select id from sched_lane where key = ?").bind(&key).fetch_optional(&mut **tx).await?;
+    let known: Option<i64> = sqlx::query_scalar("select id from sched_lane where key = ?")
+        .bind(&key)
+        .fetch_optional(&mut **tx)
+        .await?;
     if let Some(id) = known {
         return Ok(id);
     }

@@ -15,8 +15,9 @@ pub(super) async fn migrate(writer: &SqlitePool) -> Result<(), StoreError> {
     )
     .execute(&mut *tx)
     .await?;
-    let current: i64 =
-        sqlx::query_scalar("select coalesce(max(version), 0) from sched_migration").fetch_one(&mut *tx).await?;
+    let current: i64 = sqlx::query_scalar("select coalesce(max(version), 0) from sched_migration")
+        .fetch_one(&mut *tx)
+        .await?;
     for migration in pending(SQLITE, current)? {
         sqlx::raw_sql(migration.sql).execute(&mut *tx).await?;
         sqlx::query(

@@ -32,7 +32,9 @@ fn file_options(url: &str) -> Result<SqliteConnectOptions, StoreError> {
         return Err(unfit("a database in memory loses everything when the server stops"));
     }
     if url.contains('?') {
-        return Err(unfit("an SQLite URL takes no parameters here: hetuflow sets what keeps commits safe itself"));
+        return Err(unfit(
+            "an SQLite URL takes no parameters here: hetuflow sets what keeps commits safe itself",
+        ));
     }
     let file = SqliteConnectOptions::from_str(url).map_err(|error| unfit(&error.to_string()))?;
     if file.get_filename().as_os_str().is_empty() {
@@ -62,13 +64,14 @@ async fn connect(file: SqliteConnectOptions, size: u32) -> Result<SqlitePool, St
 
 /// Says what to do about a file that cannot be used at all.
 fn explain(error: StoreError, file: &SqliteConnectOptions) -> StoreError {
-    let (StoreError::Unavailable(sqlx::Error::Database(inner)) | StoreError::Database(sqlx::Error::Database(inner))) =
-        &error
+    let (StoreError::Unavailable(sqlx::Error::Database(inner))
+    | StoreError::Database(sqlx::Error::Database(inner))) = &error
     else {
         return error;
     };
     let Some(sqlite) = inner.try_downcast_ref::<SqliteError>() else { return error };
-    let code = sqlx::error::DatabaseError::code(sqlite).and_then(|code| code.parse::<u32>().ok()).unwrap_or(0);
+    let code =
+        sqlx::error::DatabaseError::code(sqlite).and_then(|code| code.parse::<u32>().ok()).unwrap_or(0);
     let advice = match code & 0xff {
         8 => "it can only be read: make the file and its directory writable for this user",
         14 => "it cannot be opened: its directory must exist and be writable for this user",

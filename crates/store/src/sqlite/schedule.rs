@@ -5,10 +5,7 @@ use hetuflow_core::id::ScheduleId;
 use jiff::Timestamp;
 
 use super::{Sqlite, Tx, event};
-use crate::{
-    Due, Fire, Fired, Ingest, Ingested, ScheduleStore, StoreError,
-    row::Columns,
-};
+use crate::{Due, Fire, Fired, Ingest, Ingested, ScheduleStore, StoreError, row::Columns};
 
 #[async_trait]
 impl ScheduleStore for Sqlite {
@@ -25,7 +22,9 @@ impl ScheduleStore for Sqlite {
         .fetch_all(&self.readers)
         .await?;
         rows.iter()
-            .map(|row| Ok(Due { id: ScheduleId::from_uuid(row.uuid("id")?), run_at: row.time("next_run_at")? }))
+            .map(|row| {
+                Ok(Due { id: ScheduleId::from_uuid(row.uuid("id")?), run_at: row.time("next_run_at")? })
+            })
             .collect()
     }
 

@@ -15,8 +15,8 @@ use jiff::Timestamp;
 
 use super::{Sqlite, Tx};
 use crate::{
-    Cancelled, Claimed, Finish, InstanceFilter, LaneId, Page, Report, Slot, StoreError, TaskFilter, TaskStore,
-    WaitingLane,
+    Cancelled, Claimed, Finish, InstanceFilter, LaneId, Page, Report, Slot, StoreError, TaskFilter,
+    TaskStore, WaitingLane,
     row::{self, Columns},
     settle,
 };
@@ -33,7 +33,9 @@ impl TaskStore for Sqlite {
         .fetch_all(&self.readers)
         .await?;
         rows.iter()
-            .map(|row| Ok(WaitingLane { id: LaneId(row.int("id")?), lane: row::lane(row, "selector", "agent_id")? }))
+            .map(|row| {
+                Ok(WaitingLane { id: LaneId(row.int("id")?), lane: row::lane(row, "selector", "agent_id")? })
+            })
             .collect()
     }
 
@@ -164,7 +166,9 @@ async fn retry(tx: &mut Tx, task_id: TaskId, now: Timestamp) -> Result<(), Store
         return Err(StoreError::Conflict(format!("the task has not ended ({status})")));
     }
     if !row.flag("runnable")? {
-        return Err(StoreError::Conflict("the task has no command: its templates could not be filled".to_owned()));
+        return Err(StoreError::Conflict(
+            "the task has no command: its templates could not be filled".to_owned(),
+        ));
     }
     sqlx::query(
         "update sched_task set status = ?, scheduled_at = ?, outcome = null, finished_at = null, cancel_requested = 0 \

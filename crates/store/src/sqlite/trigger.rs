@@ -48,19 +48,22 @@ impl TriggerStore for Sqlite {
         .await?;
         let mut triggers = rows.iter().map(row::trigger).collect::<Result<Vec<_>, _>>()?;
         for trigger in &mut triggers {
-            let rows =
-                sqlx::query("select * from sched_schedule where namespace = ? and trigger_name = ? order by position")
-                    .bind(trigger.namespace.as_str())
-                    .bind(&trigger.name)
-                    .fetch_all(&mut *tx)
-                    .await?;
+            let rows = sqlx::query(
+                "select * from sched_schedule where namespace = ? and trigger_name = ? order by position",
+            )
+            .bind(trigger.namespace.as_str())
+            .bind(&trigger.name)
+            .fetch_all(&mut *tx)
+            .await?;
             trigger.schedules = rows.iter().map(row::schedule).collect::<Result<_, _>>()?;
         }
         Ok(triggers)
     }
 
     async fn trigger_generation(&self) -> Result<i64, StoreError> {
-        Ok(sqlx::query_scalar("select generation from sched_meta where id = 1").fetch_one(&self.readers).await?)
+        Ok(sqlx::query_scalar("select generation from sched_meta where id = 1")
+            .fetch_one(&self.readers)
+            .await?)
     }
 
     async fn job(&self, id: JobId) -> Result<Job, StoreError> {
@@ -124,12 +127,19 @@ async fn apply(tx: &mut Tx, owner: &str, change: &TriggerChange, now: Timestamp)
     }
 }
 
-async fn before(tx: &mut Tx, owner: &str, namespace: &Namespace, name: &str) -> Result<Option<Before>, StoreError> {
-    let row = sqlx::query("select owner, revision, text, problem from sched_trigger where namespace = ? and name = ?")
-        .bind(namespace.as_str())
-        .bind(name)
-        .fetch_optional(&mut **tx)
-        .await?;
+async fn before(
+    tx: &mut Tx,
+    owner: &str,
+    namespace: &Namespace,
+    name: &str,
+) -> Result<Option<Before>, StoreError> {
+    let row = sqlx::query(
+        "select owner, revision, text, problem from sched_trigger where namespace = ? and name = ?",
+    )
+    .bind(namespace.as_str())
+    .bind(name)
+    .fetch_optional(&mut **tx)
+    .await?;
     let Some(row) = row else { return Ok(None) };
     let stored_owner = row.text("owner")?;
     if stored_owner != owner {
@@ -210,7 +220,12 @@ async fn note_problem(
 }
 
 /// The job keeps its id; its revision grows only when it says something else than before.
-async fn put_job(tx: &mut Tx, trigger: &NewTrigger, spec: &JobSpec, now: Timestamp) -> Result<(), StoreError> {
+async fn put_job(
+    tx: &mut Tx,
+    trigger: &NewTrigger,
+    spec: &JobSpec,
+    now: Timestamp,
+) -> Result<(), StoreError> {
     sqlx::query(
         "insert into sched_job as j (id, namespace, name, description, revision, config, created_at, updated_at) \
          values (?1, ?2, ?3, ?4, 1, ?5, ?6, ?6) \

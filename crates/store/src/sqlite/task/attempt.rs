@@ -81,13 +81,19 @@ pub(super) async fn finish(
 }
 
 /// Undoes an attempt that never began; false when it is not in force or has started.
-pub(in crate::sqlite) async fn return_attempt(tx: &mut Tx, lease: Lease, now: Timestamp) -> Result<bool, StoreError> {
-    let Some(held) = held(tx, lease).await?.filter(|held| held.in_force && held.status != Status::Running) else {
+pub(in crate::sqlite) async fn return_attempt(
+    tx: &mut Tx,
+    lease: Lease,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let Some(held) = held(tx, lease).await?.filter(|held| held.in_force && held.status != Status::Running)
+    else {
         return Ok(false);
     };
-    for statement in
-        ["delete from sched_task_output where instance_id = ?", "delete from sched_task_instance where id = ?"]
-    {
+    for statement in [
+        "delete from sched_task_output where instance_id = ?",
+        "delete from sched_task_instance where id = ?",
+    ] {
         sqlx::query(statement).bind(lease.instance_id.uuid()).execute(&mut **tx).await?;
     }
     let settled = settle::given_back(held.attempt.cancel_requested, held.ended_before, now);
@@ -149,13 +155,20 @@ async fn held(tx: &mut Tx, lease: Lease) -> Result<Option<Held>, StoreError> {
     }))
 }
 
-async fn set_status(tx: &mut Tx, lease: Lease, status: Status, started_at: Option<Timestamp>) -> Result<(), StoreError> {
-    sqlx::query("update sched_task_instance set status = ?, started_at = coalesce(?, started_at) where id = ?")
-        .bind(status.number())
-        .bind(started_at.map(Timestamp::as_microsecond))
-        .bind(lease.instance_id.uuid())
-        .execute(&mut **tx)
-        .await?;
+async fn set_status(
+    tx: &mut Tx,
+    lease: Lease,
+    status: Status,
+    started_at: Option<Timestamp>,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "update sched_task_instance set status = ?, started_at = coalesce(?, started_at) where id = ?",
+    )
+    .bind(status.number())
+    .bind(started_at.map(Timestamp::as_microsecond))
+    .bind(lease.instance_id.uuid())
+    .execute(&mut **tx)
+    .await?;
     sqlx::query("update sched_task set status = ? where id = ?")
         .bind(status.number())
         .bind(lease.task_id.uuid())

@@ -30,11 +30,13 @@ pub(super) async fn read(
     from_seq: u64,
     limit: u32,
 ) -> Result<Vec<OutputChunk>, StoreError> {
-    let rows = sqlx::query("select * from sched_task_output where instance_id = ? and seq >= ? order by seq limit ?")
-        .bind(instance_id.uuid())
-        .bind(row::signed(from_seq))
-        .bind(i64::from(limit))
-        .fetch_all(&db.readers)
-        .await?;
+    let rows = sqlx::query(
+        "select * from sched_task_output where instance_id = ? and seq >= ? order by seq limit ?",
+    )
+    .bind(instance_id.uuid())
+    .bind(row::signed(from_seq))
+    .bind(i64::from(limit))
+    .fetch_all(&db.readers)
+    .await?;
     rows.iter().map(row::output).collect()
 }

@@ -1,0 +1,114 @@
+//! Promises about lists.
+
+use hetuflow_core::{
+    event::{SourceKind, Verdict},
+    id::{InstanceId, JobId, Namespace},
+    status::Status,
+    task::Outcome,
+};
+use hetuflow_store::{EventFilter, Ingest, InstanceFilter, Page, Store, TaskFilter};
+
+use crate::{
+    database::Db,
+    world::{agent_id, at, claimed_by, event, finish, slot, stored},
+};
+
+fn team_b() -> Namespace {
+    Namespace::new("team-b").expect("a name")
+}
+
+pub(crate) async fn events_are_newest_first_without_bodies(db: &Db) {
+    let events: Vec<_> = (0..5).map(|n| event(at(n))).collect();
+    let batch =
+        events.iter().map(|event| Ingest { event: event.clone(), dedupe: None, tasks: vec![] }).collect();
+    db.store.ingest(batch).await.expect("stored");
+    let page = Page { before: Some(events[4].id.uuid()), limit: 2 };
+    let listed = db.store.events(&EventFilter::default(), page).await.expect("a page");
+    assert_eq!(listed.iter().map(|event| event.id).collect::<Vec<_>>(), [events[3].id, events[2].id]);
+    assert!(listed.iter().all(|event| event.body.is_empty()));
+    assert_eq!((&listed[0].headers, &listed[0].decisions), (&events[3].headers, &events[3].decisions));
+}
+
+pub(crate) async fn events_are_filtered(db: &Db) {
+    let mut events: Vec<_> = (0..5).map(|n| event(at(n))).collect();
+    events[0].namespace = team_b();
+    events[1].kind = SourceKind::File;
+    events[2].source = "/hooks/100%_other".to_owned();
+    events[3].event_type = "ping".to_owned();
+    events[4].verdict = Verdict::Rejected { reason: "the signature differs".to_owned() };
+    let batch =
+        events.iter().map(|event| Ingest { event: event.clone(), dedupe: None, tasks: vec![] }).collect();
+    db.store.ingest(batch).await.expect("stored");
+    let check = async |filter: EventFilter, expected: &[usize]| {
+        let listed = db.store.events(&filter, Page::default()).await.expect("a list");
+        let expected: Vec<_> = expected.iter().rev().map(|n| events[*n].id).collect();
+        assert_eq!(listed.iter().map(|event| event.id).collect::<Vec<_>>(), expected, "{filter:?}");
+    };
+    let source = |source: &str| EventFilter { source: Some(source.to_owned()), ..EventFilter::default() };
+    check(EventFilter::default(), &[0, 1, 2, 3, 4]).await;
+    check(EventFilter { namespace: Some(team_b()), ..EventFilter::default() }, &[0]).await;
+    check(EventFilter { kind: Some(SourceKind::File), ..EventFilter::default() }, &[1]).await;
+    check(source("/hooks/100%_other"), &[2]).await;
+    check(source("100%_other"), &[2]).await;
+    check(source("other"), &[]).await;
+    check(source("hooks/deploy-site"), &[0, 1, 3, 4]).await;
+    check(EventFilter { event_type: Some("ping".to_owned()), ..EventFilter::default() }, &[3]).await;
+    check(EventFilter { verdict: Some("rejected".to_owned()), ..EventFilter::default() }, &[4]).await;
+}
+
+pub(crate) async fn tasks_are_newest_first_without_commands(db: &Db) {
+    let store = &*db.store;
+    let mut ids = Vec::new();
+    for seconds in 0..4 {
+        ids.push(stored(store, at(seconds), |_| ()).await);
+    }
+    let page = Page { before: Some(ids[3].uuid()), limit: 2 };
+    let listed = store.tasks(&TaskFilter::default(), page).await.expect("a page");
+    assert_eq!(listed.iter().map(|task| task.id).collect::<Vec<_>>(), [ids[2], ids[1]]);
+    assert!(listed.iter().all(|task| task.command.is_none()));
+}
+
+pub(crate) async fn tasks_are_filtered(db: &Db) {
+    let store = &*db.store;
+    let job_id = JobId::at(at(9));
+    let ids = [
+        stored(store, at(0), |task| task.namespace = team_b()).await,
+        stored(store, at(1), |task| task.trigger = "nightly".to_owned()).await,
+        stored(store, at(2), |task| task.job_id = job_id).await,
+        stored(store, at(3), |task| task.command = Err("no value".to_owned())).await,
+    ];
+    let event_id = store.task(ids[1]).await.expect("a task").event_id;
+    let check = async |filter: TaskFilter, expected: &[usize]| {
+        let listed = store.tasks(&filter, Page::default()).await.expect("a list");
+        let expected: Vec<_> = expected.iter().rev().map(|n| ids[*n]).collect();
+        assert_eq!(listed.iter().map(|task| task.id).collect::<Vec<_>>(), expected, "{filter:?}");
+    };
+    let status = |status: &[Status]| TaskFilter { status: status.to_vec(), ..TaskFilter::default() };
+    check(TaskFilter { namespace: Some(team_b()), ..TaskFilter::default() }, &[0]).await;
+    check(TaskFilter { trigger: Some("nightly".to_owned()), ..TaskFilter::default() }, &[1]).await;
+    check(TaskFilter { job_id: Some(job_id), ..TaskFilter::default() }, &[2]).await;
+    check(TaskFilter { event_id: Some(event_id), ..TaskFilter::default() }, &[1]).await;
+    check(status(&[Status::Failed]), &[3]).await;
+    check(status(&[Status::Failed, Status::Pending]), &[0, 1, 2, 3]).await;
+    check(TaskFilter { job_id: Some(job_id), ..status(&[Status::Failed]) }, &[]).await;
+}
+
+pub(crate) async fn instances_are_filtered(db: &Db) {
+    let store: &dyn Store = &*db.store;
+    let one = claimed_by(store, &slot(store, "one").await, |task| task.job_id = JobId::at(at(9))).await;
+    let two = claimed_by(store, &slot(store, "two").await, |_| ()).await;
+    store.finish(&[finish(two.lease, Outcome::exit(0))], at(3), 0.0).await.expect("ended");
+    let check = async |filter: InstanceFilter, mut expected: Vec<InstanceId>| {
+        let listed = store.instances(&filter, Page::default()).await.expect("a list");
+        expected.sort_unstable_by(|a, b| b.cmp(a));
+        assert_eq!(listed.iter().map(|instance| instance.id).collect::<Vec<_>>(), expected, "{filter:?}");
+    };
+    let (first, second) = (one.lease.instance_id, two.lease.instance_id);
+    check(InstanceFilter::default(), vec![first, second]).await;
+    check(InstanceFilter { task_id: Some(one.task.id), ..InstanceFilter::default() }, vec![first]).await;
+    check(InstanceFilter { job_id: Some(one.task.job_id), ..InstanceFilter::default() }, vec![first]).await;
+    check(InstanceFilter { agent_id: Some(agent_id("two")), ..InstanceFilter::default() }, vec![second])
+        .await;
+    check(InstanceFilter { status: vec![Status::Succeeded], ..InstanceFilter::default() }, vec![second])
+        .await;
+}

@@ -1,0 +1,143 @@
+//! Every promise of the contract, one function each, run on both databases. A promise that is not in the
+//! table below does not run, and the compiler says that it is never used.
+
+mod agent;
+mod attempt;
+mod claim;
+mod database;
+mod decide;
+mod event;
+mod list;
+mod output;
+mod schedule;
+mod session;
+mod store;
+mod trigger;
+mod world;
+
+macro_rules! promises {
+    ($($module:ident: $($promise:ident),+;)+) => {
+        promises!(@dialect on_sqlite, on_sqlite, $($module: $($promise),+;)+);
+        promises!(@dialect on_postgres, on_postgres, $($module: $($promise),+;)+);
+    };
+    (@dialect $dialect:ident, $run:ident, $($module:ident: $($promise:ident),+;)+) => {
+        mod $dialect {
+            $(mod $module {
+                $(#[tokio::test]
+                async fn $promise() {
+                    crate::database::$run(crate::$module::$promise).await;
+                })+
+            })+
+        }
+    };
+}
+
+promises! {
+    event:
+        an_event_reads_back_as_it_was_stored,
+        an_unknown_event_is_not_found,
+        a_batch_is_stored_whole_or_not_at_all,
+        answers_come_in_the_order_of_the_batch,
+        a_known_key_yields_the_first_ids,
+        a_key_twice_in_a_batch_stores_once,
+        an_expired_key_is_free_again,
+        a_key_is_one_of_its_scope_and_namespace,
+        the_same_event_again_yields_itself,
+        ten_ingests_of_one_key_make_one_event,
+        a_task_that_cannot_be_rendered_has_failed,
+        ingest_wakes_listeners,
+        expired_keys_are_forgotten,
+        what_was_acknowledged_is_there_after_reopening,
+        a_dropped_call_leaves_nothing_half_done;
+    claim:
+        a_claim_takes_by_priority_time_and_id,
+        a_claim_leases,
+        a_claim_takes_nothing_before_its_time,
+        a_claim_fills_slots_in_order_and_no_more,
+        a_slot_of_another_session_takes_nothing,
+        a_claim_stays_in_its_lane,
+        the_next_time_is_told,
+        eight_claimers_take_each_task_once;
+    attempt:
+        an_attempt_is_accepted_and_started,
+        an_attempt_may_start_before_it_is_accepted,
+        an_unknown_lease_is_fenced,
+        an_old_lease_is_fenced,
+        an_attempt_given_back_never_was,
+        an_attempt_that_has_started_is_not_given_back,
+        a_retry_given_back_still_waits_for_its_retry,
+        a_cancelled_attempt_given_back_is_cancelled,
+        a_success_ends_the_task,
+        a_failure_is_retried_after_its_wait,
+        the_last_failure_ends_the_task,
+        an_end_is_recorded_once_and_answered_again,
+        an_end_is_answered_again_after_the_next_claim,
+        a_cancelled_attempt_is_not_retried,
+        ends_of_a_batch_are_answered_in_order;
+    decide:
+        a_waiting_task_is_cancelled_at_once,
+        a_held_task_is_asked_to_end,
+        an_ended_task_is_not_cancelled,
+        cancel_requests_name_connected_agents_only,
+        an_ended_task_runs_again_when_asked,
+        attempts_are_counted_on_after_a_retry,
+        a_task_that_has_not_ended_is_not_retried,
+        a_task_without_a_command_is_not_retried,
+        unknown_tasks_are_not_found;
+    output:
+        output_reads_back_in_order,
+        a_piece_is_stored_once,
+        output_of_an_unknown_attempt_is_dropped;
+    session:
+        a_hello_makes_an_agent,
+        a_hello_raises_the_epoch,
+        what_is_leased_and_held_is_kept,
+        output_goes_on_at_the_first_gap,
+        what_is_held_but_not_leased_is_stopped,
+        what_never_reached_the_journal_is_given_back,
+        what_was_accepted_and_is_not_held_is_lost,
+        another_journal_loses_everything,
+        a_rolled_back_journal_loses_everything,
+        a_session_is_renewed_by_its_server_only,
+        a_closed_session_keeps_what_it_holds,
+        closing_an_old_session_does_nothing;
+    agent:
+        a_session_that_ran_out_is_reaped_after_the_resume_time,
+        a_lost_attempt_is_settled_by_its_policy,
+        reaping_is_bounded,
+        a_result_after_the_loss_is_fenced,
+        a_result_and_the_reaper_never_both_win,
+        labels_hold_until_the_next_hello,
+        agents_are_listed_with_what_they_run;
+    trigger:
+        a_trigger_declares_its_job_and_schedules,
+        the_same_text_changes_nothing,
+        a_changed_text_keeps_the_job,
+        a_job_is_revised_only_when_it_differs,
+        a_schedule_keeps_its_times_while_it_says_the_same,
+        a_changed_schedule_starts_anew,
+        a_broken_text_leaves_the_last_good_one,
+        a_trigger_that_never_parsed_is_listed,
+        a_removed_trigger_leaves_its_job_and_tasks,
+        another_owner_is_refused_and_nothing_is_applied,
+        a_job_by_name_may_come_later,
+        triggers_and_jobs_are_in_order;
+    schedule:
+        due_schedules_are_the_oldest_first,
+        a_schedule_without_a_job_is_not_due,
+        a_fire_stores_its_event_and_moves_on,
+        a_skipped_time_stores_nothing,
+        a_fire_for_another_time_does_nothing,
+        a_time_fires_once_for_ever,
+        ten_servers_fire_once;
+    list:
+        events_are_newest_first_without_bodies,
+        events_are_filtered,
+        tasks_are_newest_first_without_commands,
+        tasks_are_filtered,
+        instances_are_filtered;
+    store:
+        a_probe_commits,
+        the_database_is_described,
+        a_second_server_sees_the_same;
+}

@@ -1,0 +1,204 @@
+//! What promises are told with: events, tasks, agents and times.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use bytes::Bytes;
+use hetuflow_core::{
+    event::{Decision, DecisionOutcome, DedupeKey, Event, SourceKind, Verdict},
+    id::{AgentId, EventId, JobId, JournalId, Namespace, ServerId, TaskId},
+    job::{Command, JobSpec},
+    labels::{Lane, Selector},
+    protocol::{Held, HeldPhase, Hello},
+    retry::{Backoff, OnLost, Retry, RetryPolicy},
+    task::{Lease, NewTask, Outcome, Task, TaskInstance},
+};
+use hetuflow_store::{Claimed, Finish, Ingest, Session, Slot, Store};
+use jiff::{SignedDuration, Timestamp};
+
+pub(crate) const MINUTE: Duration = Duration::from_secs(60);
+
+/// `seconds` after the beginning of the story.
+pub(crate) fn at(seconds: i64) -> Timestamp {
+    let start: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a time");
+    start + SignedDuration::from_secs(seconds)
+}
+
+pub(crate) fn event(received_at: Timestamp) -> Event {
+    Event {
+        id: EventId::at(received_at),
+        namespace: Namespace::default(),
+        kind: SourceKind::Webhook,
+        source: "/hooks/deploy-site".to_owned(),
+        event_type: "push".to_owned(),
+        subject: Some("main".to_owned()),
+        time: received_at,
+        received_at,
+        content_type: Some("application/json".to_owned()),
+        headers: vec![("x-github-event".to_owned(), "push".to_owned())],
+        query: Some("a=b".to_owned()),
+        verdict: Verdict::Accepted,
+        decisions: vec![Decision {
+            trigger: "deploy-site".to_owned(),
+            outcome: DecisionOutcome::Matched,
+            reason: None,
+        }],
+        body: Bytes::from_static(b"{\"ref\": \"refs/heads/main\"}\0\xff"),
+    }
+}
+
+pub(crate) fn task_of(event: &Event) -> NewTask {
+    NewTask {
+        id: TaskId::at(event.received_at),
+        namespace: event.namespace.clone(),
+        trigger: "deploy-site".to_owned(),
+        job_id: JobId::at(event.received_at),
+        schedule_id: None,
+        event_id: event.id,
+        run_at: event.received_at,
+        priority: 0,
+        lane: Lane::default(),
+        policy: policy(0, OnLost::Hold),
+        command: Ok(command("true")),
+    }
+}
+
+pub(crate) fn policy(max_retries: u32, on_lost: OnLost) -> RetryPolicy {
+    let retry = Retry { backoff: Backoff::Fixed, ..Retry::default() };
+    RetryPolicy { max_retries, interval: Duration::from_secs(10), retry, on_lost }
+}
+
+pub(crate) fn command(cmd: &str) -> Command {
+    Command {
+        cmd: cmd.to_owned(),
+        args: vec!["-c".to_owned()],
+        environment: BTreeMap::from([("REF".to_owned(), "main".to_owned())]),
+        working_dir: None,
+        stdin: None,
+        user: None,
+        timeout: Some(MINUTE),
+        capture_output: true,
+        max_output_size: 1024,
+        resource_limits: None,
+    }
+}
+
+pub(crate) fn job_spec(cmd: &str) -> JobSpec {
+    serde_json::from_value(serde_json::json!({ "cmd": cmd })).expect("a job")
+}
+
+/// An event with one task, which `change` may alter.
+pub(crate) fn ingest(received_at: Timestamp, change: impl FnOnce(&mut NewTask)) -> Ingest {
+    let event = event(received_at);
+    let mut task = task_of(&event);
+    change(&mut task);
+    Ingest { event, dedupe: None, tasks: vec![task] }
+}
+
+/// The same with a dedupe key that holds for a minute.
+pub(crate) fn keyed(key: &str, received_at: Timestamp) -> Ingest {
+    let expires_at = received_at + SignedDuration::from_secs(60);
+    let dedupe = DedupeKey { scope: "/hooks/deploy-site".to_owned(), key: key.to_owned(), expires_at };
+    Ingest { dedupe: Some(dedupe), ..ingest(received_at, |_| ()) }
+}
+
+/// Stores one task and yields its id.
+pub(crate) async fn stored(
+    store: &dyn Store,
+    received_at: Timestamp,
+    change: impl FnOnce(&mut NewTask),
+) -> TaskId {
+    let ingest = ingest(received_at, change);
+    let id = ingest.tasks[0].id;
+    store.ingest(vec![ingest]).await.expect("stored");
+    id
+}
+
+pub(crate) fn lane_of(role: &str) -> Lane {
+    Lane { selector: Selector(BTreeMap::from([("role".to_owned(), role.to_owned())])), agent: None }
+}
+
+pub(crate) fn agent_id(name: &str) -> AgentId {
+    AgentId::new(name).expect("a name")
+}
+
+/// An agent with its journal, which says hello as often as it is asked to.
+#[derive(Clone)]
+pub(crate) struct Visitor {
+    pub(crate) hello: Hello,
+    pub(crate) server_id: ServerId,
+    pub(crate) lease: Duration,
+}
+
+impl Visitor {
+    pub(crate) fn new(name: &str) -> Self {
+        let hello = Hello {
+            protocol: hetuflow_core::protocol::VERSION,
+            agent_id: agent_id(name),
+            journal_id: JournalId::at(at(0)),
+            journal_epoch: 0,
+            hostname: format!("{name}.example"),
+            version: "0.1.0".to_owned(),
+            labels: BTreeMap::from([("role".to_owned(), "web".to_owned())]),
+            slots: 4,
+            held: Vec::new(),
+        };
+        Self { hello, server_id: ServerId::at(at(0)), lease: MINUTE }
+    }
+
+    /// Says hello with what it holds.
+    pub(crate) async fn hello(&mut self, store: &dyn Store, held: &[Lease]) -> Session {
+        self.hello.journal_epoch += 1;
+        self.hello.held =
+            held.iter().map(|lease| Held { lease: *lease, phase: HeldPhase::Running }).collect();
+        self.hello_again(store).await
+    }
+
+    /// Says the last hello once more, as a journal that was rolled back would.
+    pub(crate) async fn hello_again(&self, store: &dyn Store) -> Session {
+        store.open_session(&self.hello, self.server_id, self.lease, at(100), 0.0).await.expect("a session")
+    }
+
+    pub(crate) fn slot(&self, session: &Session) -> Slot {
+        Slot { agent_id: self.hello.agent_id.clone(), session_epoch: session.epoch }
+    }
+}
+
+/// A connected agent with one free slot.
+pub(crate) async fn slot(store: &dyn Store, name: &str) -> Slot {
+    let mut visitor = Visitor::new(name);
+    let session = visitor.hello(store, &[]).await;
+    visitor.slot(&session)
+}
+
+/// Claims what is due in every lane, one task for each slot.
+pub(crate) async fn claim(store: &dyn Store, slots: &[Slot], now: Timestamp) -> Vec<Claimed> {
+    let mut claimed = Vec::new();
+    for lane in store.waiting_lanes(now).await.expect("lanes") {
+        claimed.extend(store.claim(lane.id, slots, now).await.expect("a claim"));
+    }
+    claimed
+}
+
+/// A task that an agent has claimed at second 1.
+pub(crate) async fn claimed(store: &dyn Store, change: impl FnOnce(&mut NewTask)) -> Claimed {
+    let slot = slot(store, "web-1").await;
+    claimed_by(store, &slot, change).await
+}
+
+pub(crate) async fn claimed_by(store: &dyn Store, slot: &Slot, change: impl FnOnce(&mut NewTask)) -> Claimed {
+    let id = stored(store, at(0), change).await;
+    let claimed = claim(store, std::slice::from_ref(slot), at(1)).await;
+    claimed.into_iter().find(|claimed| claimed.task.id == id).expect("the task is claimed")
+}
+
+pub(crate) fn finish(lease: Lease, outcome: Outcome) -> Finish {
+    Finish { lease, outcome, started_at: Some(at(2)), finished_at: at(3), output_dropped: 0 }
+}
+
+pub(crate) async fn task(store: &dyn Store, id: TaskId) -> Task {
+    store.task(id).await.expect("the task is there")
+}
+
+pub(crate) async fn instance(store: &dyn Store, lease: Lease) -> TaskInstance {
+    store.instance(lease.instance_id).await.expect("the instance is there")
+}

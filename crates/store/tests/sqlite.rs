@@ -1,0 +1,99 @@
+//! What holds for SQLite only: which files are refused, and that nothing leaves the writer busy.
+
+use std::path::Path;
+
+use hetuflow_store::{Options, StoreError, open};
+use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
+
+async fn refusal(url: String) -> String {
+    match open(&Options { url, pool_size: 2 }).await {
+        Err(StoreError::Unfit(text)) => text,
+        Err(other) => panic!("wanted a refusal that says what to do, got {other:?}"),
+        Ok(_) => panic!("wanted a refusal"),
+    }
+}
+
+fn url(file: &Path) -> String {
+    format!("sqlite://{}", file.display())
+}
+
+#[tokio::test]
+async fn what_is_no_file_is_refused() {
+    let check = async |url: &str, expected: &str| {
+        let text = refusal(url.to_owned()).await;
+        assert!(text.contains(expected), "{url}: {text}");
+    };
+    check("sqlite::memory:", "in memory").await;
+    check("sqlite://x.db?mode=memory", "in memory").await;
+    check("sqlite://x.db?immutable=1", "no parameters").await;
+    check("sqlite://x.db?mode=ro", "no parameters").await;
+    check("sqlite://", "names no file").await;
+    check("mysql://localhost/x", "postgres://").await;
+    check("x.db", "sqlite:///").await;
+}
+
+#[tokio::test]
+async fn a_missing_folder_is_named() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let text = refusal(url(&folder.path().join("no/such/test.db"))).await;
+    assert!(text.contains("no/such/test.db") && text.contains("directory must exist"), "{text}");
+}
+
+#[tokio::test]
+async fn another_kind_of_file_is_refused() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("notes.txt");
+    std::fs::write(&file, "these are notes and no database ".repeat(100)).expect("written");
+    let text = refusal(url(&file)).await;
+    assert!(text.contains("not an SQLite database"), "{text}");
+}
+
+#[tokio::test]
+async fn a_newer_database_is_refused() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("test.db");
+    open(&Options { url: url(&file), pool_size: 1 }).await.expect("a new database").close().await;
+    let mut connection = connect(&file).await;
+    sqlx::query("insert into sched_migration (version, name, applied_at) values (9999, 'later', 0)")
+        .execute(&mut connection)
+        .await
+        .expect("the future");
+    connection.close().await.expect("closed");
+    let text = refusal(url(&file)).await;
+    assert!(text.contains("9999") && text.contains("newer hetuflow"), "{text}");
+}
+
+#[tokio::test]
+async fn a_url_with_the_usual_mode_is_fine_and_the_file_keeps_a_log() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("test.db");
+    let store = open(&Options { url: url(&file) + "?mode=rwc", pool_size: 1 }).await.expect("open");
+    let mut connection = connect(&file).await;
+    let mode: String =
+        sqlx::query_scalar("pragma journal_mode").fetch_one(&mut connection).await.expect("an answer");
+    assert_eq!(mode, "wal");
+    store.close().await;
+}
+
+#[tokio::test]
+async fn the_claim_uses_its_index() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("test.db");
+    open(&Options { url: url(&file), pool_size: 1 }).await.expect("a new database").close().await;
+    let mut connection = connect(&file).await;
+    let plan: Vec<(i64, i64, i64, String)> = sqlx::query_as(
+        "explain query plan select t.*, l.selector from sched_task t join sched_lane l on l.id = t.lane_id \
+         where t.lane_id = ? and t.status in (1, 2) and t.scheduled_at <= ? \
+         order by t.priority desc, t.scheduled_at, t.id limit ?",
+    )
+    .fetch_all(&mut connection)
+    .await
+    .expect("a plan");
+    let text: Vec<&str> = plan.iter().map(|(.., detail)| detail.as_str()).collect();
+    assert!(text.iter().any(|detail| detail.contains("sched_task_claim")), "{text:?}");
+    assert!(!text.iter().any(|detail| detail.contains("TEMP B-TREE")), "{text:?}");
+}
+
+async fn connect(file: &Path) -> SqliteConnection {
+    SqliteConnection::connect_with(&SqliteConnectOptions::new().filename(file)).await.expect("the file opens")
+}
