@@ -28,7 +28,10 @@ fn every_module_says_what_it_is() {
         .filter(|path| !read(path).trim_start().starts_with("//!"))
         .map(|path| path.display().to_string())
         .collect();
-    assert!(silent.is_empty(), "open with 2-6 lines of `//!`: what it owns, what not, who calls it:\n{silent:#?}");
+    assert!(
+        silent.is_empty(),
+        "open with 2-6 lines of `//!`: what it owns, what not, who calls it:\n{silent:#?}"
+    );
 }
 
 #[test]
@@ -40,7 +43,11 @@ fn files_are_short() {
     if !list.is_empty() {
         eprintln!("files over {LONG} lines, without their tests:\n{}", list.join("\n"));
     }
-    assert!(long.iter().all(|(n, _)| *n <= TOO_LONG), "split what is over {TOO_LONG} lines:\n{}", list.join("\n"));
+    assert!(
+        long.iter().all(|(n, _)| *n <= TOO_LONG),
+        "split what is over {TOO_LONG} lines:\n{}",
+        list.join("\n")
+    );
 }
 
 fn lines(text: &str) -> usize {

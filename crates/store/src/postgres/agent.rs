@@ -1,0 +1,295 @@
+//! Agents and their sessions on PostgreSQL. The database's clock is `now()`. A session's row is locked before
+//! any task of its agent: a claim that is under way ends first, and a hello then finds what it took.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use hetuflow_core::{
+    agent::Agent,
+    id::{AgentId, ServerId, TaskId},
+    labels::Labels,
+    protocol::{Hello, Kept},
+    status::Status,
+    task::Lease,
+};
+use jiff::Timestamp;
+
+use super::{
+    Postgres, Tx,
+    columns::{at, text, time},
+    retrying,
+    task::attempt::{end_attempts, lost, return_attempt},
+};
+use crate::{
+    AgentStore, Finish, Session, StoreError,
+    row::{self, Columns},
+    settle,
+};
+
+#[async_trait]
+impl AgentStore for Postgres {
+    async fn open_session(
+        &self,
+        hello: &Hello,
+        server_id: ServerId,
+        lease: Duration,
+        now: Timestamp,
+        random: f64,
+    ) -> Result<Session, StoreError> {
+        let session = retrying!(open_session(self, hello, server_id, lease, now, random))?;
+        self.tasks_changed();
+        Ok(session)
+    }
+
+    async fn renew_sessions(
+        &self,
+        server_id: ServerId,
+        sessions: &[(AgentId, i64)],
+        lease: Duration,
+    ) -> Result<Vec<AgentId>, StoreError> {
+        let renewed = retrying!(renew(self, server_id, sessions, lease))?;
+        let gone = sessions.iter().filter(|(agent_id, _)| !renewed.iter().any(|id| id == agent_id.as_str()));
+        Ok(gone.map(|(agent_id, _)| agent_id.clone()).collect())
+    }
+
+    async fn close_session(&self, agent_id: &AgentId, epoch: i64) -> Result<(), StoreError> {
+        sqlx::query(
+            "update sched_agent set online = false, session_until = least(session_until, now())
+             where id = $1 and session_epoch = $2",
+        )
+        .bind(agent_id.as_str())
+        .bind(epoch)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    async fn reap(
+        &self,
+        resume: Duration,
+        now: Timestamp,
+        random: f64,
+        limit: u32,
+    ) -> Result<Vec<TaskId>, StoreError> {
+        let tasks = retrying!(reap(self, resume, now, random, limit))?;
+        if !tasks.is_empty() {
+            self.tasks_changed();
+        }
+        Ok(tasks)
+    }
+
+    async fn agent(&self, id: &AgentId) -> Result<Agent, StoreError> {
+        let row = sqlx::query(
+            "select a.*, a.online and a.session_until > now() as connected,
+                (select count(*) from sched_task t where t.agent_id = a.id and t.status in (5, 8, 10)) as running
+             from sched_agent a where a.id = $1",
+        )
+        .bind(id.as_str())
+        .fetch_optional(&self.pool)
+        .await?
+        .ok_or(StoreError::NotFound)?;
+        row::agent(&row)
+    }
+
+    async fn agents(&self) -> Result<Vec<Agent>, StoreError> {
+        // Ids are ASCII: the order of bytes, as on SQLite, whatever the database's language.
+        let rows = sqlx::query(
+            "select a.*, a.online and a.session_until > now() as connected,
+                (select count(*) from sched_task t where t.agent_id = a.id and t.status in (5, 8, 10)) as running
+             from sched_agent a order by a.id collate \"C\"",
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(row::agent).collect()
+    }
+
+    async fn set_labels(&self, id: &AgentId, labels: &Labels) -> Result<Agent, StoreError> {
+        let updated = sqlx::query("update sched_agent set labels = $1::text::json where id = $2")
+            .bind(row::json(labels)?)
+            .bind(id.as_str())
+            .execute(&self.pool)
+            .await?;
+        if updated.rows_affected() == 0 {
+            return Err(StoreError::NotFound);
+        }
+        self.tasks_changed();
+        self.agent(id).await
+    }
+}
+
+async fn open_session(
+    db: &Postgres,
+    hello: &Hello,
+    server_id: ServerId,
+    lease: Duration,
+    now: Timestamp,
+    random: f64,
+) -> Result<Session, StoreError> {
+    let mut tx = db.begin().await?;
+    let same_journal = continues(&mut tx, hello).await?;
+    let epoch = upsert(&mut tx, hello, server_id, lease, now).await?;
+    let mut session =
+        Session { epoch, keep: Vec::new(), stop: Vec::new(), lost: Vec::new(), returned: Vec::new() };
+    let mut losses: Vec<Finish> = Vec::new();
+    for (lease, status) in leased(&mut tx, &hello.agent_id).await? {
+        let held = same_journal && hello.held.iter().any(|held| held.lease == lease);
+        if held {
+            session.keep.push(keep(&mut tx, lease, epoch).await?);
+        } else if same_journal && status == Status::Locked {
+            return_attempt(&mut tx, lease, now).await?;
+            session.returned.push(lease.task_id);
+        } else {
+            let outcome = if same_journal { settle::not_in_journal() } else { settle::journal_replaced() };
+            losses.push(lost(lease, outcome, now));
+            session.lost.push(lease.task_id);
+        }
+    }
+    end_attempts(&mut tx, &losses, now, random).await?;
+    tx.commit().await?;
+    session.stop = not_kept(hello, &session.keep);
+    Ok(session)
+}
+
+/// Whether the hello's journal is the one that the store knows, one hello later. An agent that the store
+/// does not know has no leases here, whatever it holds. Locks the session.
+async fn continues(tx: &mut Tx, hello: &Hello) -> Result<bool, StoreError> {
+    let row = sqlx::query("select journal_id, journal_epoch from sched_agent where id = $1 for update")
+        .bind(hello.agent_id.as_str())
+        .fetch_optional(&mut **tx)
+        .await?;
+    let Some(row) = row else { return Ok(false) };
+    let grew = row::signed(hello.journal_epoch) > row.int("journal_epoch")?;
+    Ok(grew && row.uuid("journal_id")? == hello.journal_id.uuid())
+}
+
+/// Yields the new epoch.
+async fn upsert(
+    tx: &mut Tx,
+    hello: &Hello,
+    server_id: ServerId,
+    lease: Duration,
+    now: Timestamp,
+) -> Result<i64, StoreError> {
+    let epoch = sqlx::query_scalar(
+        "insert into sched_agent as a (id, hostname, version, labels, slots, journal_id, journal_epoch,
+            session_epoch, server_id, session_until, online, first_seen_at, last_seen_at)
+         values ($1, $2, $3, $4::text::json, $5, $6, $7, 1, $8, now() + $9 * interval '1 microsecond', true, $10, $10)
+         on conflict (id) do update set hostname = excluded.hostname, version = excluded.version,
+            labels = excluded.labels, slots = excluded.slots, journal_id = excluded.journal_id,
+            journal_epoch = excluded.journal_epoch, session_epoch = a.session_epoch + 1,
+            server_id = excluded.server_id, session_until = excluded.session_until, online = true,
+            last_seen_at = excluded.last_seen_at
+         returning session_epoch",
+    )
+    .bind(hello.agent_id.as_str())
+    .bind(text(&hello.hostname))
+    .bind(text(&hello.version))
+    .bind(row::json(&hello.labels)?)
+    .bind(i64::from(hello.slots))
+    .bind(hello.journal_id.uuid())
+    .bind(row::signed(hello.journal_epoch))
+    .bind(server_id.uuid())
+    .bind(row::micros(lease))
+    .bind(time(now))
+    .fetch_one(&mut **tx)
+    .await?;
+    Ok(epoch)
+}
+
+/// What the store leases to the agent. Not read in the order of the ids as they are locked: a result that waits for the
+/// same tasks may have to be tried again.
+async fn leased(tx: &mut Tx, agent_id: &AgentId) -> Result<Vec<(Lease, Status)>, StoreError> {
+    let rows = sqlx::query(
+        "select id, instance_id, fence, status from sched_task
+         where agent_id = $1 and status in (5, 8, 10) order by id for update",
+    )
+    .bind(agent_id.as_str())
+    .fetch_all(&mut **tx)
+    .await?;
+    rows.iter().map(|row| Ok((row::lease(row)?, row::status(row, "status")?))).collect()
+}
+
+/// The attempt goes on under the new session; its output goes on at the first gap.
+async fn keep(tx: &mut Tx, lease: Lease, epoch: i64) -> Result<Kept, StoreError> {
+    sqlx::query("update sched_task_instance set session_epoch = $1 where id = $2 and created_at = $3")
+        .bind(epoch)
+        .bind(lease.instance_id.uuid())
+        .bind(at(lease.instance_id.uuid()))
+        .execute(&mut **tx)
+        .await?;
+    let row = sqlx::query(
+        "select coalesce(min(candidate), 0) as next_seq from (
+            select 0 as candidate where not exists
+                (select 1 from sched_task_output where instance_id = $1 and seq = 0)
+            union all
+            select o.seq + 1 from sched_task_output o where o.instance_id = $1 and not exists
+                (select 1 from sched_task_output n where n.instance_id = o.instance_id and n.seq = o.seq + 1)
+         ) gap",
+    )
+    .bind(lease.instance_id.uuid())
+    .fetch_one(&mut **tx)
+    .await?;
+    Ok(Kept { lease, next_seq: row::number(&row, "next_seq")? })
+}
+
+fn not_kept(hello: &Hello, keep: &[Kept]) -> Vec<Lease> {
+    let held = hello.held.iter().map(|held| held.lease);
+    held.filter(|lease| !keep.iter().any(|kept| kept.lease == *lease)).collect()
+}
+
+/// Yields those that are renewed.
+async fn renew(
+    db: &Postgres,
+    server_id: ServerId,
+    sessions: &[(AgentId, i64)],
+    lease: Duration,
+) -> Result<Vec<String>, StoreError> {
+    Ok(sqlx::query_scalar(
+        "with own as materialized (
+            select a.id from sched_agent a
+            join unnest($1::text[], $2::bigint[]) as u(id, epoch) on a.id = u.id and a.session_epoch = u.epoch
+            where a.server_id = $3 order by a.id for no key update of a
+         )
+         update sched_agent set online = true, session_until = now() + $4 * interval '1 microsecond',
+            last_seen_at = now()
+         where id = any(array(select id from own)) returning id",
+    )
+    .bind(sessions.iter().map(|(agent_id, _)| agent_id.as_str()).collect::<Vec<_>>())
+    .bind(sessions.iter().map(|(_, epoch)| *epoch).collect::<Vec<_>>())
+    .bind(server_id.uuid())
+    .bind(row::micros(lease))
+    .fetch_all(&db.pool)
+    .await?)
+}
+
+/// Sessions that are being renewed at this moment are not judged; neither are tasks that somebody is just
+/// reporting on.
+async fn reap(
+    db: &Postgres,
+    resume: Duration,
+    now: Timestamp,
+    random: f64,
+    limit: u32,
+) -> Result<Vec<TaskId>, StoreError> {
+    let mut tx = db.begin().await?;
+    let rows = sqlx::query(
+        "with gone as materialized (
+            select id from sched_agent where session_until + $1 * interval '1 microsecond' < now()
+            order by id for share skip locked
+         )
+         select id, instance_id, fence from sched_task
+         where agent_id = any(array(select id from gone)) and status in (5, 8, 10)
+         order by id limit $2 for update skip locked",
+    )
+    .bind(row::micros(resume))
+    .bind(i64::from(limit))
+    .fetch_all(&mut *tx)
+    .await?;
+    let losses = rows
+        .iter()
+        .map(|row| Ok(lost(row::lease(row)?, settle::session_ran_out(), now)))
+        .collect::<Result<Vec<_>, StoreError>>()?;
+    end_attempts(&mut tx, &losses, now, random).await?;
+    tx.commit().await?;
+    Ok(losses.iter().map(|finish| finish.lease.task_id).collect())
+}

@@ -1,0 +1,90 @@
+//! Events on PostgreSQL. How a batch is stored is in `event/insert.rs`.
+
+pub(super) mod insert;
+
+use async_trait::async_trait;
+use hetuflow_core::{event::Event, id::EventId};
+use jiff::Timestamp;
+use sqlx::QueryBuilder;
+
+use super::{
+    Postgres,
+    columns::{at, time},
+    retrying,
+};
+use crate::{EventFilter, EventStore, Ingest, Ingested, Page, StoreError, row};
+
+#[async_trait]
+impl EventStore for Postgres {
+    async fn ingest(&self, batch: Vec<Ingest>) -> Result<Vec<Ingested>, StoreError> {
+        let answers = retrying!(ingest(self, &batch))?;
+        self.tasks_changed();
+        Ok(answers)
+    }
+
+    async fn event(&self, id: EventId) -> Result<Event, StoreError> {
+        let row = sqlx::query("select * from sched_event where id = $1 and created_at = $2")
+            .bind(id.uuid())
+            .bind(at(id.uuid()))
+            .fetch_optional(&self.pool)
+            .await?
+            .ok_or(StoreError::NotFound)?;
+        row::event(&row)
+    }
+
+    async fn events(&self, filter: &EventFilter, page: Page) -> Result<Vec<Event>, StoreError> {
+        let mut query = select_events(filter, page);
+        query.build().fetch_all(&self.pool).await?.iter().map(row::event).collect()
+    }
+
+    async fn forget_expired_keys(&self, now: Timestamp, limit: u32) -> Result<u64, StoreError> {
+        // Locked in the order of the keys, as an ingest does; what another server is at is left to it.
+        let gone = sqlx::query(
+            "delete from sched_dedupe d using (
+                select namespace, scope, key from sched_dedupe where expires_at <= $1
+                order by expires_at limit $2 for update skip locked
+            ) old
+            where d.namespace = old.namespace and d.scope = old.scope and d.key = old.key",
+        )
+        .bind(time(now))
+        .bind(i64::from(limit))
+        .execute(&self.pool)
+        .await?;
+        Ok(gone.rows_affected())
+    }
+}
+
+/// The statement that stores is atomic by itself: no transaction, one round trip.
+async fn ingest(db: &Postgres, batch: &[Ingest]) -> Result<Vec<Ingested>, StoreError> {
+    let mut connection = db.pool.acquire().await?;
+    insert::insert(&mut connection, batch).await
+}
+
+fn select_events(filter: &EventFilter, page: Page) -> QueryBuilder<sqlx::Postgres> {
+    let mut query = QueryBuilder::new(
+        "select id, namespace, kind, source, type, subject, time, received_at, content_type, headers, query, verdict, \
+         verdict_reason, decisions, ''::bytea as body from sched_event where true",
+    );
+    if let Some(namespace) = &filter.namespace {
+        query.push(" and namespace = ").push_bind(namespace.as_str().to_owned());
+    }
+    if let Some(kind) = filter.kind {
+        query.push(" and kind = ").push_bind(kind.name());
+    }
+    if let Some(source) = &filter.source {
+        query.push(" and (source = ").push_bind(source.clone());
+        query.push(" or right(source, length(").push_bind(format!("/{source}"));
+        query.push(")) = ").push_bind(format!("/{source}")).push(")");
+    }
+    if let Some(event_type) = &filter.event_type {
+        query.push(" and type = ").push_bind(event_type.clone());
+    }
+    if let Some(verdict) = &filter.verdict {
+        query.push(" and verdict = ").push_bind(verdict.clone());
+    }
+    if let Some(before) = page.before {
+        query.push(" and id < ").push_bind(before).push(" and created_at <= ").push_bind(at(before));
+    }
+    query.push(" order by id desc limit ").push_bind(row::page_limit(page));
+    query
+}

@@ -1,0 +1,207 @@
+//! Tasks on PostgreSQL. The life of an attempt is in `task/attempt.rs`, its beginning in `task/claim.rs`.
+
+pub(super) mod attempt;
+mod claim;
+mod list;
+mod output;
+
+use async_trait::async_trait;
+use hetuflow_core::{
+    id::{AgentId, InstanceId, TaskId},
+    status::Status,
+    task::{Lease, OutputChunk, Task, TaskInstance},
+};
+use jiff::Timestamp;
+
+use super::{
+    Postgres,
+    columns::{at, time},
+    retrying,
+};
+use crate::{
+    Cancelled, Claimed, Finish, InstanceFilter, LaneId, Page, Report, Slot, StoreError, TaskFilter,
+    TaskStore, WaitingLane,
+    row::{self, Columns},
+    settle,
+};
+
+#[async_trait]
+impl TaskStore for Postgres {
+    async fn waiting_lanes(&self, now: Timestamp) -> Result<Vec<WaitingLane>, StoreError> {
+        let rows = sqlx::query(
+            "select l.id, l.selector, l.agent_id from sched_lane l where exists
+             (select 1 from sched_task t where t.lane_id = l.id and t.status in (1, 2) and t.scheduled_at <= $1 offset 0)
+             order by l.id",
+        )
+        .bind(time(now))
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(WaitingLane { id: LaneId(row.int("id")?), lane: row::lane(row, "selector", "agent_id")? })
+            })
+            .collect()
+    }
+
+    async fn next_run_at(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+        let row = sqlx::query(
+            "select min((select min(t.scheduled_at) from sched_task t
+             where t.lane_id = l.id and t.status in (1, 2) and t.scheduled_at > $1)) as next from sched_lane l",
+        )
+        .bind(time(now))
+        .fetch_one(&self.pool)
+        .await?;
+        row.time_or_null("next")
+    }
+
+    async fn claim(&self, lane: LaneId, slots: &[Slot], now: Timestamp) -> Result<Vec<Claimed>, StoreError> {
+        retrying!(claim::claim(self, lane, slots, now))
+    }
+
+    async fn accepted(&self, leases: &[Lease]) -> Result<Vec<Report>, StoreError> {
+        retrying!(attempt::accepted(self, leases))
+    }
+
+    async fn started(&self, lease: Lease, at: Timestamp) -> Result<Report, StoreError> {
+        retrying!(attempt::started(self, lease, at))
+    }
+
+    async fn give_back(&self, lease: Lease, now: Timestamp) -> Result<Report, StoreError> {
+        let report = retrying!(attempt::give_back(self, lease, now))?;
+        self.tasks_changed();
+        Ok(report)
+    }
+
+    async fn finish(&self, batch: &[Finish], now: Timestamp, random: f64) -> Result<Vec<Report>, StoreError> {
+        let reports = retrying!(attempt::finish(self, batch, now, random))?;
+        self.tasks_changed();
+        Ok(reports)
+    }
+
+    async fn cancel(&self, task_id: TaskId, now: Timestamp) -> Result<Cancelled, StoreError> {
+        let cancelled = retrying!(cancel(self, task_id, now))?;
+        self.tasks_changed();
+        Ok(cancelled)
+    }
+
+    async fn retry(&self, task_id: TaskId, now: Timestamp) -> Result<(), StoreError> {
+        retrying!(retry(self, task_id, now))?;
+        self.tasks_changed();
+        Ok(())
+    }
+
+    async fn cancel_requests(&self) -> Result<Vec<(AgentId, Lease)>, StoreError> {
+        let rows = sqlx::query(
+            "select t.id, t.instance_id, t.fence, t.agent_id from sched_task t
+             join sched_agent a on a.id = t.agent_id
+             where t.cancel_requested and t.status in (5, 8, 10) and a.online and a.session_until > now()
+             order by t.id",
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(|row| Ok((row::name(row, "agent_id")?, row::lease(row)?))).collect()
+    }
+
+    async fn task(&self, id: TaskId) -> Result<Task, StoreError> {
+        list::task(self, id).await
+    }
+
+    async fn tasks(&self, filter: &TaskFilter, page: Page) -> Result<Vec<Task>, StoreError> {
+        list::tasks(self, filter, page).await
+    }
+
+    async fn instance(&self, id: InstanceId) -> Result<TaskInstance, StoreError> {
+        list::instance(self, id).await
+    }
+
+    async fn instances(&self, filter: &InstanceFilter, page: Page) -> Result<Vec<TaskInstance>, StoreError> {
+        list::instances(self, filter, page).await
+    }
+
+    async fn append_output(&self, chunks: &[OutputChunk]) -> Result<(), StoreError> {
+        retrying!(output::append(self, chunks))
+    }
+
+    async fn output(
+        &self,
+        instance_id: InstanceId,
+        from_seq: u64,
+        limit: u32,
+    ) -> Result<Vec<OutputChunk>, StoreError> {
+        output::read(self, instance_id, from_seq, limit).await
+    }
+}
+
+async fn cancel(db: &Postgres, task_id: TaskId, now: Timestamp) -> Result<Cancelled, StoreError> {
+    let mut tx = db.begin().await?;
+    let row = sqlx::query(
+        "select id, status, fence, instance_id, agent_id from sched_task
+         where id = $1 and created_at = $2 for update",
+    )
+    .bind(task_id.uuid())
+    .bind(at(task_id.uuid()))
+    .fetch_optional(&mut *tx)
+    .await?
+    .ok_or(StoreError::NotFound)?;
+    let status = row::status(&row, "status")?;
+    if status.is_leased() {
+        sqlx::query("update sched_task set cancel_requested = true where id = $1 and created_at = $2")
+            .bind(task_id.uuid())
+            .bind(at(task_id.uuid()))
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        return Ok(Cancelled::Asked { agent_id: row::name(&row, "agent_id")?, lease: row::lease(&row)? });
+    }
+    if !status.is_waiting() {
+        return Err(StoreError::Conflict(format!("the task has ended ({status})")));
+    }
+    sqlx::query(
+        "update sched_task set status = $1, outcome = $2::text::json, finished_at = $3
+         where id = $4 and created_at = $5",
+    )
+    .bind(Status::Cancelled.number())
+    .bind(row::json(&settle::cancelled_before_start())?)
+    .bind(time(now))
+    .bind(task_id.uuid())
+    .bind(at(task_id.uuid()))
+    .execute(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    Ok(Cancelled::Now)
+}
+
+async fn retry(db: &Postgres, task_id: TaskId, now: Timestamp) -> Result<(), StoreError> {
+    let mut tx = db.begin().await?;
+    let row = sqlx::query(
+        "select status, command is not null as runnable from sched_task
+         where id = $1 and created_at = $2 for update",
+    )
+    .bind(task_id.uuid())
+    .bind(at(task_id.uuid()))
+    .fetch_optional(&mut *tx)
+    .await?
+    .ok_or(StoreError::NotFound)?;
+    let status = row::status(&row, "status")?;
+    if !status.is_final() {
+        return Err(StoreError::Conflict(format!("the task has not ended ({status})")));
+    }
+    if !row.flag("runnable")? {
+        return Err(StoreError::Conflict(
+            "the task has no command: its templates could not be filled".to_owned(),
+        ));
+    }
+    sqlx::query(
+        "update sched_task set status = $1, scheduled_at = $2, outcome = null, finished_at = null,
+            cancel_requested = false
+         where id = $3 and created_at = $4",
+    )
+    .bind(Status::Pending.number())
+    .bind(time(now))
+    .bind(task_id.uuid())
+    .bind(at(task_id.uuid()))
+    .execute(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    Ok(())
+}

@@ -1,0 +1,91 @@
+//! The claim: due tasks of one lane become leases of free slots, in one statement.
+
+use std::collections::BTreeSet;
+
+use hetuflow_core::{
+    id::{AgentId, InstanceId},
+    task::Lease,
+};
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use crate::{
+    Claimed, LaneId, Slot, StoreError,
+    postgres::{
+        Postgres,
+        columns::{at, time},
+    },
+    row::{self, Columns},
+};
+
+/// `agent` locks the sessions against a hello: one that has moved on takes nothing, and a hello that comes now
+/// waits and then sees what was claimed. `picked` skips what other servers are about to take. The update finds its
+/// rows through arrays, which keeps the plan an index scan whatever the statistics say, and prunes partitions.
+/// The statuses are literals, because only then the partial index serves.
+const CLAIM: &str = "
+with agent as materialized (
+    select id, session_epoch from sched_agent where id = any($2::text[]) order by id for share
+),
+slot as materialized (
+    select s.agent_id, s.session_epoch, s.instance_id, s.instance_at, row_number() over (order by s.n) as place
+    from unnest($3::text[], $4::bigint[], $5::uuid[], $6::timestamptz[]) with ordinality
+        as s(agent_id, session_epoch, instance_id, instance_at, n)
+    join agent a on a.id = s.agent_id and a.session_epoch = s.session_epoch
+),
+picked as materialized (
+    select id, created_at, priority, scheduled_at from sched_task
+    where lane_id = $1 and status in (1, 2) and scheduled_at <= $7
+    order by priority desc, scheduled_at, id
+    limit (select count(*) from slot)
+    for update skip locked
+),
+pair as materialized (
+    select p.id, p.created_at, s.*
+    from (select *, row_number() over (order by priority desc, scheduled_at, id) as place from picked) p
+    join slot s using (place)
+),
+task as (
+    update sched_task t set status = 5, attempt = t.attempt + 1, fence = t.fence + 1, agent_id = p.agent_id,
+        instance_id = p.instance_id
+    from pair p
+    where t.id = any(array(select id from pair)) and t.created_at = any(array(select created_at from pair))
+        and t.id = p.id and t.created_at = p.created_at
+    returning t.*, p.session_epoch, p.instance_at, p.place
+),
+instance as (
+    insert into sched_task_instance (id, created_at, task_id, job_id, agent_id, session_epoch, attempt, fence, status,
+        output_dropped)
+    select instance_id, instance_at, id, job_id, agent_id, session_epoch, attempt, fence, 5, 0 from task
+)
+select t.*, l.selector as lane_selector, l.agent_id as lane_agent
+from task t join sched_lane l on l.id = t.lane_id order by t.place";
+
+pub(super) async fn claim(
+    db: &Postgres,
+    lane: LaneId,
+    slots: &[Slot],
+    now: Timestamp,
+) -> Result<Vec<Claimed>, StoreError> {
+    if slots.is_empty() {
+        return Ok(Vec::new());
+    }
+    let agents: BTreeSet<&str> = slots.iter().map(|slot| slot.agent_id.as_str()).collect();
+    let instances: Vec<Uuid> = slots.iter().map(|_| InstanceId::at(now).uuid()).collect();
+    let rows = sqlx::query(CLAIM)
+        .bind(lane.0)
+        .bind(agents.into_iter().collect::<Vec<_>>())
+        .bind(slots.iter().map(|slot| slot.agent_id.as_str()).collect::<Vec<_>>())
+        .bind(slots.iter().map(|slot| slot.session_epoch).collect::<Vec<_>>())
+        .bind(&instances)
+        .bind(instances.iter().map(|id| at(*id)).collect::<Vec<_>>())
+        .bind(time(now))
+        .fetch_all(&db.pool)
+        .await?;
+    rows.iter().map(claimed).collect()
+}
+
+fn claimed(row: &sqlx::postgres::PgRow) -> Result<Claimed, StoreError> {
+    let agent_id: AgentId = row::name(row, "agent_id")?;
+    let lease: Lease = row::lease(row)?;
+    Ok(Claimed { lease, agent_id, session_epoch: row.int("session_epoch")?, task: row::task(row)? })
+}

@@ -1,0 +1,210 @@
+-- The schema on PostgreSQL. Its twin is migrations/sqlite/0001_initial.sql: the same tables, columns and
+-- indexes, in the words of the other dialect.
+--
+-- `created_at` is the millisecond of a row's own id (a UUIDv7), so that a lookup by id names its partition.
+-- Monthly partitions are made ahead when a server starts; what comes without one goes to the default
+-- partition. `status` holds the numbers of core's `Status`; a test keeps the constraints equal to it.
+-- Tables that grow have no foreign keys to each other, so that a partition can be dropped.
+--
+-- Texts that people and programs outside have a say in are kept as json, not jsonb: jsonb refuses a NUL in a
+-- string (`"\u0000"`), and one such payload must not keep its whole batch from being stored.
+
+-- One row: what belongs to the whole database.
+create table sched_meta (
+    id          smallint primary key check (id = 1),
+    -- Raised by every change of a trigger.
+    generation  bigint not null,
+    -- Raised by every health check, to see that commits work.
+    probe       bigint not null
+) with (fillfactor = 50);
+
+insert into sched_meta (id, generation, probe) values (1, 0, 0);
+
+create table sched_job (
+    id           uuid not null primary key,
+    namespace    text not null,
+    name         text not null,
+    description  text not null,
+    revision     bigint not null,
+    config       json not null,
+    created_at   timestamptz not null,
+    updated_at   timestamptz not null,
+    unique (namespace, name)
+);
+
+create table sched_trigger (
+    namespace    text not null,
+    name         text not null,
+    owner        text not null,
+    origin       text not null,
+    -- 0 while no version ever parsed; `text` is empty then.
+    revision     bigint not null,
+    text         text not null,
+    description  text not null,
+    problem      text,
+    job_name     text,
+    updated_at   timestamptz not null,
+    primary key (namespace, name)
+);
+
+create table sched_schedule (
+    id           uuid not null primary key,
+    namespace    text not null,
+    trigger_name text not null,
+    -- Its place among the trigger's entries.
+    position     integer not null,
+    name         text not null,
+    kind         text not null check (kind in ('cron', 'interval', 'daemon', 'event')),
+    spec         json not null,
+    enabled      boolean not null default true,
+    -- The anchor of an interval.
+    created_at   timestamptz not null,
+    next_run_at  timestamptz,
+    last_run_at  timestamptz,
+    unique (namespace, trigger_name, name),
+    foreign key (namespace, trigger_name) references sched_trigger (namespace, name) on delete cascade
+) with (fillfactor = 80);
+
+create index sched_schedule_due on sched_schedule (next_run_at) where enabled and next_run_at is not null;
+
+-- Every time that a schedule has fired for: a pair is here once for ever.
+create table sched_fire (
+    schedule_id  uuid not null,
+    run_at       timestamptz not null,
+    event_id     uuid not null,
+    primary key (schedule_id, run_at)
+);
+
+create table sched_event (
+    id              uuid not null,
+    created_at      timestamptz not null,
+    namespace       text not null,
+    kind            text not null,
+    source          text not null,
+    type            text not null,
+    subject         text,
+    time            timestamptz not null,
+    received_at     timestamptz not null,
+    content_type    text,
+    headers         json not null,
+    query           text,
+    verdict         text not null check (verdict in ('accepted', 'malformed', 'rejected')),
+    verdict_reason  text,
+    decisions       json not null,
+    body            bytea not null,
+    primary key (id, created_at)
+) partition by range (created_at);
+
+create table sched_event_default partition of sched_event default;
+
+create table sched_dedupe (
+    namespace   text not null,
+    scope       text not null,
+    key         text not null,
+    event_id    uuid not null,
+    expires_at  timestamptz not null,
+    primary key (namespace, scope, key)
+);
+
+create index sched_dedupe_expired on sched_dedupe (expires_at);
+
+-- A queue of its own for all tasks that ask for the same labels, or for one agent.
+create table sched_lane (
+    id        bigint generated always as identity primary key,
+    -- Selector and agent in one canonical text.
+    key       text not null unique,
+    selector  json not null,
+    agent_id  text
+);
+
+create table sched_task (
+    id                uuid not null,
+    created_at        timestamptz not null,
+    namespace         text not null,
+    trigger_name      text not null,
+    job_id            uuid not null,
+    schedule_id       uuid,
+    event_id          uuid not null,
+    status            smallint not null check (status in (1, 2, 5, 8, 10, 90, 91, 92, 99, 100)),
+    -- How the last attempt ended.
+    outcome           json,
+    -- Not before this time; a planned retry moves it.
+    scheduled_at      timestamptz not null,
+    finished_at       timestamptz,
+    priority          smallint not null,
+    lane_id           bigint not null,
+    policy            json not null,
+    -- Attempts so far.
+    attempt           integer not null,
+    -- The number of the last lease: it only grows.
+    fence             bigint not null,
+    cancel_requested  boolean not null,
+    -- The lease in force; both or neither.
+    agent_id          text,
+    instance_id       uuid,
+    command           json,
+    primary key (id, created_at),
+    check ((status in (5, 8, 10)) = (agent_id is not null)),
+    check ((agent_id is null) = (instance_id is null))
+) partition by range (created_at);
+
+create table sched_task_default partition of sched_task default;
+
+-- The claim: first by priority, then by time.
+create index sched_task_claim on sched_task (lane_id, priority desc, scheduled_at, id) where status in (1, 2);
+-- Which lanes wait, and until when.
+create index sched_task_due on sched_task (lane_id, scheduled_at) where status in (1, 2);
+create index sched_task_leased on sched_task (agent_id) where status in (5, 8, 10);
+create index sched_task_cancelling on sched_task (agent_id) where cancel_requested and status in (5, 8, 10);
+create index sched_task_by_event on sched_task (event_id);
+create index sched_task_by_job on sched_task (job_id, id);
+
+-- One attempt. It exists from the lease on.
+create table sched_task_instance (
+    id              uuid not null,
+    created_at      timestamptz not null,
+    task_id         uuid not null,
+    job_id          uuid not null,
+    agent_id        text not null,
+    session_epoch   bigint not null,
+    attempt         integer not null,
+    fence           bigint not null,
+    status          smallint not null check (status in (1, 2, 5, 8, 10, 90, 91, 92, 99, 100)),
+    started_at      timestamptz,
+    finished_at     timestamptz,
+    outcome         json,
+    output_dropped  bigint not null,
+    primary key (id, created_at)
+) partition by range (created_at);
+
+create table sched_task_instance_default partition of sched_task_instance default;
+
+create index sched_task_instance_by_task on sched_task_instance (task_id, fence);
+create index sched_task_instance_by_job on sched_task_instance (job_id, id);
+
+create table sched_task_output (
+    instance_id  uuid not null,
+    seq          bigint not null,
+    stream       text not null check (stream in ('stdout', 'stderr')),
+    data         bytea not null,
+    primary key (instance_id, seq)
+);
+
+-- An agent and its session: the one row that heartbeats renew.
+create table sched_agent (
+    id             text not null primary key,
+    hostname       text not null,
+    version        text not null,
+    labels         jsonb not null,
+    slots          integer not null,
+    journal_id     uuid not null,
+    journal_epoch  bigint not null,
+    -- Raised by every hello.
+    session_epoch  bigint not null,
+    server_id      uuid not null,
+    -- The session's lease, by the database's clock.
+    session_until  timestamptz not null,
+    online         boolean not null,
+    first_seen_at  timestamptz not null,
+    last_seen_at   timestamptz not null
+) with (fillfactor = 50);
