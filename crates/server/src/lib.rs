@@ -5,16 +5,29 @@
 //! [`ingest`] commits, [`dispatch`] claims and pushes through [`gateway`], [`results`] settles.
 //! [`scheduler`] and file events from agents enter at `ingest` too. [`api`] serves people.
 
+mod api;
 pub mod config;
 mod dispatch;
+mod file_events;
 mod gateway;
+mod health;
+mod hooks;
 mod hub;
 mod ingest;
+mod intake;
+mod listen;
 mod metrics;
+mod results;
+mod run;
 mod scheduler;
 mod secrets;
 mod state;
 pub mod triggers;
+#[cfg(test)]
+mod world;
 
 pub use config::Config;
+pub use health::{Health, Status};
+pub use listen::{Addresses, BindError, Entrance, Listeners};
+pub use run::{Server, ServerError, run, start};
 pub use state::AppState;

@@ -1,2 +1,55 @@
-//! The binary `hetuflow-server`.
-fn main() {}
+//! The binary `hetuflow-server`: reads the configuration, binds, runs until it is told to stop.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Parser;
+use hetuflow_server::{Config, Listeners};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+/// The hetuflow server: takes events in, decides, hands tasks to agents, records how they ended.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Args {
+    /// The configuration; what it leaves out has its default. Each key is also an environment variable:
+    /// `HETUFLOW_SERVER__DATABASE__URL`.
+    #[arg(long, env = "HETUFLOW_SERVER_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let environment: Vec<(String, String)> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let config = Config::load(args.config, &environment)?;
+    let listeners = Listeners::bind(&config).await?;
+    let shutdown = CancellationToken::new();
+    stop_on_signal(shutdown.clone()).context("signals cannot be waited for")?;
+    hetuflow_server::run(config, listeners, shutdown).await?;
+    Ok(())
+}
+
+/// The first signal drains; a second one ends the process as the system does.
+fn stop_on_signal(shutdown: CancellationToken) -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        shutdown.cancel();
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        std::process::exit(130);
+    });
+    Ok(())
+}

@@ -11,7 +11,7 @@ const MAX_FILE: u64 = 64 * 1024;
 
 /// Where secrets are looked up.
 #[derive(Clone, Default)]
-pub struct Vault {
+pub(crate) struct Vault {
     /// Before the process's own environment.
     given: BTreeMap<String, String>,
     /// systemd's `$CREDENTIALS_DIRECTORY`.
@@ -20,7 +20,7 @@ pub struct Vault {
 
 /// Why there is no secret. For the owner of the hook; never shown to a sender.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SecretError {
+pub(crate) enum SecretError {
     #[error("secret env {0} is not set")]
     NotSet(String),
     #[error("secret {0} is empty")]
@@ -29,16 +29,25 @@ pub enum SecretError {
     Unreadable(String, String),
     #[error("secret credential {0:?} is not there: the unit has no LoadCredential= for it")]
     NoCredential(String),
+    #[error("secret {0} cannot be used: {1}")]
+    Unusable(String, String),
+}
+
+impl SecretError {
+    /// It is there, but the scheme that it is for cannot use it.
+    pub(crate) fn unusable(reference: &SecretRef, why: String) -> Self {
+        Self::Unusable(describe(reference), why)
+    }
 }
 
 impl Vault {
-    pub fn new(given: BTreeMap<String, String>) -> Self {
+    pub(crate) fn new(given: BTreeMap<String, String>) -> Self {
         let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
         Self { given, credentials }
     }
 
     /// Reads files: not for an async thread.
-    pub fn resolve(&self, reference: &SecretRef) -> Result<Secret, SecretError> {
+    pub(crate) fn resolve(&self, reference: &SecretRef) -> Result<Secret, SecretError> {
         let bytes = match reference {
             SecretRef::Env(name) => self.variable(name)?,
             SecretRef::File(path) => read(format!("file {path}"), path.into())?,
@@ -122,7 +131,10 @@ mod tests {
     #[test]
     fn empty_is_no_secret() {
         let vault = Vault { given: BTreeMap::from([("A".to_owned(), " \n".to_owned())]), credentials: None };
-        assert_eq!(problem(&vault, &SecretRef::Env("A".to_owned())).as_deref(), Some("secret env A is empty"));
+        assert_eq!(
+            problem(&vault, &SecretRef::Env("A".to_owned())).as_deref(),
+            Some("secret env A is empty")
+        );
     }
 
     #[test]

@@ -1,6 +1,14 @@
 //! The triggers in force: a snapshot that is swapped whole, so that a request sees either the old
 //! set or the new one.
 
+mod build;
+mod definition;
+mod diff;
+mod folder;
+mod loader;
+mod route;
+mod scheme;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use hetuflow_core::{
@@ -11,12 +19,19 @@ use hetuflow_core::{
 };
 use hetuflow_store::StoredTrigger;
 use jiff::Timestamp;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+
+pub(crate) use definition::{FOLDER_OWNER, parse_text};
+pub(crate) use loader::Loader;
+pub(crate) use route::{Route, route_key};
+pub use scheme::BuiltinSchemes;
 
 /// A handle to the current set.
 #[derive(Debug, Clone)]
 pub struct Triggers {
     current: watch::Receiver<Arc<TriggerSet>>,
+    /// Makes the loader look at the store before its time.
+    reload: Arc<Notify>,
 }
 
 /// All triggers at one generation, parsed, with what the store knows of them.
@@ -27,6 +42,13 @@ pub struct TriggerSet {
     pub live: BTreeMap<String, Live>,
     /// Every stored trigger, with broken ones and their problems, for lists and health.
     pub stored: Vec<StoredTrigger>,
+    /// What keeps a stored trigger, or a part of it, from working here, by `namespace/name`: a secret that is
+    /// not set, a path that another trigger has with other secrets.
+    pub warnings: BTreeMap<String, Vec<String>>,
+    /// Why the folder could not be read as it is.
+    pub folder_problems: Vec<String>,
+    /// What `POST /hooks/..` leads to, by [`route_key`].
+    pub(crate) routes: BTreeMap<String, Route>,
 }
 
 /// A trigger in force.
@@ -38,6 +60,8 @@ pub struct Live {
     /// The job's definition, whether inline or named.
     pub job: JobSpec,
     pub clocks: Vec<Clocked>,
+    /// Every schedule by its name: `webhook 1`, `file 2`.
+    pub schedules: BTreeMap<String, ScheduleId>,
 }
 
 /// A schedule of a live trigger that a clock drives.
@@ -58,7 +82,15 @@ pub enum ClockRule {
 
 impl Triggers {
     pub fn new(current: watch::Receiver<Arc<TriggerSet>>) -> Self {
-        Self { current }
+        Self { current, reload: Arc::default() }
+    }
+
+    /// Waits until the set is at least as new as `generation`; the loader looks at once.
+    pub(crate) async fn reach(&self, generation: i64) {
+        let mut current = self.current.clone();
+        self.reload.notify_one();
+        // An error says that the loader has stopped: then the server stops too.
+        let _ = current.wait_for(|set| set.generation >= generation).await;
     }
 
     pub fn current(&self) -> Arc<TriggerSet> {
@@ -69,6 +101,18 @@ impl Triggers {
     pub fn subscribe(&self) -> watch::Receiver<Arc<TriggerSet>> {
         self.current.clone()
     }
+}
+
+impl Live {
+    /// The schedule of the `index`th `[on.kind]`, counted from 0.
+    pub fn schedule_id(&self, kind: &str, index: usize) -> Option<ScheduleId> {
+        self.schedules.get(&schedule_name(kind, index)).copied()
+    }
+}
+
+/// The name under which the `index`th `[on.kind]` of a trigger is stored.
+pub(crate) fn schedule_name(kind: &str, index: usize) -> String {
+    format!("{kind} {}", index + 1)
 }
 
 impl TriggerSet {

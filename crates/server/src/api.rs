@@ -1,0 +1,68 @@
+//! The API for people and scripts, under `/api/v1`: JSON with the names of core's types, problems for
+//! errors (RFC 9457). It takes no token and is therefore for this machine only: [`guard`] refuses
+//! what a foreign web page could make a browser send.
+
+mod agents;
+pub(crate) mod error;
+mod events;
+mod guard;
+mod input;
+mod instances;
+mod logs;
+mod page;
+mod system;
+mod tasks;
+mod triggers;
+mod waiting;
+
+use axum::{
+    Router, middleware,
+    routing::{get, post},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{AppState, health::Loops, intake::Judge};
+
+pub(crate) use error::{ApiError, explain};
+
+/// What the handlers share.
+#[derive(Clone)]
+pub(crate) struct Api {
+    pub(crate) app: AppState,
+    pub(crate) judge: Judge,
+    pub(crate) loops: Loops,
+    /// Ends what would otherwise go on for as long as its reader likes.
+    pub(crate) shutdown: CancellationToken,
+}
+
+pub(crate) fn router(api: Api) -> Router {
+    let v1 = Router::new()
+        .route("/events", get(events::list).post(events::send))
+        .route("/events/{id}", get(events::show))
+        .route("/events/{id}/body", get(events::body))
+        .route("/tasks", get(tasks::list))
+        .route("/tasks/page", post(tasks::page))
+        .route("/tasks/{id}", get(tasks::show))
+        .route("/tasks/{id}/retry", post(tasks::retry))
+        .route("/tasks/{id}/cancel", post(tasks::cancel))
+        .route("/task-instances/page", post(instances::page))
+        .route("/task-instances/{id}", get(instances::show))
+        .route("/task-instances/{id}/logs", get(logs::logs))
+        .route("/agents", get(agents::list))
+        .route("/agents/query", post(agents::query))
+        .route("/agents/{id}", get(agents::show))
+        .route("/agents/{id}/update", post(agents::update))
+        .route("/triggers", get(triggers::list))
+        .route("/triggers/apply", post(triggers::apply))
+        .route("/triggers/check", post(triggers::check))
+        .route("/triggers/{name}", get(triggers::show).delete(triggers::remove))
+        .route("/system/health", get(system::health))
+        .route("/system/metrics", get(system::metrics))
+        .layer(middleware::from_fn(guard::bounded_body));
+    this_machine_only(Router::new().nest("/api/v1", v1).with_state(api))
+}
+
+/// For every router whose clients show no credentials yet.
+pub(crate) fn this_machine_only(router: Router) -> Router {
+    router.layer(middleware::from_fn(guard::this_machine_only))
+}

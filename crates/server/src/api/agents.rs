@@ -1,0 +1,114 @@
+//! Agents: who they are, where they are connected, how their watches do.
+
+use std::collections::BTreeMap;
+
+use axum::{
+    Json,
+    extract::{Path, State},
+};
+use hetuflow_core::{
+    agent::{Agent, Connection},
+    id::AgentId,
+    labels::Labels,
+    protocol::WatchState,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Api, ApiError,
+    input::{Input, id},
+    page::{Condition, Items, PageOf, PageQuery, value},
+    waiting::Connected,
+};
+use crate::hub::Online;
+
+#[derive(Debug, Serialize)]
+pub(super) struct Shown {
+    #[serde(flatten)]
+    agent: Agent,
+    /// Attempts that it could start now; only when it is connected to this server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    free: Option<u32>,
+    /// Likewise.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    watches: Vec<WatchState>,
+}
+
+impl Shown {
+    fn new(agent: Agent, here: &BTreeMap<AgentId, Online>) -> Self {
+        let online = here.get(&agent.id);
+        Self {
+            free: online.map(|online| online.free),
+            watches: online.map_or_else(Vec::new, |online| online.watches.values().cloned().collect()),
+            agent,
+        }
+    }
+}
+
+fn here(api: &Api) -> BTreeMap<AgentId, Online> {
+    api.app.hub.online().into_iter().map(|online| (online.agent_id.clone(), online)).collect()
+}
+
+async fn all(api: &Api) -> Result<Vec<Shown>, ApiError> {
+    let here = here(api);
+    Ok(api.app.store.agents().await?.into_iter().map(|agent| Shown::new(agent, &here)).collect())
+}
+
+/// Agents that are connected to this server or another one; of those here the hub knows better.
+pub(super) async fn connected(api: &Api) -> Result<Vec<Connected>, ApiError> {
+    let mut here = here(api);
+    let stored = api.app.store.agents().await?.into_iter();
+    Ok(stored
+        .filter_map(|agent| match here.remove(&agent.id) {
+            Some(online) => Some(Connected { id: agent.id, labels: online.labels, free: online.free }),
+            None if agent.connection == Connection::Online => {
+                let free = agent.slots.saturating_sub(agent.running);
+                Some(Connected { id: agent.id, labels: agent.labels, free })
+            }
+            None => None,
+        })
+        .collect())
+}
+
+pub(super) async fn list(State(api): State<Api>) -> Result<Json<Items<Shown>>, ApiError> {
+    Ok(Json(Items::all(all(&api).await?)))
+}
+
+/// The fields of `filter` in `POST agents/query`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PageFilter {
+    id: Option<Condition>,
+}
+
+pub(super) async fn query(
+    State(api): State<Api>,
+    Input(query): Input<PageQuery<PageFilter>>,
+) -> Result<Json<PageOf<Shown>>, ApiError> {
+    let wanted: Option<AgentId> = value("id", query.filter.id.as_ref())?;
+    let mut agents = all(&api).await?;
+    agents.retain(|shown| wanted.as_ref().is_none_or(|id| *id == shown.agent.id));
+    Ok(Json(query.page.cut(agents)?))
+}
+
+pub(super) async fn show(State(api): State<Api>, Path(agent): Path<String>) -> Result<Json<Shown>, ApiError> {
+    let agent = api.app.store.agent(&id(&agent)?).await?;
+    Ok(Json(Shown::new(agent, &here(&api))))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Update {
+    labels: Labels,
+}
+
+/// The labels hold until the agent's next hello, which brings those of its own configuration.
+pub(super) async fn update(
+    State(api): State<Api>,
+    Path(agent): Path<String>,
+    Input(update): Input<Update>,
+) -> Result<Json<Shown>, ApiError> {
+    let agent = api.app.store.set_labels(&id(&agent)?, &update.labels).await?;
+    api.app.hub.set_labels(&agent.id, &agent.labels);
+    Ok(Json(Shown::new(agent, &here(&api))))
+}

@@ -1,0 +1,165 @@
+//! Triggers: what is in force, what is wrong with the rest; and `trigger apply|check` for those who have no folder.
+
+use axum::{
+    Json,
+    extract::{Path, State},
+};
+use hetuflow_core::{id::Namespace, trigger::Problems};
+use hetuflow_store::{NewTrigger, StoredTrigger, TriggerChange};
+use http::StatusCode;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Api, ApiError,
+    input::{Input, Params},
+    page::Items,
+};
+use crate::triggers::{TriggerSet, parse_text};
+
+/// The owner of what is applied here.
+const OWNER: &str = "api";
+const MAX_TEXT: usize = 256 * 1024;
+
+#[derive(Debug, Serialize)]
+pub(super) struct Shown {
+    #[serde(flatten)]
+    stored: StoredTrigger,
+    /// A version of it is in force.
+    live: bool,
+    /// What keeps it, or a part of it, from working: a secret that is not set, a job that is not there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
+}
+
+impl Shown {
+    fn new(stored: StoredTrigger, set: &TriggerSet) -> Self {
+        let key = format!("{}/{}", stored.namespace, stored.name);
+        Self {
+            live: set.live.contains_key(&key),
+            warnings: set.warnings.get(&key).cloned().unwrap_or_default(),
+            stored,
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct In {
+    #[serde(default)]
+    namespace: Namespace,
+}
+
+/// From the store, so that what was just applied is there; warnings come from the set in force.
+pub(super) async fn list(State(api): State<Api>) -> Result<Json<Items<Shown>>, ApiError> {
+    let set = api.app.triggers.current();
+    let stored = api.app.store.triggers().await?;
+    Ok(Json(Items::all(stored.into_iter().map(|one| Shown::new(one, &set)).collect())))
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct WithText {
+    #[serde(flatten)]
+    shown: Shown,
+    /// The text of the revision in force.
+    text: String,
+}
+
+pub(super) async fn show(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+    Params(place): Params<In>,
+) -> Result<Json<WithText>, ApiError> {
+    let stored = find(&api, &place.namespace, &name).await?;
+    let text = stored.text.clone();
+    Ok(Json(WithText { shown: Shown::new(stored, &api.app.triggers.current()), text }))
+}
+
+async fn find(api: &Api, namespace: &Namespace, name: &str) -> Result<StoredTrigger, ApiError> {
+    let stored = api.app.store.triggers().await?;
+    stored
+        .into_iter()
+        .find(|one| one.namespace == *namespace && one.name == name)
+        .ok_or_else(|| ApiError::NotFound(format!("there is no trigger {name:?} in namespace {namespace}")))
+}
+
+/// The text of a trigger file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Text {
+    /// The name of a trigger that does not say its own; otherwise the last part of `origin`, without `.toml`.
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    namespace: Namespace,
+    /// Where it came from, for messages.
+    origin: String,
+    text: String,
+}
+
+impl Text {
+    fn parse(&self, now: Timestamp) -> Result<Result<Vec<NewTrigger>, Problems>, ApiError> {
+        if self.text.len() > MAX_TEXT {
+            return Err(ApiError::TooLarge(MAX_TEXT as u64));
+        }
+        let file = self.origin.rsplit('/').next().unwrap_or_default();
+        let stem = file.strip_suffix(".toml").unwrap_or(file);
+        let name = self.name.as_deref().unwrap_or(stem);
+        Ok(parse_text(&self.origin, name, &self.namespace, &self.text, now))
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Checked {
+    /// The names that it declares; empty when it has problems.
+    triggers: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problems: Option<Problems>,
+}
+
+pub(super) async fn check(
+    State(api): State<Api>,
+    Input(text): Input<Text>,
+) -> Result<Json<Checked>, ApiError> {
+    let checked = match text.parse(api.app.clock.now())? {
+        Ok(triggers) => Checked { triggers: names(&triggers), problems: None },
+        Err(problems) => Checked { triggers: Vec::new(), problems: Some(problems) },
+    };
+    Ok(Json(checked))
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Applied {
+    triggers: Vec<String>,
+    generation: i64,
+}
+
+/// In force on this server when it answers; on others within a second.
+pub(super) async fn apply(
+    State(api): State<Api>,
+    Input(text): Input<Text>,
+) -> Result<Json<Applied>, ApiError> {
+    let now = api.app.clock.now();
+    let triggers = text.parse(now)?.map_err(ApiError::Invalid)?;
+    let names = names(&triggers);
+    let changes: Vec<TriggerChange> = triggers.into_iter().map(TriggerChange::Put).collect();
+    let generation = api.app.store.apply_triggers(OWNER, &changes, now).await?;
+    api.app.triggers.reach(generation).await;
+    Ok(Json(Applied { triggers: names, generation }))
+}
+
+pub(super) async fn remove(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+    Params(place): Params<In>,
+) -> Result<StatusCode, ApiError> {
+    find(&api, &place.namespace, &name).await?;
+    let change = TriggerChange::Remove { namespace: place.namespace, name };
+    let generation = api.app.store.apply_triggers(OWNER, &[change], api.app.clock.now()).await?;
+    api.app.triggers.reach(generation).await;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn names(triggers: &[NewTrigger]) -> Vec<String> {
+    triggers.iter().map(|trigger| trigger.name.clone()).collect()
+}

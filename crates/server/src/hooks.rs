@@ -1,0 +1,71 @@
+//! Where webhooks come in: `POST /hooks/{name}` and `/hooks/{namespace}/{name}`, and nothing else.
+//!
+//! The order of the controls is fixed, each cheaper than the next: route, rate, hook, head, room for
+//! the body, body, signature; only then is anything parsed ([`crate::intake`]), committed and answered. Steps 2
+//! to 5 of the walk.
+
+mod body;
+mod head;
+mod rate;
+mod receive;
+mod samples;
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{Router, routing::post};
+use hetuflow_core::id::Namespace;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::{AppState, intake::Judge};
+use rate::Rates;
+pub(crate) use receive::Receipt;
+use samples::Samples;
+
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
+
+/// What all deliveries share.
+pub(crate) struct Hooks {
+    app: AppState,
+    judge: Judge,
+    rates: Rates,
+    /// One permit per byte of body in flight.
+    room: Arc<Semaphore>,
+    samples: Samples,
+}
+
+impl Hooks {
+    pub(crate) fn new(app: AppState, judge: Judge) -> Arc<Self> {
+        let limits = &app.config.hooks;
+        let rates = Rates::new(limits.rate_per_second, limits.rate_burst);
+        let room = usize::try_from(limits.max_bytes_in_flight).unwrap_or(Semaphore::MAX_PERMITS);
+        let room = Arc::new(Semaphore::new(room.min(Semaphore::MAX_PERMITS)));
+        Arc::new(Self { judge, rates, room, samples: Samples::default(), app })
+    }
+}
+
+/// Forgets senders that have their whole allowance again, now and then.
+pub(crate) async fn sweep(hooks: Arc<Hooks>, shutdown: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(SWEEP_EVERY) => hooks.rates.sweep(),
+        }
+    }
+}
+
+pub(crate) fn router(hooks: Arc<Hooks>) -> Router {
+    Router::new()
+        .route("/hooks/{name}", post(receive::in_default_namespace))
+        .route("/hooks/{namespace}/{name}", post(receive::in_namespace))
+        .with_state(hooks)
+}
+
+/// `/hooks/deploy-site`, or `/hooks/{namespace}/deploy-site` outside of the default namespace: an event's `source`.
+fn source(namespace: &Namespace, name: &str) -> String {
+    if *namespace == Namespace::default() {
+        format!("/hooks/{name}")
+    } else {
+        format!("/hooks/{namespace}/{name}")
+    }
+}

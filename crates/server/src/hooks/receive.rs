@@ -1,0 +1,257 @@
+//! One delivery, from its first byte to its answer.
+
+use std::sync::Arc;
+
+use axum::{
+    Extension, Json,
+    body::Body,
+    extract::{Path, State},
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use hetuflow_core::{
+    event::{DedupeKey, Event, SourceKind, Verdict},
+    id::{EventId, Namespace, TaskId},
+};
+use hetuflow_signature::{Request as Signed, Verified};
+use hetuflow_store::{Ingest, Ingested};
+use http::{Request, StatusCode, header, request::Parts};
+use jiff::Timestamp;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::{Hooks, body, head, source};
+use crate::{
+    api::error::ApiError,
+    intake::Candidates,
+    listen::{Peer, Prefix},
+    triggers::{Route, TriggerSet, route_key},
+};
+
+/// The body of a refused delivery is kept with its sample up to this size.
+const MAX_SAMPLE: usize = 64 * 1024;
+/// A longer key is kept as its digest.
+const MAX_KEY: usize = 200;
+
+/// The answer to a sender.
+#[derive(Debug, Serialize)]
+pub(crate) struct Receipt {
+    event_id: EventId,
+    task_ids: Vec<TaskId>,
+    duplicate: bool,
+}
+
+pub(super) async fn in_default_namespace(
+    State(hooks): State<Arc<Hooks>>,
+    Path(name): Path<String>,
+    peer: Extension<Peer>,
+    request: Request<Body>,
+) -> Result<Response, ApiError> {
+    receive(&hooks, Namespace::default(), name, peer.0, request).await
+}
+
+pub(super) async fn in_namespace(
+    State(hooks): State<Arc<Hooks>>,
+    Path((namespace, name)): Path<(String, String)>,
+    peer: Extension<Peer>,
+    request: Request<Body>,
+) -> Result<Response, ApiError> {
+    let namespace = Namespace::new(namespace).map_err(|_| unknown())?;
+    receive(&hooks, namespace, name, peer.0, request).await
+}
+
+/// A delivery whose hook is known.
+struct Delivery {
+    namespace: Namespace,
+    name: String,
+    /// Of the route in `set`.
+    key: String,
+    set: Arc<TriggerSet>,
+    parts: Parts,
+    headers: Vec<(String, Vec<u8>)>,
+    now: Timestamp,
+}
+
+async fn receive(
+    hooks: &Hooks,
+    namespace: Namespace,
+    name: String,
+    peer: Peer,
+    request: Request<Body>,
+) -> Result<Response, ApiError> {
+    let metrics = &hooks.app.metrics;
+    if let Err(retry_after) = hooks.rates.check(Prefix::of(peer.0.ip())) {
+        metrics.hooks_limited.inc();
+        return Err(ApiError::TooMany { retry_after });
+    }
+    let set = hooks.app.triggers.current();
+    let key = route_key(namespace.as_str(), &name);
+    let (parts, body) = request.into_parts();
+    let headers = head::headers(&parts.headers);
+    let now = hooks.app.clock.now();
+    let delivery = Delivery { namespace, name, key, set, parts, headers, now };
+    let route = delivery.set.routes.get(&delivery.key).ok_or_else(unknown)?;
+    let result = accept(hooks, &delivery, route, body).await;
+    match &result {
+        Ok(_) => {}
+        Err(ApiError::NotVerified) => metrics.hooks_rejected.inc(),
+        Err(ApiError::Unavailable(_)) => metrics.hooks_unavailable.inc(),
+        Err(_) => metrics.hooks_limited.inc(),
+    }
+    result
+}
+
+async fn accept(hooks: &Hooks, delivery: &Delivery, route: &Route, body: Body) -> Result<Response, ApiError> {
+    let size = head::announced_size(&delivery.parts.headers, route.max_body)?;
+    head::check_encoding(&delivery.parts.headers)?;
+    if let Err(reason) = head::check_signature(route, &delivery.headers, delivery.now)? {
+        return Err(reject(hooks, delivery, route, Bytes::new(), reason));
+    }
+    let room = make_room(hooks, size)?;
+    let body = body::read(body, route.max_body, &hooks.app.config.hooks).await?;
+    let verified = match verify(delivery, body.clone()).await? {
+        Ok(verified) => verified,
+        Err(reason) => return Err(reject(hooks, delivery, route, body, reason)),
+    };
+    let answer = commit(hooks, delivery, route, body, verified).await;
+    drop(room);
+    answer
+}
+
+fn make_room(hooks: &Hooks, size: u64) -> Result<OwnedSemaphorePermit, ApiError> {
+    let full = || ApiError::Unavailable("too many deliveries are being received".to_owned());
+    let size = u32::try_from(size).map_err(|_| full())?;
+    Arc::clone(&hooks.room).try_acquire_many_owned(size).map_err(|_| full())
+}
+
+/// On a thread of its own: a large body takes its time.
+async fn verify(delivery: &Delivery, body: Bytes) -> Result<Result<Verified, String>, ApiError> {
+    let (set, key, headers, now) =
+        (Arc::clone(&delivery.set), delivery.key.clone(), delivery.headers.clone(), delivery.now);
+    let method = delivery.parts.method.to_string();
+    let url = delivery.parts.uri.path_and_query().map_or_else(String::new, ToString::to_string);
+    let verify = move || {
+        let route = set.routes.get(&key)?;
+        let request = Signed { method: &method, url: &url, headers: &headers, body: &body };
+        Some(route.scheme.verify(&request, &route.secrets, Some(now)))
+    };
+    let verified = tokio::task::spawn_blocking(verify).await;
+    let verified = verified.map_err(|error| ApiError::Internal(format!("verification broke: {error}")))?;
+    let verified = verified.ok_or_else(unknown)?;
+    Ok(verified.map_err(|rejection| rejection.to_string()))
+}
+
+/// The sender learns nothing but 401; the reason goes to the log and, for a few, into an event.
+fn reject(hooks: &Hooks, delivery: &Delivery, route: &Route, body: Bytes, reason: String) -> ApiError {
+    let source = source(&delivery.namespace, &delivery.name);
+    if hooks.samples.take(&delivery.key) {
+        tracing::warn!(hook.source = source, reason, "delivery refused");
+        let body = if body.len() <= MAX_SAMPLE { body } else { Bytes::new() };
+        let mut event = delivery.event(route, body, "webhook".to_owned());
+        event.verdict = Verdict::Rejected { reason };
+        let ingester = hooks.app.ingester.clone();
+        // Not awaited: the answer takes as long as without a sample. Bounded by the samples.
+        tokio::spawn(async move {
+            let sample = Ingest { event, dedupe: None, tasks: Vec::new() };
+            // A sample that cannot be stored is lost, as most refused deliveries are.
+            let _ = ingester.submit(sample).await;
+        });
+    }
+    ApiError::NotVerified
+}
+
+async fn commit(
+    hooks: &Hooks,
+    delivery: &Delivery,
+    route: &Route,
+    body: Bytes,
+    verified: Verified,
+) -> Result<Response, ApiError> {
+    let metrics = &hooks.app.metrics;
+    let event_type = verified.event_type.unwrap_or_else(|| "webhook".to_owned());
+    let event = delivery.event(route, body, event_type);
+    let candidates = Candidates::Route(delivery.key.clone());
+    let judged = hooks.judge.judge(event, Arc::clone(&delivery.set), candidates).await;
+    let malformed = matches!(judged.event.verdict, Verdict::Malformed { .. });
+    let dedupe = verified.dedupe_key.map(|key| delivery.dedupe(hooks, &key));
+    let receipt = Receipt {
+        event_id: judged.event.id,
+        task_ids: judged.tasks.iter().map(|task| task.id).collect(),
+        duplicate: false,
+    };
+    let ingest = Ingest { event: judged.event, dedupe, tasks: judged.tasks };
+    match hooks.app.ingester.submit(ingest).await? {
+        Ingested::Stored => {
+            if malformed {
+                metrics.hooks_malformed.inc()
+            } else {
+                metrics.hooks_accepted.inc()
+            }
+            Ok(receipt.into_response())
+        }
+        Ingested::Duplicate { event_id, task_ids } => {
+            metrics.hooks_duplicate.inc();
+            Ok(Receipt { event_id, task_ids, duplicate: true }.into_response())
+        }
+    }
+}
+
+impl Delivery {
+    fn event(&self, route: &Route, body: Bytes, event_type: String) -> Event {
+        let content_type = self.parts.headers.get(header::CONTENT_TYPE);
+        Event {
+            id: EventId::at(self.now),
+            namespace: self.namespace.clone(),
+            kind: SourceKind::Webhook,
+            source: source(&self.namespace, &self.name),
+            event_type,
+            subject: None,
+            time: self.now,
+            received_at: self.now,
+            content_type: content_type.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()),
+            headers: head::stored(&self.headers, route),
+            query: self.parts.uri.query().map(str::to_owned),
+            verdict: Verdict::Accepted,
+            decisions: Vec::new(),
+            body,
+        }
+    }
+
+    fn dedupe(&self, hooks: &Hooks, key: &str) -> DedupeKey {
+        let expires_at = self.now.checked_add(hooks.app.config.hooks.dedupe_for);
+        DedupeKey {
+            scope: format!("/hooks/{}", self.key),
+            key: bounded(key),
+            expires_at: expires_at.unwrap_or(Timestamp::MAX),
+        }
+    }
+}
+
+fn bounded(key: &str) -> String {
+    use std::fmt::Write;
+    if key.len() <= MAX_KEY {
+        return key.to_owned();
+    }
+    Sha256::digest(key).iter().fold("sha256:".to_owned(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn unknown() -> ApiError {
+    ApiError::NotFound("there is no such hook".to_owned())
+}
+
+impl Receipt {
+    pub(crate) const fn new(event_id: EventId, task_ids: Vec<TaskId>, duplicate: bool) -> Self {
+        Self { event_id, task_ids, duplicate }
+    }
+}
+
+impl IntoResponse for Receipt {
+    fn into_response(self) -> Response {
+        let status = if self.duplicate { StatusCode::OK } else { StatusCode::ACCEPTED };
+        (status, Json(self)).into_response()
+    }
+}

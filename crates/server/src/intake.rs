@@ -1,0 +1,168 @@
+//! From an event to what is committed with it: the body is parsed, every trigger that may care decides, and
+//! each that matched plans its task. On a thread of its own, under a bound: what breaks it is stored
+//! with the verdict `malformed`, never refused and never a crash. Step 4 of the walk.
+
+use std::{sync::Arc, thread::available_parallelism, time::Duration};
+
+use hetuflow_core::{
+    event::{Decision, DecisionOutcome, Event, Verdict},
+    id::TaskId,
+    matching::{Body, Facts, Plan, decide_event, decide_webhook, plan},
+    task::NewTask,
+};
+use tokio::sync::Semaphore;
+
+use crate::triggers::{Live, Route, TriggerSet};
+
+/// Core bounds what a condition may cost; this is for the case that it is wrong about it.
+const WITHIN: Duration = Duration::from_secs(3);
+
+/// Judges events, as many at once as the machine has use for.
+#[derive(Debug, Clone)]
+pub(crate) struct Judge {
+    turns: Arc<Semaphore>,
+}
+
+/// An event with its verdict and decisions, and the tasks that follow.
+#[derive(Debug, Clone)]
+pub(crate) struct Judged {
+    pub(crate) event: Event,
+    pub(crate) tasks: Vec<NewTask>,
+}
+
+/// Which triggers may care.
+#[derive(Debug, Clone)]
+pub(crate) enum Candidates {
+    /// Those that share a hook, by its key in the set.
+    Route(String),
+    /// Those with `[on.event]` in the event's namespace.
+    Events,
+}
+
+impl Judge {
+    pub(crate) fn new() -> Self {
+        let turns = available_parallelism().map_or(2, std::num::NonZero::get) * 2;
+        Self { turns: Arc::new(Semaphore::new(turns)) }
+    }
+
+    pub(crate) async fn judge(&self, event: Event, set: Arc<TriggerSet>, candidates: Candidates) -> Judged {
+        let unjudged = event.clone();
+        // The permit goes with the work: what overruns its time still counts as running.
+        let Ok(turn) = Arc::clone(&self.turns).acquire_owned().await else {
+            return broken(unjudged, "the server is stopping");
+        };
+        let work = tokio::task::spawn_blocking(move || {
+            let judged = judge(event, &set, &candidates);
+            drop(turn);
+            judged
+        });
+        match tokio::time::timeout(WITHIN, work).await {
+            Ok(Ok(judged)) => judged,
+            Ok(Err(_)) => broken(unjudged, "matching it failed unexpectedly"),
+            Err(_) => broken(unjudged, &format!("matching it took more than {} s", WITHIN.as_secs())),
+        }
+    }
+}
+
+fn broken(mut event: Event, reason: &str) -> Judged {
+    tracing::error!(event.id = %event.id, event.source = event.source, reason, "event could not be judged");
+    event.verdict = Verdict::Malformed { reason: reason.to_owned() };
+    Judged { event, tasks: Vec::new() }
+}
+
+fn judge(mut event: Event, set: &TriggerSet, candidates: &Candidates) -> Judged {
+    let body = match Body::parse(event.content_type.as_deref(), &event.body) {
+        Ok(body) => body,
+        Err(reason) => {
+            event.verdict = Verdict::Malformed { reason };
+            return Judged { event, tasks: Vec::new() };
+        }
+    };
+    let facts = Facts { event: &event, body: &body, file: None };
+    let decided = match candidates {
+        Candidates::Route(key) => {
+            set.routes.get(key).map_or_else(Vec::new, |route| by_route(set, route, &facts))
+        }
+        Candidates::Events => by_events(set, &facts),
+    };
+    let tasks = decided.iter().filter_map(|decided| task(decided, &facts)).collect();
+    event.decisions = decided.into_iter().map(|decided| decided.decision).collect();
+    Judged { event, tasks }
+}
+
+/// What one trigger made of the event.
+struct Decided<'a> {
+    live: &'a Live,
+    decision: Decision,
+    /// `webhook` or `event`, and which of them.
+    source: (&'static str, usize),
+}
+
+fn by_route<'a>(set: &'a TriggerSet, route: &Route, facts: &Facts<'_>) -> Vec<Decided<'a>> {
+    route
+        .members
+        .iter()
+        .filter_map(|(name, sources)| {
+            let live = set.live.get(name)?;
+            let decided = sources.iter().map(|&index| Decided {
+                live,
+                decision: decide_webhook(&live.trigger, &live.trigger.webhooks[index], facts),
+                source: ("webhook", index),
+            });
+            first_match(decided)
+        })
+        .collect()
+}
+
+fn by_events<'a>(set: &'a TriggerSet, facts: &Facts<'_>) -> Vec<Decided<'a>> {
+    set.live
+        .values()
+        .filter(|live| live.trigger.namespace == facts.event.namespace)
+        .filter_map(|live| {
+            let wants = |(_, source): &(usize, &hetuflow_core::trigger::EventSource)| {
+                // A trigger for another type says nothing about this event.
+                source.event_type == facts.event.event_type
+            };
+            let decided =
+                live.trigger.events.iter().enumerate().filter(wants).map(|(index, source)| Decided {
+                    live,
+                    decision: decide_event(&live.trigger, source, facts),
+                    source: ("event", index),
+                });
+            first_match(decided)
+        })
+        .collect()
+}
+
+/// One event becomes at most one task of a trigger, however many of its sources match.
+fn first_match<'a>(mut decided: impl Iterator<Item = Decided<'a>>) -> Option<Decided<'a>> {
+    let first = decided.next()?;
+    if is_match(&first) {
+        return Some(first);
+    }
+    Some(decided.find(is_match).unwrap_or(first))
+}
+
+fn is_match(decided: &Decided<'_>) -> bool {
+    decided.decision.outcome == DecisionOutcome::Matched
+}
+
+fn task(decided: &Decided<'_>, facts: &Facts<'_>) -> Option<NewTask> {
+    if !is_match(decided) {
+        return None;
+    }
+    let live = decided.live;
+    let (kind, index) = decided.source;
+    Some(plan(
+        &Plan {
+            trigger: &live.trigger,
+            job_id: live.job_id,
+            job: &live.job,
+            schedule_id: live.schedule_id(kind, index),
+            agent: None,
+            task_id: TaskId::at(facts.event.received_at),
+            run_at: facts.event.received_at,
+        },
+        facts,
+    ))
+}

@@ -1,0 +1,132 @@
+//! How connections come in: an accept loop of our own on every listener. `axum::serve` installs no timer, so
+//! a request head that is never finished would stay open for ever; this one has a deadline for
+//! the head (which is also that of an idle connection), bounds on its size, and caps on connections.
+//! Bodies are bounded by whoever reads them. Step 1 of the walk.
+
+mod caps;
+mod doors;
+mod prefix;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{Router, body::Body};
+use http::Request;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower::ServiceExt;
+
+use crate::{config::Limits, metrics::Metrics};
+use caps::Caps;
+
+pub(crate) use doors::Door;
+pub use doors::{Addresses, BindError, Entrance, Listeners};
+pub(crate) use prefix::Prefix;
+
+/// Accept errors that are not of one connection (no descriptor is free) are waited out.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Who is at the other end, as an extension of every request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer(pub(crate) SocketAddr);
+
+/// What the connections of a listener are given, and who is told of them.
+pub(crate) struct Shared {
+    pub(crate) router: Router,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Knows when all have ended.
+    pub(crate) connections: TaskTracker,
+    /// No more of them; each finishes what it began.
+    pub(crate) shutdown: CancellationToken,
+    /// They have had their time.
+    pub(crate) cut: CancellationToken,
+}
+
+struct Rules {
+    http: http1::Builder,
+    caps: Caps,
+    shared: Shared,
+}
+
+/// Accepts until the shutdown.
+pub(crate) async fn serve(listener: TcpListener, limits: Limits, shared: Shared) {
+    let caps = Caps::new(limits.max_connections, limits.max_connections_per_prefix);
+    let shutdown = shared.shutdown.clone();
+    let rules = Arc::new(Rules { http: builder(&limits), caps, shared });
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let accepted = tokio::select! {
+            () = shutdown.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                pause = FIRST_PAUSE;
+                admit(&rules, stream, peer);
+            }
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) => {
+                tracing::warn!(%error, "connections cannot be accepted now");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        }
+    }
+}
+
+fn builder(limits: &Limits) -> http1::Builder {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(limits.head_timeout)
+        .max_header_size(limits.max_head_size)
+        .max_headers(limits.max_head_lines);
+    http
+}
+
+fn admit(rules: &Arc<Rules>, stream: TcpStream, peer: SocketAddr) {
+    let Some(place) = rules.caps.enter(Prefix::of(peer.ip())) else {
+        // Dropped, hence closed: an answer would cost what the cap is there to save.
+        rules.shared.metrics.connections_refused.inc();
+        return;
+    };
+    rules.shared.metrics.connections_accepted.inc();
+    // Answers are small and complete; waiting to fill a packet only delays them.
+    let _ = stream.set_nodelay(true);
+    let held = Arc::clone(rules);
+    rules.shared.connections.spawn(async move {
+        let place = place;
+        tokio::select! {
+            () = converse(&held, stream, peer) => {}
+            () = held.shared.cut.cancelled() => {}
+        }
+        drop(place);
+    });
+}
+
+async fn converse(rules: &Rules, stream: TcpStream, peer: SocketAddr) {
+    let service = service_fn(|request: Request<Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(Peer(peer));
+        rules.shared.router.clone().oneshot(request)
+    });
+    let connection = rules.http.serve_connection(TokioIo::new(stream), service).with_upgrades();
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = rules.shared.shutdown.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, %peer, "connection ended");
+    }
+}
+
+/// The peer gave up before it was accepted; the next one is not concerned.
+fn is_of_one_connection(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}

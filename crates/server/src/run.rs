@@ -1,0 +1,249 @@
+//! Puts the server together, starts its loops, and takes it apart again in the right order.
+//!
+//! Loops: `ingest` (commits events), `triggers` (folder and store), `dispatch`, `sessions` (renews and reaps),
+//! `scheduler`, `housekeeping` (expired dedupe keys), `sweep` (rate allowances), one `listener` for each socket.
+//! One that ends before its time takes the server down: half a server would accept what nobody runs.
+
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use axum::{Router, middleware};
+use futures_util::FutureExt;
+use hetuflow_core::{Clock, id::ServerId};
+use hetuflow_store::{Options, StoreError};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    AppState, Config, Listeners,
+    api::{self, Api, ApiError, explain},
+    dispatch, gateway,
+    health::{self, Health, Loops, Status},
+    hooks::{self, Hooks},
+    hub::Hub,
+    ingest::{IngestLoop, Ingester},
+    intake::Judge,
+    listen::{self, Addresses, Door, Entrance},
+    metrics::Metrics,
+    scheduler,
+    secrets::Vault,
+    triggers::Loader,
+};
+
+/// What must run for health to be good.
+pub(crate) const LOOPS: [&str; 6] =
+    ["ingest", "triggers", "dispatch", "sessions", "scheduler", "housekeeping"];
+
+const READY_EVERY: Duration = Duration::from_millis(50);
+const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(30);
+/// Expired keys that one statement forgets.
+const FORGET_AT_ONCE: u32 = 1000;
+/// After connections were given their time, what is left of the server gets this long to end.
+const LOOPS_WITHIN: Duration = Duration::from_secs(10);
+
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    #[error("the database cannot be used")]
+    Store(#[source] StoreError),
+    #[error("triggers could not be loaded")]
+    Triggers(#[source] StoreError),
+    #[error("loop {0} ended, and a server without it accepts what it cannot run")]
+    LoopEnded(&'static str),
+}
+
+/// Runs until `shutdown`, then drains. An error says why it could not start, or what made it stop.
+pub async fn run(
+    config: Config,
+    listeners: Listeners,
+    shutdown: CancellationToken,
+) -> Result<(), ServerError> {
+    start(config, listeners, shutdown).await?.join().await
+}
+
+/// Starts everything and returns; the server runs until `shutdown`. Whoever connected since the listeners were
+/// bound is answered from now on.
+pub async fn start(
+    config: Config,
+    listeners: Listeners,
+    shutdown: CancellationToken,
+) -> Result<Server, ServerError> {
+    let options = Options { url: config.database.url.clone(), pool_size: config.database.pool_size };
+    let store = hetuflow_store::open(&options).await.map_err(ServerError::Store)?;
+    let (clock, metrics) = (Clock::system(), Arc::new(Metrics::default()));
+    let (ingester, ingest) = Ingester::new(Arc::clone(&store), Arc::clone(&metrics));
+    let vault = Vault::new(config.embedded.secrets.clone());
+    let directory = config.triggers.directory.clone();
+    let (mut loader, triggers) =
+        Loader::new(Arc::clone(&store), vault, clock.clone(), Arc::clone(&metrics), directory);
+    loader.load().await.map_err(ServerError::Triggers)?;
+    let server_id = ServerId::at(clock.now());
+    let (config, hub) = (Arc::new(config), Hub::default());
+    let state = AppState { config, store, triggers, ingester, hub, clock, server_id, metrics };
+    let server = Server::new(state, listeners.addresses(), &shutdown);
+    server.start_loops(loader, ingest);
+    server.open(listeners);
+    Ok(server)
+}
+
+/// A server that runs.
+#[derive(Debug)]
+pub struct Server {
+    pub state: AppState,
+    addresses: Addresses,
+    loops: Loops,
+    /// The first loop that ended before its time.
+    ended: Arc<OnceLock<&'static str>>,
+    stop: Stop,
+}
+
+/// The stages of a stop, in their order.
+#[derive(Debug, Default)]
+struct Stop {
+    /// Nothing new: accept loops end, connections finish what they began, loops end.
+    shutdown: CancellationToken,
+    connections: TaskTracker,
+    /// Connections have had their time.
+    cut: CancellationToken,
+    loops: TaskTracker,
+    /// Nobody submits any more.
+    last_commit: CancellationToken,
+    ingest: TaskTracker,
+}
+
+impl Server {
+    fn new(state: AppState, addresses: Addresses, shutdown: &CancellationToken) -> Self {
+        // A child: a loop that fails stops this server, and its caller decides about the rest.
+        let stop = Stop { shutdown: shutdown.child_token(), ..Stop::default() };
+        Self { state, addresses, loops: Loops::default(), ended: Arc::default(), stop }
+    }
+
+    /// Where it listens, with the ports that the system chose.
+    pub const fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    pub async fn health(&self) -> Health {
+        health::check(&self.state, &self.loops).await
+    }
+
+    /// Waits until health is good (or degraded, which time does not mend). Ends early when the server stops.
+    pub async fn wait_ready(&self) -> Health {
+        loop {
+            let health = self.health().await;
+            if health.status != Status::Unavailable || self.stop.shutdown.is_cancelled() {
+                return health;
+            }
+            tokio::select! {
+                () = self.stop.shutdown.cancelled() => {}
+                () = tokio::time::sleep(READY_EVERY) => {}
+            }
+        }
+    }
+
+    fn start_loops(&self, loader: Loader, ingest: IngestLoop) {
+        let (state, stop) = (&self.state, &self.stop);
+        let shutdown = || stop.shutdown.clone();
+        self.spawn(&stop.ingest, "ingest", ingest.run(stop.last_commit.clone()));
+        self.spawn(&stop.loops, "triggers", loader.run(shutdown()));
+        self.spawn(&stop.loops, "dispatch", dispatch::run(state.clone(), shutdown()));
+        self.spawn(&stop.loops, "sessions", gateway::keep_sessions(state.clone(), shutdown()));
+        self.spawn(&stop.loops, "scheduler", scheduler::run(state.clone(), shutdown()));
+        self.spawn(&stop.loops, "housekeeping", housekeeping(state.clone(), shutdown()));
+    }
+
+    /// A loop ends with the shutdown; one that ends before, or panics, brings it about.
+    fn spawn(
+        &self,
+        tracker: &TaskTracker,
+        name: &'static str,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) {
+        self.loops.started(name);
+        let (loops, ended, shutdown) =
+            (self.loops.clone(), Arc::clone(&self.ended), self.stop.shutdown.clone());
+        tracker.spawn(async move {
+            let panicked = AssertUnwindSafe(work).catch_unwind().await.is_err();
+            loops.ended(name);
+            if panicked || !shutdown.is_cancelled() {
+                tracing::error!(name, panicked, "a loop ended before its time; the server stops");
+                let _ = ended.set(name);
+                shutdown.cancel();
+            }
+        });
+    }
+
+    fn open(&self, listeners: Listeners) {
+        let judge = Judge::new();
+        let hooks = Hooks::new(self.state.clone(), judge.clone());
+        let shutdown = self.stop.shutdown.clone();
+        let api = Api { app: self.state.clone(), judge, loops: self.loops.clone(), shutdown };
+        for Door { listener, address, serves } in listeners.doors {
+            tracing::info!(%address, ?serves, "listening");
+            let router = serves.iter().fold(Router::new(), |router, entrance| {
+                router.merge(match entrance {
+                    Entrance::Http => api::router(api.clone()),
+                    Entrance::Agents => api::this_machine_only(gateway::router(self.state.clone())),
+                    Entrance::Hooks => hooks::router(Arc::clone(&hooks)),
+                })
+            });
+            let router = router.fallback(unknown_path).layer(middleware::from_fn(explain));
+            let door = listen::Shared {
+                router,
+                metrics: Arc::clone(&self.state.metrics),
+                connections: self.stop.connections.clone(),
+                shutdown: self.stop.shutdown.clone(),
+                cut: self.stop.cut.clone(),
+            };
+            let serve = listen::serve(listener, self.state.config.limits.clone(), door);
+            self.spawn(&self.stop.loops, "listener", serve);
+        }
+        let sweep = hooks::sweep(hooks, self.stop.shutdown.clone());
+        self.spawn(&self.stop.loops, "sweep", sweep);
+    }
+
+    /// Waits for the shutdown and drains: requests that have begun are finished, agents are told to go
+    /// elsewhere, what was submitted is committed, the store is closed.
+    pub async fn join(self) -> Result<(), ServerError> {
+        let Stop { shutdown, connections, cut, loops, last_commit, ingest } = self.stop;
+        shutdown.cancelled().await;
+        tracing::info!("stopping");
+        connections.close();
+        let patience = self.state.config.server.shutdown_timeout;
+        if tokio::time::timeout(patience, connections.wait()).await.is_err() {
+            tracing::warn!(open = connections.len(), "connections are cut");
+            cut.cancel();
+            connections.wait().await;
+        }
+        end("loops", &loops).await;
+        last_commit.cancel();
+        end("ingest", &ingest).await;
+        self.state.store.close().await;
+        self.ended.get().map_or(Ok(()), |name| Err(ServerError::LoopEnded(name)))
+    }
+}
+
+async fn end(what: &'static str, tracker: &TaskTracker) {
+    tracker.close();
+    if tokio::time::timeout(LOOPS_WITHIN, tracker.wait()).await.is_err() {
+        tracing::warn!(what, "did not end in time and is left behind");
+    }
+}
+
+async fn unknown_path() -> ApiError {
+    ApiError::NotFound("there is nothing at this path".to_owned())
+}
+
+/// Forgets dedupe keys that have expired.
+async fn housekeeping(state: AppState, shutdown: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(HOUSEKEEPING_EVERY) => {}
+        }
+        if let Err(error) = state.store.forget_expired_keys(state.clock.now(), FORGET_AT_ONCE).await {
+            tracing::warn!(%error, "expired dedupe keys could not be forgotten");
+        }
+    }
+}

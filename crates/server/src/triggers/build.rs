@@ -1,0 +1,120 @@
+//! From what the store holds to a [`TriggerSet`]: texts are parsed again, jobs looked up, secrets resolved.
+
+use std::collections::BTreeMap;
+
+use hetuflow_core::{
+    id::JobId,
+    job::JobSpec,
+    trigger::{self, Trigger, TriggerJob},
+};
+use hetuflow_store::{Store, StoreError, StoredTrigger};
+
+use super::{BuiltinSchemes, ClockRule, Clocked, Live, TriggerSet, route, schedule_name};
+use crate::secrets::Vault;
+
+pub(super) async fn build(store: &dyn Store, vault: &Vault) -> Result<TriggerSet, StoreError> {
+    // Read before the triggers: if one changes in between, the next look at the generation notices.
+    let generation = store.trigger_generation().await?;
+    let stored = store.triggers().await?;
+    let mut set = TriggerSet { generation, ..TriggerSet::default() };
+    for one in stored.iter().filter(|one| one.revision > 0) {
+        let key = key(one);
+        match live(store, one).await? {
+            Ok(live) => {
+                set.live.insert(key, live);
+            }
+            Err(problem) => set.warn(key, problem),
+        }
+    }
+    set.stored = stored;
+    add_routes(&mut set, vault).await;
+    Ok(set)
+}
+
+pub(super) fn key(stored: &StoredTrigger) -> String {
+    format!("{}/{}", stored.namespace, stored.name)
+}
+
+impl TriggerSet {
+    pub(super) fn warn(&mut self, key: String, problem: String) {
+        self.warnings.entry(key).or_default().push(problem);
+    }
+}
+
+async fn live(store: &dyn Store, stored: &StoredTrigger) -> Result<Result<Live, String>, StoreError> {
+    let trigger = match parse_stored(stored) {
+        Ok(trigger) => trigger,
+        Err(problem) => return Ok(Err(problem)),
+    };
+    let (job_id, job) = match find_job(store, stored, &trigger).await? {
+        Ok(found) => found,
+        Err(problem) => return Ok(Err(problem)),
+    };
+    let schedules = stored.schedules.iter().map(|schedule| (schedule.name.clone(), schedule.id)).collect();
+    let clocks = clocks(&trigger, stored);
+    Ok(Ok(Live { trigger, revision: stored.revision, job_id, job, clocks, schedules }))
+}
+
+/// A text that parsed when it was applied may not parse in a newer or older server.
+fn parse_stored(stored: &StoredTrigger) -> Result<Trigger, String> {
+    let triggers =
+        trigger::parse(&stored.origin, &stored.name, &stored.namespace, &stored.text, &BuiltinSchemes)
+            .map_err(|problems| problems.to_string())?;
+    triggers
+        .into_iter()
+        .find(|trigger| trigger.name.as_str() == stored.name)
+        .ok_or_else(|| format!("its stored text declares no trigger {:?}", stored.name))
+}
+
+async fn find_job(
+    store: &dyn Store,
+    stored: &StoredTrigger,
+    trigger: &Trigger,
+) -> Result<Result<(JobId, JobSpec), String>, StoreError> {
+    let name = match (&trigger.job, stored.job_id) {
+        (TriggerJob::Inline(job), Some(id)) => return Ok(Ok((id, job.clone()))),
+        (TriggerJob::Inline(_), None) => stored.name.as_str(),
+        (TriggerJob::Named(name), _) => name.as_str(),
+    };
+    match store.job_named(&trigger.namespace, name).await {
+        Ok(job) => Ok(Ok((job.id, job.config))),
+        Err(StoreError::NotFound) => Ok(Err(format!("there is no job {name:?}"))),
+        Err(error) => Err(error),
+    }
+}
+
+fn clocks(trigger: &Trigger, stored: &StoredTrigger) -> Vec<Clocked> {
+    let crons = trigger.crons.iter().cloned().map(ClockRule::Cron).enumerate().map(|rule| ("cron", rule));
+    let intervals =
+        trigger.intervals.iter().cloned().map(ClockRule::Interval).enumerate().map(|rule| ("interval", rule));
+    crons
+        .chain(intervals)
+        .filter_map(|(kind, (index, rule))| {
+            let name = schedule_name(kind, index);
+            let schedule = stored.schedules.iter().find(|schedule| schedule.name == name)?;
+            Some(Clocked { id: schedule.id, name, rule, created_at: schedule.created_at })
+        })
+        .collect()
+}
+
+async fn add_routes(set: &mut TriggerSet, vault: &Vault) {
+    let (mut routes, problems) = route::routes(&set.live);
+    let vault = vault.clone();
+    let resolved = tokio::task::spawn_blocking(move || {
+        routes.values_mut().for_each(|route| route.resolve(&vault));
+        routes
+    });
+    // The only way to fail is a panic in there; without routes every delivery is refused, not lost.
+    set.routes = resolved.await.unwrap_or_default();
+    for (key, problem) in problems {
+        set.warn(key, problem);
+    }
+    let missing: BTreeMap<String, Vec<String>> = set
+        .routes
+        .values()
+        .flat_map(|route| route.members.keys().map(|key| (key.clone(), route.missing_secrets.clone())))
+        .collect();
+    for (key, problems) in missing {
+        problems.into_iter().for_each(|problem| set.warn(key.clone(), problem));
+    }
+}

@@ -1,0 +1,95 @@
+//! From the text of a trigger file to what the store keeps of it.
+
+use hetuflow_core::{
+    duration,
+    id::Namespace,
+    schedule::{CronSchedule, IntervalSchedule, ScheduleKind},
+    trigger::{self, EventSource, FileSource, Problems, Trigger, TriggerJob, WebhookSource},
+};
+use hetuflow_store::{NewSchedule, NewTrigger};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::{BuiltinSchemes, schedule_name};
+
+/// Who owns the triggers of a server's folder.
+pub(crate) const FOLDER_OWNER: &str = "folder";
+/// Every trigger of the text, or every problem of it.
+pub(crate) fn parse_text(
+    origin: &str,
+    default_name: &str,
+    namespace: &Namespace,
+    text: &str,
+    now: Timestamp,
+) -> Result<Vec<NewTrigger>, Problems> {
+    let triggers = trigger::parse(origin, default_name, namespace, text, &BuiltinSchemes)?;
+    Ok(triggers.iter().map(|trigger| definition(trigger, origin, text, now)).collect())
+}
+
+fn definition(trigger: &Trigger, origin: &str, text: &str, now: Timestamp) -> NewTrigger {
+    let (job, job_name) = match &trigger.job {
+        TriggerJob::Inline(job) => (Some(job.clone()), trigger.name.to_string()),
+        TriggerJob::Named(name) => (None, name.clone()),
+    };
+    NewTrigger {
+        namespace: trigger.namespace.clone(),
+        name: trigger.name.to_string(),
+        origin: origin.to_owned(),
+        text: text.to_owned(),
+        description: trigger.description.clone(),
+        job,
+        job_name,
+        schedules: schedules(trigger, now),
+    }
+}
+
+fn schedules(trigger: &Trigger, now: Timestamp) -> Vec<NewSchedule> {
+    let webhooks = trigger.webhooks.iter().map(webhook_spec).enumerate().map(|entry| event("webhook", entry));
+    let files = trigger.files.iter().map(file_spec).enumerate().map(|entry| event("file", entry));
+    let events = trigger.events.iter().map(event_spec).enumerate().map(|entry| event("event", entry));
+    let crons = trigger.crons.iter().enumerate().map(|(n, cron)| cron_schedule(n, cron, now));
+    let intervals = trigger.intervals.iter().enumerate().map(|(n, every)| interval_schedule(n, every, now));
+    webhooks.chain(files).chain(events).chain(crons).chain(intervals).collect()
+}
+
+fn event(kind: &str, (index, spec): (usize, Value)) -> NewSchedule {
+    NewSchedule { kind: ScheduleKind::Event, name: schedule_name(kind, index), spec, next_run_at: None }
+}
+
+fn webhook_spec(source: &WebhookSource) -> Value {
+    json!({
+        "path": source.path,
+        "scheme": source.scheme,
+        "options": source.options,
+        "secrets": source.secrets,
+        "events": source.events,
+        "when": source.when.as_ref().map(|when| when.source()),
+        "max_body": source.max_body,
+    })
+}
+
+fn file_spec(source: &FileSource) -> Value {
+    json!(source)
+}
+
+fn event_spec(source: &EventSource) -> Value {
+    json!({ "type": source.event_type, "when": source.when.as_ref().map(|when| when.source()) })
+}
+
+fn cron_schedule(index: usize, cron: &CronSchedule, now: Timestamp) -> NewSchedule {
+    NewSchedule {
+        kind: ScheduleKind::Cron,
+        name: schedule_name("cron", index),
+        spec: json!({ "expression": cron.expression, "timezone": cron.timezone, "missed": cron.missed }),
+        next_run_at: cron.next_after(now),
+    }
+}
+
+fn interval_schedule(index: usize, interval: &IntervalSchedule, now: Timestamp) -> NewSchedule {
+    NewSchedule {
+        kind: ScheduleKind::Interval,
+        name: schedule_name("interval", index),
+        spec: json!({ "every": duration::format(interval.every), "missed": interval.missed }),
+        next_run_at: interval.next_after(now, now),
+    }
+}

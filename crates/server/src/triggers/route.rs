@@ -1,0 +1,114 @@
+//! What one hook path leads to: the triggers that share it, with the one scheme and the secrets that
+//! they must agree on.
+
+use std::collections::BTreeMap;
+
+use hetuflow_core::trigger::{SecretRef, WebhookSource};
+use hetuflow_signature::{Scheme, Secret};
+use serde_json::{Map, Value};
+
+use super::Live;
+use crate::secrets::{SecretError, Vault};
+
+#[derive(Debug)]
+pub(crate) struct Route {
+    pub(crate) scheme: Scheme,
+    /// Those that could be resolved. None: every delivery is refused.
+    pub(crate) secrets: Vec<Secret>,
+    /// Why the others could not.
+    pub(crate) missing_secrets: Vec<String>,
+    /// The triggers, by `namespace/name`, each with the places of its sources.
+    pub(crate) members: BTreeMap<String, Vec<usize>>,
+    /// The largest that any member allows.
+    pub(crate) max_body: u64,
+    pub(crate) secret_headers: Vec<String>,
+    agreed: Agreed,
+}
+
+/// What triggers that share a path must share too.
+#[derive(Debug, Clone, PartialEq)]
+struct Agreed {
+    scheme: String,
+    options: Map<String, Value>,
+    secrets: Vec<SecretRef>,
+}
+
+/// The path below `/hooks/`, with the namespace always said.
+pub(crate) fn route_key(namespace: &str, path: &str) -> String {
+    format!("{namespace}/{path}")
+}
+
+/// Every route of the live triggers, and what keeps some source from having one, by trigger.
+pub(super) fn routes(live: &BTreeMap<String, Live>) -> (BTreeMap<String, Route>, Vec<(String, String)>) {
+    let mut routes: BTreeMap<String, Route> = BTreeMap::new();
+    let mut problems = Vec::new();
+    for (name, live) in live {
+        for (index, source) in live.trigger.webhooks.iter().enumerate() {
+            let key = route_key(live.trigger.namespace.as_str(), &source.path);
+            let joined = match routes.get_mut(&key) {
+                Some(route) => route.join(name, index, source),
+                None => Route::new(name, index, source).map(|route| {
+                    routes.insert(key, route);
+                }),
+            };
+            if let Err(problem) = joined {
+                problems.push((name.clone(), problem));
+            }
+        }
+    }
+    (routes, problems)
+}
+
+impl Route {
+    fn new(name: &str, index: usize, source: &WebhookSource) -> Result<Self, String> {
+        let scheme = Scheme::builtin(&source.scheme, &source.options).map_err(|error| error.to_string())?;
+        Ok(Self {
+            secrets: Vec::new(),
+            missing_secrets: Vec::new(),
+            members: BTreeMap::from([(name.to_owned(), vec![index])]),
+            max_body: source.max_body,
+            secret_headers: scheme.secret_headers(),
+            scheme,
+            agreed: Agreed::of(source),
+        })
+    }
+
+    fn join(&mut self, name: &str, index: usize, source: &WebhookSource) -> Result<(), String> {
+        if self.agreed != Agreed::of(source) {
+            let other = self.members.keys().next().map_or("another trigger", String::as_str);
+            return Err(format!(
+                "its path {:?} belongs to {other}, whose scheme, options or secret differ: triggers that \
+                 share a path share all three",
+                source.path
+            ));
+        }
+        self.members.entry(name.to_owned()).or_default().push(index);
+        self.max_body = self.max_body.max(source.max_body);
+        Ok(())
+    }
+
+    /// Reads files: not for an async thread.
+    pub(super) fn resolve(&mut self, vault: &Vault) {
+        for reference in &self.agreed.secrets {
+            let usable =
+                vault.resolve(reference).and_then(|secret| match self.scheme.check_secret(&secret) {
+                    Ok(()) => Ok(secret),
+                    Err(why) => Err(SecretError::unusable(reference, why)),
+                });
+            match usable {
+                Ok(secret) => self.secrets.push(secret),
+                Err(error) => self.missing_secrets.push(error.to_string()),
+            }
+        }
+    }
+}
+
+impl Agreed {
+    fn of(source: &WebhookSource) -> Self {
+        Self {
+            scheme: source.scheme.clone(),
+            options: source.options.clone(),
+            secrets: source.secrets.clone(),
+        }
+    }
+}
