@@ -1,0 +1,80 @@
+//! Files over a real socket: one event each, however often they are reported.
+
+use hetuflow_core::{
+    event::{FileFacts, SourceKind},
+    labels::Labels,
+    protocol::{FileEvent, FileVerdict, FromAgent, ToAgent},
+};
+use hetuflow_store::{EventFilter, Page, TaskFilter};
+
+use crate::world::{TestAgent, World};
+
+const TRIGGER: &str =
+    "[on.file]\npaths = [\"/in/*.csv\"]\n[job]\ncmd = \"true\"\nargs = [\"{{ body.path }}\"]\n";
+
+fn file(world: &World, key: &str, dedupe: &str) -> FileEvent {
+    let facts = FileFacts {
+        path: format!("/in/{dedupe}.csv"),
+        size: 3,
+        mtime: world.now(),
+        change: "arrived".to_owned(),
+        labels: Labels::new(),
+    };
+    FileEvent { key: key.to_owned(), dedupe: dedupe.to_owned(), facts, seen_at: world.now() }
+}
+
+async fn verdicts(agent: &mut TestAgent, batch: Vec<FileEvent>) -> Vec<(String, FileVerdict)> {
+    agent.say(FromAgent::Files { batch }).await;
+    let ToAgent::FileAck { batch } = agent.hear().await else { panic!("no acknowledgement") };
+    batch.into_iter().map(|ack| (ack.dedupe, ack.verdict)).collect()
+}
+
+#[tokio::test]
+async fn a_file_is_one_event_however_often_it_is_reported() {
+    let mut world = World::start().await;
+    world.trigger("import", TRIGGER).await;
+    let mut agent = world.agent("a", &[]).await;
+    let batch = vec![
+        file(&world, "default/import", "x"),
+        file(&world, "default/import", "y"),
+        file(&world, "default/import", "x"),
+        file(&world, "default/gone", "z"),
+    ];
+    let expected = [
+        ("x", FileVerdict::Accepted),
+        ("y", FileVerdict::Accepted),
+        ("x", FileVerdict::Duplicate),
+        ("z", FileVerdict::Unwatched),
+    ]
+    .map(|(dedupe, verdict)| (dedupe.to_owned(), verdict));
+    assert_eq!(verdicts(&mut agent, batch).await, expected);
+    let again = vec![file(&world, "default/import", "x")];
+    assert_eq!(verdicts(&mut agent, again).await, [("x".to_owned(), FileVerdict::Duplicate)]);
+
+    // The same version of the same path on another host is another file.
+    let mut other = world.agent("b", &[]).await;
+    let same = vec![file(&world, "default/import", "x")];
+    assert_eq!(verdicts(&mut other, same).await, [("x".to_owned(), FileVerdict::Accepted)]);
+}
+
+#[tokio::test]
+async fn its_task_runs_where_the_file_is() {
+    let mut world = World::start().await;
+    world.trigger("import", TRIGGER).await;
+    let mut agent = world.ready("a", &[], 1).await;
+    let mut other = world.ready("b", &[], 4).await;
+    let batch = vec![file(&world, "default/import", "x")];
+    verdicts(&mut agent, batch).await;
+    let filter = EventFilter { kind: Some(SourceKind::File), ..EventFilter::default() };
+    let events = world.state.store.events(&filter, Page::default()).await.expect("events");
+    assert_eq!(events[0].source, "/agents/a/files/default/import");
+    assert_eq!(events[0].event_type, "file.arrived");
+    assert_eq!(events[0].subject.as_deref(), Some("/in/x.csv"));
+    let tasks = world.state.store.tasks(&TaskFilter::default(), Page::default()).await.expect("tasks");
+    assert_eq!(tasks[0].lane.agent.as_ref(), Some(&agent.hello.agent_id));
+    world.dispatch().await;
+    let assignment = agent.assigned().await.assignment;
+    assert_eq!(assignment.command.args, ["/in/x.csv"]);
+    assert_eq!(assignment.event.file.expect("facts").path, "/in/x.csv");
+    other.sync().await;
+}

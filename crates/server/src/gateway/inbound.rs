@@ -1,0 +1,273 @@
+//! What an agent says, and what each message leads to. Neighbours of one kind share a statement.
+
+use std::time::Duration;
+
+use axum::extract::ws::Message;
+use bytes::Bytes;
+use hetuflow_core::{
+    protocol::{
+        FileEvent, FromAgent, MAX_CHUNK, RunResult, ToAgent,
+        frame::{Frame, FrameError},
+    },
+    task::{Lease, OutputChunk},
+};
+use hetuflow_store::{Report, StoreError};
+
+use super::session::Session;
+use crate::{
+    file_events,
+    hub::{Answer, Refusal},
+    results,
+};
+
+/// Waits before a failed store call is made again; after the last one the connection is closed and the agent
+/// says all of it again. Every call here is safe to repeat.
+const RETRIES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1)];
+
+/// Why a session ends.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Stop {
+    #[error("the agent closed the connection")]
+    Left,
+    #[error("the connection broke: {0}")]
+    Broken(axum::Error),
+    #[error("nothing was heard for too long")]
+    Silent,
+    #[error("closed from this side: replaced, moved to another server, or stuck")]
+    Closed,
+    #[error("an assignment was not answered")]
+    Unanswered,
+    #[error("a repeated assignment was refused: its hello will tell which copy it took")]
+    InDoubt,
+    #[error("not understood: {0}")]
+    Garbled(String),
+    #[error("the database keeps failing: {0}")]
+    Store(String),
+}
+
+/// One message that means something here.
+#[derive(Debug)]
+pub(super) enum Inbound {
+    Said(FromAgent),
+    Output(OutputChunk),
+}
+
+/// Neighbouring messages that are handled as one.
+#[derive(Debug)]
+pub(super) enum Run {
+    Output(Vec<OutputChunk>),
+    Results(Vec<RunResult>),
+    Accepted(Vec<Lease>),
+    Files(Vec<FileEvent>),
+    Other(FromAgent),
+}
+
+pub(super) fn decode(message: &Message) -> Result<Option<Inbound>, Stop> {
+    match message {
+        Message::Text(text) => serde_json::from_str(text.as_str())
+            .map(|said| Some(Inbound::Said(said)))
+            .map_err(|error| Stop::Garbled(error.to_string())),
+        Message::Binary(bytes) => decode_frame(bytes),
+        Message::Ping(_) | Message::Pong(_) => Ok(None),
+        Message::Close(_) => Err(Stop::Left),
+    }
+}
+
+fn decode_frame(bytes: &Bytes) -> Result<Option<Inbound>, Stop> {
+    match Frame::decode(bytes) {
+        Ok(Frame::Output(chunk)) if chunk.data.len() <= MAX_CHUNK => Ok(Some(Inbound::Output(chunk))),
+        Ok(Frame::Output(chunk)) => Err(Stop::Garbled(format!(
+            "{} bytes in one piece of output, at most {MAX_CHUNK}",
+            chunk.data.len()
+        ))),
+        // A newer agent's kind of frame, or one that only agents receive.
+        Ok(Frame::Body { .. }) | Err(FrameError::Kind(_)) => Ok(None),
+        Err(error @ (FrameError::Short(_) | FrameError::Stream(_))) => Err(Stop::Garbled(error.to_string())),
+    }
+}
+
+/// Joins neighbours of the same kind; the order stays.
+pub(super) fn runs(batch: Vec<Inbound>) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    for message in batch {
+        match (runs.last_mut(), message) {
+            (Some(Run::Output(run)), Inbound::Output(chunk)) => run.push(chunk),
+            (Some(Run::Results(run)), Inbound::Said(FromAgent::Result(result))) => run.push(result),
+            (Some(Run::Accepted(run)), Inbound::Said(FromAgent::Accepted { lease })) => run.push(lease),
+            (Some(Run::Files(run)), Inbound::Said(FromAgent::Files { batch })) => run.extend(batch),
+            (_, Inbound::Output(chunk)) => runs.push(Run::Output(vec![chunk])),
+            (_, Inbound::Said(FromAgent::Result(result))) => runs.push(Run::Results(vec![result])),
+            (_, Inbound::Said(FromAgent::Accepted { lease })) => runs.push(Run::Accepted(vec![lease])),
+            (_, Inbound::Said(FromAgent::Files { batch })) => runs.push(Run::Files(batch)),
+            (_, Inbound::Said(other)) => runs.push(Run::Other(other)),
+        }
+    }
+    runs
+}
+
+impl Session {
+    pub(super) async fn take(&mut self, run: Run) -> Result<(), Stop> {
+        match run {
+            Run::Output(chunks) => self.output(chunks).await,
+            Run::Results(results) => self.results(results).await,
+            Run::Accepted(leases) => self.accepted(&leases).await,
+            Run::Files(batch) => self.files(&batch).await,
+            Run::Other(message) => self.one(message).await,
+        }
+    }
+
+    async fn one(&mut self, message: FromAgent) -> Result<(), Stop> {
+        match message {
+            FromAgent::Credit { free } => self.state.hub.credit(&self.key, free),
+            FromAgent::Refused { lease, reason } => self.refused(lease, &reason).await?,
+            FromAgent::Started { lease, at } => self.started(lease, at).await?,
+            FromAgent::Watch(state) => self.state.hub.watch_state(&self.key, state),
+            FromAgent::Ping => self.say(ToAgent::Pong).await?,
+            FromAgent::Bye => self.state.hub.leave(&self.key),
+            FromAgent::Hello(_) => return Err(Stop::Garbled("a second hello".to_owned())),
+            FromAgent::Unknown => {}
+            // Runs of their own; here only for completeness.
+            FromAgent::Accepted { lease } => self.accepted(&[lease]).await?,
+            FromAgent::Result(result) => self.results(vec![result]).await?,
+            FromAgent::Files { batch } => self.files(&batch).await?,
+        }
+        Ok(())
+    }
+
+    async fn accepted(&mut self, leases: &[Lease]) -> Result<(), Stop> {
+        let mut first = Vec::with_capacity(leases.len());
+        for lease in leases {
+            match self.state.hub.accepted(&self.key, *lease) {
+                Answer::First => first.push(*lease),
+                Answer::Again => {}
+                Answer::Unknown => self.end_stale(*lease).await?,
+            }
+        }
+        if first.is_empty() {
+            return Ok(());
+        }
+        // Not repeated when it fails: only the status on display suffers, while a second answer could not
+        // tell "fenced" from "recorded the first time".
+        match self.state.store.accepted(&first).await {
+            Ok(reports) => {
+                for (lease, report) in first.iter().zip(reports) {
+                    self.unless_fenced(*lease, report).await?;
+                }
+            }
+            Err(error) => tracing::warn!(%error, count = first.len(), "acceptance not recorded"),
+        }
+        Ok(())
+    }
+
+    async fn started(&mut self, lease: Lease, at: jiff::Timestamp) -> Result<(), Stop> {
+        if !self.state.hub.holds(&self.key, lease) {
+            return self.end_stale(lease).await;
+        }
+        match self.state.store.started(lease, at).await {
+            Ok(report) => self.unless_fenced(lease, report).await,
+            Err(error) => {
+                tracing::warn!(%error, task.id = %lease.task_id, "start not recorded");
+                Ok(())
+            }
+        }
+    }
+
+    async fn refused(&mut self, lease: Lease, reason: &str) -> Result<(), Stop> {
+        let refusal = self.state.hub.refused(&self.key, lease);
+        tracing::info!(task.id = %lease.task_id, reason, ?refusal, "assignment refused");
+        match refusal {
+            Refusal::Unknown => Ok(()),
+            Refusal::InDoubt => Err(Stop::InDoubt),
+            Refusal::NeverBegan => {
+                let state = &self.state;
+                let given_back = insist(|| state.store.give_back(lease, state.clock.now())).await;
+                given_back.map(|_| ()).map_err(|error| Stop::Store(error.to_string()))
+            }
+        }
+    }
+
+    async fn output(&mut self, chunks: Vec<OutputChunk>) -> Result<(), Stop> {
+        let known = |chunk: &OutputChunk| self.state.hub.lease_of(&self.key, chunk.instance_id);
+        // Output of an attempt that is not this agent's is dropped: its result will be fenced.
+        let (leases, chunks): (Vec<Lease>, Vec<OutputChunk>) =
+            chunks.into_iter().filter_map(|chunk| Some((known(&chunk)?, chunk))).unzip();
+        if chunks.is_empty() {
+            return Ok(());
+        }
+        let store = &self.state.store;
+        insist(|| store.append_output(&chunks)).await.map_err(|error| Stop::Store(error.to_string()))?;
+        for (index, (lease, chunk)) in leases.iter().zip(&chunks).enumerate() {
+            // One acknowledgement stands for all before it.
+            if !leases[index + 1..].contains(lease) {
+                self.say(ToAgent::OutputAck { lease: *lease, seq: chunk.seq }).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn results(&mut self, results: Vec<RunResult>) -> Result<(), Stop> {
+        let (own, stale): (Vec<_>, Vec<_>) =
+            results.into_iter().partition(|result| self.state.hub.holds(&self.key, result.lease));
+        for result in stale {
+            self.say(results::fenced(result.lease)).await?;
+        }
+        if own.is_empty() {
+            return Ok(());
+        }
+        let state = &self.state;
+        let settled =
+            insist(|| results::settle(state, &own)).await.map_err(|error| Stop::Store(error.to_string()))?;
+        for (result, verdict) in own.iter().zip(settled) {
+            self.state.hub.ended(&self.key, result.lease);
+            self.say(ToAgent::ResultAck { lease: result.lease, verdict }).await?;
+        }
+        Ok(())
+    }
+
+    async fn files(&mut self, batch: &[FileEvent]) -> Result<(), Stop> {
+        let mut rest = batch.to_vec();
+        for wait in RETRIES.into_iter().map(Some).chain([None]) {
+            let accepted = file_events::accept(&self.state, &self.key.agent_id, rest).await;
+            if !accepted.acks.is_empty() {
+                self.say(ToAgent::FileAck { batch: accepted.acks }).await?;
+            }
+            let Some(error) = accepted.error else { return Ok(()) };
+            rest = accepted.rest;
+            let Some(wait) = wait else { return Err(Stop::Store(error.to_string())) };
+            tracing::warn!(%error, count = rest.len(), "file events not stored, trying again");
+            tokio::time::sleep(wait).await;
+        }
+        Ok(())
+    }
+
+    async fn unless_fenced(&self, lease: Lease, report: Report) -> Result<(), Stop> {
+        match report {
+            Report::Recorded => Ok(()),
+            Report::Fenced => self.end_stale(lease).await,
+        }
+    }
+
+    /// The agent runs what is not its any more: it is told to end it.
+    async fn end_stale(&self, lease: Lease) -> Result<(), Stop> {
+        tracing::warn!(task.id = %lease.task_id, fence = lease.fence, "a report on an attempt that is not the agent's any more");
+        self.say(ToAgent::Cancel { lease }).await
+    }
+}
+
+/// Repeats a store call that may succeed later. Only for calls that may run twice.
+async fn insist<T, F, R>(mut call: F) -> Result<T, StoreError>
+where
+    F: FnMut() -> R,
+    R: Future<Output = Result<T, StoreError>>,
+{
+    for wait in RETRIES {
+        match call().await {
+            Err(error @ (StoreError::Unavailable(_) | StoreError::Database(_))) => {
+                tracing::warn!(%error, "store call failed, trying again");
+                tokio::time::sleep(wait).await;
+            }
+            done => return done,
+        }
+    }
+    call().await
+}

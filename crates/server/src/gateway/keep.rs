@@ -1,0 +1,151 @@
+//! Keeps the sessions of connected agents alive, and settles what agents that stayed away held.
+//!
+//! One call renews all sessions of this server. Agents whose session moved to another server are
+//! dropped here. At the stop: agents are told to go elsewhere, may report for a moment, and are closed.
+
+use std::{collections::HashMap, time::Duration};
+
+use hetuflow_core::{id::AgentId, labels::Labels};
+use hetuflow_store::StoreError;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    AppState,
+    hub::{Hub, SessionKey},
+};
+
+/// The shortest pause between two renewals.
+const SHORTEST: Duration = Duration::from_millis(100);
+
+/// Attempts that one statement of the reaper settles, at most.
+const REAP_BATCH: u32 = 500;
+
+/// How long agents may still report after they were told that the server stops, and to be closed in order.
+const LAST_REPORTS: Duration = Duration::from_secs(2);
+const GOODBYE: Duration = Duration::from_secs(3);
+
+/// All that can wake this loop.
+enum Wake {
+    Renew,
+    Shutdown,
+}
+
+/// What the loop remembers between its turns.
+#[derive(Debug, Default)]
+struct Keeper {
+    /// Since when every turn has reached the database. Agents are judged only by a server that would have heard
+    /// them: one that has just started, or had no database, gives them the time to come back.
+    sound_since: Option<Instant>,
+}
+
+/// Runs until `shutdown`, then drains: it returns when every connection is closed, or after a few seconds.
+pub async fn keep_sessions(state: AppState, shutdown: CancellationToken) {
+    let mut keeper = Keeper::default();
+    // Three chances before a session runs out.
+    let pause = (state.config.agents.lease / 3).max(SHORTEST);
+    loop {
+        match wake(pause, &shutdown).await {
+            Wake::Renew => keeper.turn(&state).await,
+            Wake::Shutdown => break,
+        }
+    }
+    drain(&state.hub).await;
+}
+
+async fn wake(pause: Duration, shutdown: &CancellationToken) -> Wake {
+    tokio::select! {
+        () = shutdown.cancelled() => Wake::Shutdown,
+        // A little earlier at random, so that many servers do not come in step.
+        () = sleep(pause.mul_f64(rand::random_range(0.8..1.0))) => Wake::Renew,
+    }
+}
+
+impl Keeper {
+    async fn turn(&mut self, state: &AppState) {
+        let patience = state.config.agents.lease + state.config.agents.resume;
+        let reap = self.sound_since.is_some_and(|since| since.elapsed() > patience);
+        match tick(state, reap).await {
+            Ok(()) if self.sound_since.is_none() => self.sound_since = Some(Instant::now()),
+            Ok(()) => {}
+            Err(error) => {
+                self.sound_since = None;
+                tracing::error!(%error, "sessions of agents could not be kept");
+            }
+        }
+    }
+}
+
+/// Renews, follows changed labels, and (when this server may judge) reaps.
+pub(crate) async fn tick(state: &AppState, reap: bool) -> Result<(), StoreError> {
+    renew(state).await?;
+    follow_labels(state).await?;
+    if reap { self::reap(state).await } else { Ok(()) }
+}
+
+async fn renew(state: &AppState) -> Result<(), StoreError> {
+    let sessions = state.hub.sessions();
+    if sessions.is_empty() {
+        return Ok(());
+    }
+    let moved = state.store.renew_sessions(state.server_id, &sessions, state.config.agents.lease).await?;
+    let epochs: HashMap<AgentId, i64> = sessions.into_iter().collect();
+    for agent_id in moved {
+        if let Some(&epoch) = epochs.get(&agent_id) {
+            tracing::info!(agent.id = %agent_id, epoch, "the agent's session moved on");
+            // Of this epoch only: meanwhile it may have come back to this very server.
+            state.hub.close(&SessionKey { agent_id, epoch });
+        }
+    }
+    Ok(())
+}
+
+/// Labels can be replaced through another server.
+async fn follow_labels(state: &AppState) -> Result<(), StoreError> {
+    let online: HashMap<AgentId, Labels> =
+        state.hub.online().into_iter().map(|online| (online.agent_id, online.labels)).collect();
+    if online.is_empty() {
+        return Ok(());
+    }
+    for agent in state.store.agents().await? {
+        if online.get(&agent.id).is_some_and(|labels| *labels != agent.labels) {
+            state.hub.set_labels(&agent.id, &agent.labels);
+        }
+    }
+    Ok(())
+}
+
+async fn reap(state: &AppState) -> Result<(), StoreError> {
+    loop {
+        let lost = state
+            .store
+            .reap(state.config.agents.resume, state.clock.now(), rand::random(), REAP_BATCH)
+            .await?;
+        for task_id in &lost {
+            tracing::warn!(task.id = %task_id, reason = "lost", "attempt lost: its agent stayed away");
+        }
+        if lost.len() < REAP_BATCH as usize {
+            return Ok(());
+        }
+    }
+}
+
+async fn drain(hub: &Hub) {
+    hub.drain();
+    if timeout(LAST_REPORTS, emptied(hub)).await.is_ok() {
+        return;
+    }
+    hub.close_all();
+    if timeout(GOODBYE, emptied(hub)).await.is_err() {
+        tracing::warn!("some agents' connections did not close in time; their sessions run out");
+    }
+}
+
+async fn emptied(hub: &Hub) {
+    let mut changes = hub.changes();
+    while !hub.is_empty() {
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! One agent's connection from its hello to its end.
+//!
+//! What the agent says is handled in order, in batches of what has arrived; while a batch is being
+//! stored nothing more is read, so an agent that is faster than the database is slowed by TCP. What
+//! goes out passes the connection's outbox, which dispatch fills too.
+
+use std::sync::Arc;
+
+use axum::extract::ws::{Message, WebSocket};
+use futures_util::{
+    StreamExt,
+    stream::{ReadyChunks, SplitStream},
+};
+use hetuflow_core::{
+    labels::Labels,
+    protocol::{self, FromAgent, Hello, ToAgent, Welcome},
+};
+use serde::Deserialize;
+use tokio::{
+    sync::watch,
+    time::{Instant, Interval, MissedTickBehavior, interval, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use super::{
+    Timing,
+    inbound::{self, Inbound, Stop},
+    watches, writer,
+};
+use crate::{
+    AppState,
+    hub::{
+        Connection, SessionKey,
+        outbox::{Outbox, outbox},
+    },
+    triggers::TriggerSet,
+};
+
+/// Messages that are handled together, at most.
+const BATCH: usize = 16;
+
+/// A connection that said hello and was taken.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) state: AppState,
+    pub(super) timing: Timing,
+    pub(super) key: SessionKey,
+    pub(super) outbox: Outbox,
+    labels: watch::Receiver<Labels>,
+    triggers: watch::Receiver<Arc<TriggerSet>>,
+    closing: CancellationToken,
+    /// When the agent was last heard, or last kept waiting by us.
+    heard: Instant,
+}
+
+/// All that can wake a session.
+enum Wake {
+    Heard(Vec<Result<Message, axum::Error>>),
+    /// The set of triggers, or the agent's labels.
+    WatchesChanged,
+    Look,
+    Closing,
+}
+
+pub(super) async fn serve(mut socket: WebSocket, state: AppState, timing: Timing) {
+    let hello = match timeout(timing.hello, read_hello(&mut socket)).await {
+        Ok(Ok(hello)) => hello,
+        Ok(Err(reason)) => return refuse(socket, reason, timing).await,
+        Err(_) => return refuse(socket, format!("no hello within {:?}", timing.hello), timing).await,
+    };
+    let span = tracing::info_span!("agent.session", agent.id = %hello.agent_id, agent.host = hello.hostname);
+    converse(socket, hello, state, timing).instrument(span).await;
+}
+
+async fn converse(socket: WebSocket, hello: Hello, state: AppState, timing: Timing) {
+    let (lease, now) = (state.config.agents.lease, state.clock.now());
+    let opened = state.store.open_session(&hello, state.server_id, lease, now, rand::random::<f64>()).await;
+    let session = match opened {
+        Ok(session) => session,
+        // Nothing to tell the agent to do: it dials again.
+        Err(error) => return tracing::warn!(%error, "the session could not be opened"),
+    };
+    tracing::info!(
+        epoch = session.epoch,
+        kept = session.keep.len(),
+        stopped = session.stop.len(),
+        lost = session.lost.len(),
+        returned = session.returned.len(),
+        version = hello.version,
+        "agent connected"
+    );
+    let (outbox, outgoing) = outbox();
+    let closing = CancellationToken::new();
+    let labels = watch::Sender::new(hello.labels.clone());
+    let labels_seen = labels.subscribe();
+    let welcome = Welcome {
+        server_id: state.server_id,
+        session_epoch: session.epoch,
+        heartbeat: state.config.agents.heartbeat,
+        keep: session.keep.clone(),
+        stop: session.stop,
+    };
+    // Before the connection is known to anybody else: nothing may come before the welcome.
+    outbox.try_send(ToAgent::Welcome(welcome));
+    let key = SessionKey { agent_id: hello.agent_id, epoch: session.epoch };
+    let connection =
+        Connection::new(session.epoch, labels, hello.slots, &session.keep, outbox.clone(), closing.clone());
+    if !state.hub.register(&key, connection) {
+        return tracing::info!("a newer connection of this agent was quicker");
+    }
+    let (sink, stream) = socket.split();
+    let writer = tokio::spawn(
+        writer::write(outgoing, sink, super::silence(&state), closing.clone()).in_current_span(),
+    );
+    let mut triggers = state.triggers.subscribe();
+    triggers.mark_changed();
+    let session =
+        Session { state, timing, key, outbox, labels: labels_seen, triggers, closing, heard: Instant::now() };
+    session.run(stream.ready_chunks(BATCH)).await;
+    if let Err(error) = writer.await {
+        tracing::error!(%error, "the writer of a connection failed");
+    }
+}
+
+impl Session {
+    async fn run(mut self, mut stream: ReadyChunks<SplitStream<WebSocket>>) {
+        let mut look = interval(self.timing.look);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let reason = loop {
+            let wake = self.wake(&mut stream, &mut look).await;
+            if let Err(stop) = self.react(wake).await {
+                break stop;
+            }
+        };
+        tracing::info!(%reason, "agent disconnected");
+        // From here on nothing is assigned to it; then others may see it gone.
+        self.closing.cancel();
+        if let Err(error) = self.state.store.close_session(&self.key.agent_id, self.key.epoch).await {
+            tracing::warn!(%error, "the session could not be closed; it runs out by itself");
+        }
+        self.state.hub.remove(&self.key);
+    }
+
+    async fn wake(&mut self, stream: &mut ReadyChunks<SplitStream<WebSocket>>, look: &mut Interval) -> Wake {
+        tokio::select! {
+            biased;
+            () = self.closing.cancelled() => Wake::Closing,
+            // What goes out may have to wait, so changes come before more input.
+            Ok(()) = self.triggers.changed() => Wake::WatchesChanged,
+            Ok(()) = self.labels.changed() => Wake::WatchesChanged,
+            heard = stream.next() => Wake::Heard(heard.unwrap_or_default()),
+            _ = look.tick() => Wake::Look,
+        }
+    }
+
+    async fn react(&mut self, wake: Wake) -> Result<(), Stop> {
+        match wake {
+            Wake::Heard(messages) if messages.is_empty() => Err(Stop::Left),
+            Wake::Heard(messages) => {
+                let closing = self.closing.clone();
+                let handled = tokio::select! {
+                    handled = self.hear(messages) => handled,
+                    // Only while it waits for room in the outbox of a connection that is over: every store
+                    // call is safe to lose, because nothing was acknowledged.
+                    () = closing.cancelled() => Err(Stop::Closed),
+                };
+                // Time that we took to store does not count as the agent's silence.
+                self.heard = Instant::now();
+                handled
+            }
+            Wake::WatchesChanged => self.send_watches().await,
+            Wake::Look => self.look(),
+            Wake::Closing => Err(Stop::Closed),
+        }
+    }
+
+    async fn hear(&mut self, messages: Vec<Result<Message, axum::Error>>) -> Result<(), Stop> {
+        let mut batch = Vec::with_capacity(messages.len());
+        let mut ended = Ok(());
+        for message in messages {
+            match message.map_err(Stop::Broken).and_then(|message| inbound::decode(&message)) {
+                Ok(Some(message)) => batch.push(message),
+                Ok(None) => {}
+                // What came before it still counts.
+                Err(stop) => {
+                    ended = Err(stop);
+                    break;
+                }
+            }
+        }
+        self.handle(batch).await?;
+        ended
+    }
+
+    async fn handle(&mut self, batch: Vec<Inbound>) -> Result<(), Stop> {
+        for run in inbound::runs(batch) {
+            self.take(run).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends everything that this agent shall watch.
+    async fn send_watches(&mut self) -> Result<(), Stop> {
+        let set = Arc::clone(&self.triggers.borrow_and_update());
+        let labels = self.labels.borrow_and_update().clone();
+        let watches = watches::wanted(&set, &labels);
+        let keys = watches.iter().map(|watch| watch.key.clone()).collect();
+        let message = ToAgent::Watches { watches };
+        let size = writer::to_json(&message).len();
+        if size > protocol::MAX_MESSAGE {
+            tracing::error!(
+                size,
+                limit = protocol::MAX_MESSAGE,
+                "too many file triggers for one agent: it keeps the last"
+            );
+            return Ok(());
+        }
+        self.state.hub.watches(&self.key, keys);
+        self.say(message).await
+    }
+
+    /// Looks at what only time can tell.
+    fn look(&self) -> Result<(), Stop> {
+        if self.heard.elapsed() > super::silence(&self.state) {
+            return Err(Stop::Silent);
+        }
+        let overdue = self.state.hub.overdue(&self.key, &self.timing.answer);
+        if overdue.repeated > 0 {
+            tracing::warn!(count = overdue.repeated, "assignments without an answer, sent again");
+        }
+        if overdue.hopeless { Err(Stop::Unanswered) } else { Ok(()) }
+    }
+
+    /// Queues a message for the agent; waits while the queue is full.
+    pub(super) async fn say(&self, message: ToAgent) -> Result<(), Stop> {
+        if self.outbox.send(message).await { Ok(()) } else { Err(Stop::Closed) }
+    }
+}
+
+/// What can be read of a hello of any version.
+#[derive(Deserialize)]
+struct AnyHello {
+    protocol: u16,
+}
+
+async fn read_hello(socket: &mut WebSocket) -> Result<Hello, String> {
+    let first = match socket.recv().await {
+        Some(Ok(Message::Text(text))) => text,
+        Some(Ok(_)) => return Err("the first message must be a hello, as JSON text".to_owned()),
+        Some(Err(_)) | None => return Err("the connection ended before its hello".to_owned()),
+    };
+    check_version(first.as_str())?;
+    match serde_json::from_str(first.as_str()) {
+        Ok(FromAgent::Hello(hello)) => Ok(hello),
+        Ok(_) => Err("the first message must be a hello".to_owned()),
+        Err(error) => Err(format!("the hello cannot be read: {error}")),
+    }
+}
+
+fn check_version(text: &str) -> Result<(), String> {
+    // No number: the reading of the whole says what is wrong.
+    let Ok(AnyHello { protocol }) = serde_json::from_str(text) else { return Ok(()) };
+    let older = match protocol.cmp(&protocol::VERSION) {
+        std::cmp::Ordering::Equal => return Ok(()),
+        std::cmp::Ordering::Less => "agent",
+        std::cmp::Ordering::Greater => "server",
+    };
+    Err(format!(
+        "the agent speaks protocol {protocol}, this server speaks protocol {}: upgrade the {older}",
+        protocol::VERSION
+    ))
+}
+
+async fn refuse(mut socket: WebSocket, reason: String, timing: Timing) {
+    tracing::info!(reason, "agent refused");
+    let message = writer::encode(&ToAgent::Refuse { reason });
+    let goodbye = async {
+        if socket.send(message).await.is_ok() {
+            // Its side of the closing handshake shows that the reason was read.
+            let _ = socket.send(Message::Close(None)).await;
+            while let Some(Ok(_)) = socket.recv().await {}
+        }
+    };
+    let _ = timeout(timing.hello, goodbye).await;
+}

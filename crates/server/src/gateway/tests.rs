@@ -1,0 +1,255 @@
+//! Sessions over real sockets: what comes in first, who is who, what survives a cut.
+
+use bytes::Bytes;
+use futures_util::SinkExt;
+use hetuflow_core::{
+    protocol::{self, FromAgent, Held, HeldPhase, Hello, Kept, ResultVerdict, ToAgent, WatchState},
+    status::Status,
+    task::{EndReason, Outcome, OutputChunk, Stream},
+};
+use tokio_tungstenite::{
+    connect_async,
+    tungstenite::{Error, Message, client::IntoClientRequest},
+};
+
+use super::{keep, keep_sessions};
+use crate::world::{TestAgent, World, hear, hello, impatient, open};
+
+#[tokio::test]
+async fn a_hello_is_welcomed_and_gets_its_watches() {
+    let mut world = World::start().await;
+    let file = "[on.file]\npaths = [\"/in/*.csv\"]\nagents = { role = \"ingest\" }\n[job]\ncmd = \"true\"\n";
+    world.trigger("import", file).await;
+    let mut ingest = world.agent("a", &[("role", "ingest")]).await;
+    assert_eq!(ingest.welcome.session_epoch, 1);
+    assert_eq!(ingest.welcome.server_id, world.state.server_id);
+    assert_eq!(ingest.watches().await, ["default/import"]);
+    let mut web = world.agent("b", &[("role", "web")]).await;
+    assert!(web.watches().await.is_empty());
+
+    let state = |key: &str| WatchState {
+        key: key.to_owned(),
+        revision: 1,
+        baseline_done: true,
+        tracked: 2,
+        settling: 0,
+        problem: None,
+    };
+    ingest.say(FromAgent::Watch(state("default/other"))).await;
+    ingest.say(FromAgent::Watch(state("default/import"))).await;
+    world.until("a", |online| online.watches.keys().eq(["default/import"])).await;
+
+    world.remove_trigger("import").await;
+    assert!(ingest.watches().await.is_empty());
+    assert!(web.watches().await.is_empty());
+}
+
+#[tokio::test]
+async fn watches_follow_labels() {
+    let mut world = World::start().await;
+    let file = "[on.file]\npaths = [\"/in/*.csv\"]\nagents = { role = \"ingest\" }\n[job]\ncmd = \"true\"\n";
+    world.trigger("import", file).await;
+    let mut agent = world.agent("a", &[]).await;
+    assert!(agent.watches().await.is_empty());
+    let labels = [("role".to_owned(), "ingest".to_owned())].into();
+    // As another server would do it: this one notices at its next turn.
+    world.state.store.set_labels(&agent.hello.agent_id, &labels).await.expect("stored");
+    keep::tick(&world.state, false).await.expect("a turn");
+    assert_eq!(agent.watches().await, ["default/import"]);
+}
+
+#[tokio::test]
+async fn another_protocol_is_refused_with_advice() {
+    let world = World::start().await;
+    for (version, advice) in [(0, "upgrade the agent"), (2, "upgrade the server")] {
+        let mut socket = open(&world.url).await;
+        let text = format!(r#"{{"type":"hello","protocol":{version},"new":true}}"#);
+        socket.send(Message::Text(text.into())).await.expect("sent");
+        let ToAgent::Refuse { reason } = hear(&mut socket).await else { panic!("not refused") };
+        assert!(reason.contains(advice), "{reason}");
+    }
+    let mut socket = open(&world.url).await;
+    socket.send(Message::Text(r#"{"type":"ping"}"#.into())).await.expect("sent");
+    let ToAgent::Refuse { reason } = hear(&mut socket).await else { panic!("not refused") };
+    assert_eq!(reason, "the first message must be a hello");
+}
+
+#[tokio::test]
+async fn browsers_and_strangers_are_turned_away() {
+    let world = World::start().await;
+    let check = async |header: Option<(&'static str, &'static str)>, offer: bool, expected: u16| {
+        let mut request = world.url.as_str().into_client_request().expect("a request");
+        if offer {
+            let offer = protocol::SUBPROTOCOL.parse().expect("a header");
+            request.headers_mut().insert("sec-websocket-protocol", offer);
+        }
+        if let Some((name, value)) = header {
+            request.headers_mut().insert(name, value.parse().expect("a header"));
+        }
+        let Err(Error::Http(response)) = connect_async(request).await else { panic!("not refused") };
+        assert_eq!(response.status(), expected);
+    };
+    check(Some(("origin", "http://localhost")), true, 403).await;
+    check(None, false, 400).await;
+    world.state.hub.drain();
+    check(None, true, 503).await;
+}
+
+#[tokio::test]
+async fn silence_before_the_hello_is_refused() {
+    let timing = super::Timing { hello: std::time::Duration::from_millis(20), ..impatient() };
+    let world = World::with(timing, |_| {}).await;
+    let mut socket = open(&world.url).await;
+    let ToAgent::Refuse { reason } = hear(&mut socket).await else { panic!("not refused") };
+    assert!(reason.contains("no hello within"), "{reason}");
+}
+
+#[tokio::test]
+async fn silence_ends_a_session() {
+    let heartbeat = std::time::Duration::from_millis(20);
+    let world = World::with(impatient(), |config| config.agents.heartbeat = heartbeat).await;
+    let mut agent = world.agent("a", &[]).await;
+    agent.closed().await;
+    world.until_hub(<[_]>::is_empty).await;
+}
+
+#[tokio::test]
+async fn a_result_is_acknowledged_as_often_as_it_comes() {
+    let world = World::start().await;
+    let mut agent = world.ready("a", &[], 1).await;
+    let id = world.task(&[], b"").await;
+    world.dispatch().await;
+    let lease = agent.take().await;
+    agent.say(FromAgent::Started { lease, at: world.now() }).await;
+    agent.sync().await;
+    assert_eq!(world.stored(id).await.status, Status::Running);
+    for _ in 0..2 {
+        agent.result(lease, Outcome::exit(0)).await;
+        let recorded = ToAgent::ResultAck { lease, verdict: ResultVerdict::Recorded };
+        assert_eq!(agent.hear().await, recorded);
+    }
+    assert_eq!(world.stored(id).await.status, Status::Succeeded);
+}
+
+#[tokio::test]
+async fn a_result_for_a_lease_that_is_not_the_agents_is_fenced() {
+    let world = World::start().await;
+    let mut agent = world.ready("a", &[], 1).await;
+    let mut other = world.ready("b", &[("role", "web")], 1).await;
+    let id = world.task(&[("role", "web")], b"").await;
+    world.dispatch().await;
+    let lease = other.take().await;
+    agent.result(lease, Outcome::exit(0)).await;
+    assert_eq!(agent.hear().await, ToAgent::ResultAck { lease, verdict: ResultVerdict::Fenced });
+    other.sync().await;
+    assert_eq!(world.stored(id).await.status, Status::Dispatched);
+}
+
+#[tokio::test]
+async fn output_is_stored_and_acknowledged() {
+    let world = World::start().await;
+    let mut agent = world.ready("a", &[], 1).await;
+    world.task(&[], b"").await;
+    world.dispatch().await;
+    let lease = agent.take().await;
+    let chunk = |seq, text: &'static str| OutputChunk {
+        instance_id: lease.instance_id,
+        seq,
+        stream: Stream::Stdout,
+        data: Bytes::from_static(text.as_bytes()),
+    };
+    for (seq, text) in [(0, "one\n"), (1, "two\n")] {
+        agent.output(chunk(seq, text)).await;
+    }
+    // Pieces that arrive together are acknowledged together.
+    let mut stored = None;
+    while stored != Some(1) {
+        let ToAgent::OutputAck { lease: of, seq } = agent.hear().await else { panic!("no acknowledgement") };
+        assert_eq!(of, lease);
+        stored = Some(seq);
+    }
+    let output = world.state.store.output(lease.instance_id, 0, 10).await.expect("output");
+    assert_eq!(output, [chunk(0, "one\n"), chunk(1, "two\n")]);
+}
+
+#[tokio::test]
+async fn a_cut_link_keeps_what_runs() {
+    let world = World::start().await;
+    let mut agent = world.ready("a", &[], 1).await;
+    let id = world.task(&[], b"").await;
+    world.dispatch().await;
+    let lease = agent.take().await;
+    agent.sync().await;
+    let hello = agent.cut();
+    world.until_hub(<[_]>::is_empty).await;
+    assert_eq!(world.stored(id).await.status, Status::Dispatched);
+
+    let held = vec![Held { lease, phase: HeldPhase::Ended }];
+    let mut agent = TestAgent::connect(&world.url, Hello { journal_epoch: 2, held, ..hello }).await;
+    assert_eq!(agent.welcome.keep, [Kept { lease, next_seq: 0 }]);
+    agent.result(lease, Outcome::because(EndReason::Timeout, "too long")).await;
+    assert_eq!(agent.hear().await, ToAgent::ResultAck { lease, verdict: ResultVerdict::Recorded });
+    assert_eq!(world.stored(id).await.status, Status::TimedOut);
+}
+
+#[tokio::test]
+async fn a_second_connection_takes_the_first_ones_place() {
+    let world = World::start().await;
+    let mut first = world.ready("a", &[], 1).await;
+    world.task(&[], b"").await;
+    world.dispatch().await;
+    let lease = first.take().await;
+    first.sync().await;
+    let held = vec![Held { lease, phase: HeldPhase::Running }];
+    let mut second = first.again(&world.url, held).await;
+    assert_eq!(second.welcome.session_epoch, 2);
+    first.closed().await;
+    second.sync().await;
+    world.until_hub(|online| online.len() == 1 && online[0].session_epoch == 2).await;
+    assert_eq!(world.state.store.agent(&second.hello.agent_id).await.expect("known").running, 1);
+}
+
+#[tokio::test]
+async fn a_session_that_moved_to_another_server_is_dropped() {
+    let world = World::start().await;
+    let mut agent = world.agent("a", &[]).await;
+    keep::tick(&world.state, true).await.expect("a turn");
+    agent.sync().await;
+    let elsewhere = hetuflow_core::id::ServerId::at(world.now());
+    let hello = Hello { journal_epoch: 2, ..agent.hello.clone() };
+    let lease = world.state.config.agents.lease;
+    world.state.store.open_session(&hello, elsewhere, lease, world.now(), 0.5).await.expect("a session");
+    keep::tick(&world.state, true).await.expect("a turn");
+    agent.closed().await;
+}
+
+#[tokio::test]
+async fn what_is_not_understood_ends_the_session() {
+    let world = World::start().await;
+    let mut agent = world.agent("a", &[]).await;
+    agent.say(FromAgent::Unknown).await;
+    agent.sync().await;
+    agent.say(FromAgent::Hello(hello("a", &[]))).await;
+    agent.closed().await;
+}
+
+#[tokio::test]
+async fn a_stop_drains_and_takes_last_results() {
+    let world = World::start().await;
+    let mut agent = world.ready("a", &[], 2).await;
+    let id = world.task(&[], b"").await;
+    world.dispatch().await;
+    let lease = agent.take().await;
+    agent.sync().await;
+    let stop = tokio_util::sync::CancellationToken::new();
+    let keeper = tokio::spawn(keep_sessions(world.state.clone(), stop.clone()));
+    stop.cancel();
+    assert_eq!(agent.hear().await, ToAgent::Drain);
+    assert_eq!(world.free("a"), 0);
+    agent.result(lease, Outcome::exit(0)).await;
+    assert_eq!(agent.hear().await, ToAgent::ResultAck { lease, verdict: ResultVerdict::Recorded });
+    agent.cut();
+    keeper.await.expect("it ends");
+    assert!(world.state.hub.is_empty());
+    assert_eq!(world.stored(id).await.status, Status::Succeeded);
+}

@@ -1,0 +1,72 @@
+//! How attempts ended: from an agent's report to the store, and the verdict back. Step 9 of the walk.
+//!
+//! Nothing is retried here: the store applies the task's own policy in the same commit.
+
+use hetuflow_core::{
+    protocol::{ResultVerdict, RunResult, ToAgent},
+    status::Status,
+    task::Lease,
+};
+use hetuflow_store::{Finish, Report, StoreError};
+
+use crate::AppState;
+
+/// Ends the attempts durably; only then may the verdicts be sent. In the order of the batch. Safe to repeat.
+pub(crate) async fn settle(state: &AppState, batch: &[RunResult]) -> Result<Vec<ResultVerdict>, StoreError> {
+    let finishes: Vec<Finish> = batch.iter().map(finish).collect();
+    let reports = state.store.finish(&finishes, state.clock.now(), rand::random::<f64>()).await?;
+    state
+        .metrics
+        .tasks_finished
+        .add(reports.iter().filter(|report| **report == Report::Recorded).count() as u64);
+    for (result, report) in batch.iter().zip(&reports) {
+        log_end(state, result, *report).await;
+    }
+    Ok(reports.into_iter().map(verdict).collect())
+}
+
+/// The answer to a report on an attempt that is not the agent's.
+pub(crate) fn fenced(lease: Lease) -> ToAgent {
+    ToAgent::ResultAck { lease, verdict: ResultVerdict::Fenced }
+}
+
+fn finish(result: &RunResult) -> Finish {
+    Finish {
+        lease: result.lease,
+        outcome: result.outcome.clone(),
+        started_at: result.started_at,
+        finished_at: result.finished_at,
+        output_dropped: result.output_dropped,
+    }
+}
+
+fn verdict(report: Report) -> ResultVerdict {
+    match report {
+        Report::Recorded => ResultVerdict::Recorded,
+        Report::Fenced => ResultVerdict::Fenced,
+    }
+}
+
+/// One line for what ended badly; what went well is in the history.
+async fn log_end(state: &AppState, result: &RunResult, report: Report) {
+    let status = result.outcome.status();
+    if status == Status::Succeeded {
+        return;
+    }
+    // Its name is for people only: without it the line is still true.
+    let trigger = match state.store.task(result.lease.task_id).await {
+        Ok(task) => format!("{}/{}", task.namespace, task.trigger),
+        Err(_) => "unknown".to_owned(),
+    };
+    tracing::warn!(
+        task.id = %result.lease.task_id,
+        instance.id = %result.lease.instance_id,
+        trigger,
+        %status,
+        reason = ?result.outcome.reason,
+        exit_code = result.outcome.exit_code,
+        signal = result.outcome.signal,
+        recorded = report == Report::Recorded,
+        "attempt ended badly"
+    );
+}

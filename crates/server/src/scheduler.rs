@@ -1,0 +1,123 @@
+//! Fires schedules when their time comes: cron lines and intervals. Step 3 of the walk for clocks.
+//!
+//! Times are kept by the store, and each fire is one guarded statement there, so any number of servers may run this
+//! loop: a (schedule, time) pair fires once. The loop sleeps to the next time and not by a tick, so that a fire is
+//! late by milliseconds only.
+
+mod fire;
+#[cfg(test)]
+mod tests;
+mod times;
+
+use std::{sync::Arc, time::Duration};
+
+use hetuflow_store::{Fired, StoreError};
+use jiff::Timestamp;
+use tokio::{sync::watch, time::sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::{AppState, triggers::TriggerSet};
+
+/// Schedules that are looked at together.
+const BATCH: u32 = 1000;
+
+/// The longest sleep: a wall clock can be set, and a machine can be suspended.
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// The shortest one, for a schedule that is due and cannot be fired here (its trigger was not read yet).
+const SHORTEST: Duration = Duration::from_secs(1);
+
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// All that can wake the loop.
+#[derive(Debug)]
+enum Wake {
+    /// A schedule is due, or it is time to look anyway.
+    Time,
+    /// Triggers were added, changed or removed.
+    Triggers,
+    Shutdown,
+}
+
+/// Runs until `shutdown`.
+pub async fn run(state: AppState, shutdown: CancellationToken) {
+    let mut triggers = state.triggers.subscribe();
+    let mut pause = None;
+    loop {
+        // Seen as of now: a change while we look wakes us again.
+        triggers.mark_unchanged();
+        let sleep = match tick(&state).await {
+            Ok(looked) => {
+                if pause.take().is_some() {
+                    tracing::info!("schedules fire again");
+                }
+                until(looked, state.clock.now())
+            }
+            Err(error) => {
+                if pause.is_none() {
+                    tracing::error!(%error, "schedules cannot be fired");
+                }
+                let longer = pause.map_or(FIRST_PAUSE, |pause: Duration| (pause * 2).min(LONGEST_PAUSE));
+                pause = Some(longer);
+                longer.mul_f64(rand::random_range(0.5..1.0))
+            }
+        };
+        match wake(&mut triggers, sleep, &shutdown).await {
+            Wake::Time | Wake::Triggers => {}
+            Wake::Shutdown => return,
+        }
+    }
+}
+
+/// What one look came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Looked {
+    /// Schedules that fired, or were moved on.
+    pub(crate) moved: usize,
+    /// The next time of any schedule: not after now when there is more to do.
+    pub(crate) next: Option<Timestamp>,
+}
+
+/// Fires what is due, each schedule once.
+pub(crate) async fn tick(state: &AppState) -> Result<Looked, StoreError> {
+    let set = state.triggers.current();
+    let mut moved = 0;
+    let mut failed = None;
+    for due in state.store.due_schedules(state.clock.now(), BATCH).await? {
+        // A schedule of a trigger that this server has not read yet stays due.
+        let Some((live, clocked)) = set.clocked(due.id) else { continue };
+        match fire::fire(state, live, clocked, due.run_at).await {
+            Ok(Fired::Stored) => moved += 1,
+            Ok(Fired::Elsewhere) => {}
+            // One that fails must not hold up the others.
+            Err(error) => failed = Some(error),
+        }
+    }
+    match failed {
+        Some(error) => Err(error),
+        None => Ok(Looked { moved, next: state.store.next_fire().await? }),
+    }
+}
+
+async fn wake(
+    triggers: &mut watch::Receiver<Arc<TriggerSet>>,
+    pause: Duration,
+    shutdown: &CancellationToken,
+) -> Wake {
+    tokio::select! {
+        () = shutdown.cancelled() => Wake::Shutdown,
+        Ok(()) = triggers.changed() => Wake::Triggers,
+        () = sleep(pause) => Wake::Time,
+    }
+}
+
+fn until(looked: Looked, now: Timestamp) -> Duration {
+    let Some(next) = looked.next else { return LONGEST };
+    match Duration::try_from(next.duration_since(now)) {
+        Ok(wait) if wait > Duration::ZERO => wait.min(LONGEST),
+        // A schedule can be due again at once: the next second, or after missed times.
+        Ok(_) | Err(_) if looked.moved > 0 => Duration::ZERO,
+        Ok(_) | Err(_) => SHORTEST,
+    }
+}
