@@ -15,6 +15,10 @@ use hetuflow_core::{
 use jiff::Timestamp;
 use tokio::sync::watch;
 
+/// Ends that the server may leave unacknowledged before the agent takes no more work. A hello names
+/// every attempt that is held, and must fit into one message.
+const MAX_ENDED: usize = 1000;
+
 #[derive(Debug, Clone)]
 pub(crate) struct Attempts(Arc<Inner>);
 
@@ -46,7 +50,9 @@ pub(crate) struct Attempt {
 pub(crate) enum Phase {
     /// In the journal; its process is about to start.
     Waiting,
-    Running { started_at: Timestamp },
+    Running {
+        started_at: Timestamp,
+    },
     /// Durably; the result is to be sent until the server acknowledges it.
     Ended(Box<RunResult>),
 }
@@ -121,8 +127,9 @@ impl Attempts {
     pub(crate) fn free(&self) -> u32 {
         let table = self.table();
         let running = table.attempts.values().filter(|attempt| attempt.is_open()).count();
+        let ended = table.attempts.len() - running;
         let free = self.0.slots.saturating_sub(u32::try_from(running).unwrap_or(u32::MAX));
-        if table.draining { 0 } else { free }
+        if table.draining || ended >= MAX_ENDED { 0 } else { free }
     }
 
     pub(crate) fn get(&self, instance_id: InstanceId) -> Option<Attempt> {

@@ -120,8 +120,8 @@ impl Config {
 
     fn check(&self) -> Result<(), ConfigError> {
         let slots = self.agent.max_concurrent_tasks;
-        if !(1..=10_000).contains(&slots) {
-            let allowed = "write a whole number from 1 to 10000";
+        if !(1..=1000).contains(&slots) {
+            let allowed = "write a whole number from 1 to 1000";
             return Err(wrong("agent", "max_concurrent_tasks", slots.to_string(), allowed));
         }
         let url = &self.agent.server_url;

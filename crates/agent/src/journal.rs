@@ -106,7 +106,10 @@ impl Journal {
             .execute(&pool)
             .await?;
         if let Ok(before) = now.checked_sub(KEEP_FENCES) {
-            sqlx::query("delete from fence where seen_at < ?").bind(before.to_string()).execute(&pool).await?;
+            sqlx::query("delete from fence where seen_at < ?")
+                .bind(before.to_string())
+                .execute(&pool)
+                .await?;
         }
         let text: String = sqlx::query_scalar("select id from journal").fetch_one(&pool).await?;
         let id = text.parse().map_err(|error| corrupt("journal", error))?;

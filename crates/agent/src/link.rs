@@ -10,9 +10,10 @@ mod writer;
 use std::{fmt, time::Duration};
 
 use hetuflow_core::{id::AgentId, labels::Labels, protocol};
+use hetuflow_watch::Watcher;
 use tokio_util::sync::CancellationToken;
 
-use crate::{files::Watching, journal::JournalError, runner::Runner};
+use crate::{journal::JournalError, runner::Runner};
 
 const SHORTEST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
@@ -24,7 +25,7 @@ pub(crate) struct Link {
     pub(crate) labels: Labels,
     pub(crate) slots: u32,
     pub(crate) runner: Runner,
-    pub(crate) watching: Watching,
+    pub(crate) watcher: Watcher,
 }
 
 /// Why a connection ended, other than on purpose.

@@ -2,7 +2,8 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use hetuflow_core::Clock;
+use hetuflow_core::{Clock, id::AgentId};
+use hetuflow_watch::{WatchError, Watcher};
 use tokio::{
     task::spawn_blocking,
     time::{interval, timeout},
@@ -12,7 +13,6 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     attempts::{Attempts, Stop},
     config::Config,
-    files::Watching,
     identity::{self, IdentityError},
     journal::{Journal, JournalError},
     link::Link,
@@ -41,6 +41,8 @@ pub enum AgentError {
     Spool { path: PathBuf, source: std::io::Error },
     #[error("the directory of working directories cannot be used: {0}")]
     WorkDir(String),
+    #[error("files cannot be watched")]
+    Watch(#[from] WatchError),
     #[error("this host does not tell its boot id (/proc/sys/kernel/random/boot_id)")]
     Boot(#[source] std::io::Error),
 }
@@ -58,14 +60,15 @@ pub async fn run(config: Config, clock: Clock, shutdown: CancellationToken) -> R
         agent.id = %identity.agent_id, data_dir = %data_dir.display(), cgroups = runner.cgroups.is_some(),
         "the agent runs"
     );
-    let watching = Watching::new();
+    let stop_watching = CancellationToken::new();
+    let watcher = watch(&config, &identity.agent_id, &runner.clock, &stop_watching).await?;
     let link = Link {
         agent_id: identity.agent_id.clone(),
         server_url: config.agent.server_url.clone(),
         labels: config.labels.clone(),
         slots: config.agent.max_concurrent_tasks,
         runner: runner.clone(),
-        watching,
+        watcher: watcher.clone(),
     };
     let unlink = CancellationToken::new();
     let link = tokio::spawn(link.run(unlink.clone()));
@@ -76,6 +79,8 @@ pub async fn run(config: Config, clock: Clock, shutdown: CancellationToken) -> R
     drain(&runner).await;
     unlink.cancel();
     let _ = link.await;
+    stop_watching.cancel();
+    watcher.stopped().await;
     if let Some(cgroups) = &runner.cgroups {
         cgroups.remove();
     }
@@ -96,7 +101,9 @@ async fn prepare(config: &Config, clock: Clock) -> Result<Runner, AgentError> {
         .map_err(|error: WorkplaceError| AgentError::WorkDir(error.to_string()))?;
     let cgroups = spawn_blocking(Cgroups::find).await.ok().flatten();
     if cgroups.is_none() {
-        tracing::warn!("no writable cgroup v2: a process that leaves its group and clears its environment can escape");
+        tracing::warn!(
+            "no writable cgroup v2: a process that leaves its group and clears its environment can escape"
+        );
     }
     Ok(Runner {
         journal,
@@ -108,6 +115,18 @@ async fn prepare(config: &Config, clock: Clock) -> Result<Runner, AgentError> {
         clock,
         actors: TaskTracker::new(),
     })
+}
+
+/// From here on files are noticed, whether a server is there or not.
+async fn watch(
+    config: &Config,
+    agent_id: &AgentId,
+    clock: &Clock,
+    stop: &CancellationToken,
+) -> Result<Watcher, WatchError> {
+    let state = config.agent.data_dir.join("watch.db");
+    let options = hetuflow_watch::Options::new(state, config.files_base(), agent_id.clone());
+    hetuflow_watch::start(hetuflow_watch::Options { clock: clock.clone(), ..options }, stop.clone()).await
 }
 
 /// Removes what no attempt needs any more, now and then; never ends.

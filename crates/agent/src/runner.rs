@@ -127,7 +127,10 @@ impl Runner {
             "the attempt ended"
         );
         while let Err(error) = self.journal.ended(&result).await {
-            tracing::error!(error = &error as &dyn std::error::Error, "the journal cannot take a result; trying on");
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "the journal cannot take a result; trying on"
+            );
             tokio::time::sleep(JOURNAL_PAUSE).await;
         }
         self.attempts.set_phase(instance_id, Phase::Ended(Box::new(result)));

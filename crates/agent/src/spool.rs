@@ -81,9 +81,8 @@ impl Spools {
     pub(crate) async fn sweep(&self, is_held: impl Fn(InstanceId) -> bool) -> io::Result<()> {
         let mut entries = fs::read_dir(&self.base).await?;
         while let Some(entry) = entries.next_entry().await? {
-            let id: Option<InstanceId> = Path::new(&entry.file_name())
-                .file_stem()
-                .and_then(|name| name.to_str()?.parse().ok());
+            let id: Option<InstanceId> =
+                Path::new(&entry.file_name()).file_stem().and_then(|name| name.to_str()?.parse().ok());
             if id.is_some_and(|id| !is_held(id)) {
                 fs::remove_file(entry.path()).await?;
             }
@@ -161,8 +160,12 @@ impl SpoolReader {
         if !whole(self.file.read_exact(&mut data).await)? {
             return Ok(None);
         }
-        let piece =
-            OutputChunk { instance_id: self.instance_id, seq: self.next_seq, stream, data: Bytes::from(data) };
+        let piece = OutputChunk {
+            instance_id: self.instance_id,
+            seq: self.next_seq,
+            stream,
+            data: Bytes::from(data),
+        };
         self.next_seq += 1;
         Ok(Some(piece))
     }

@@ -57,7 +57,8 @@ impl Workplaces {
     pub(crate) fn sweep(&self, clock: &Clock, is_held: impl Fn(InstanceId) -> bool) {
         for entry in fs::read_dir(&self.base).into_iter().flatten().flatten() {
             let id: Option<InstanceId> = entry.file_name().to_str().and_then(|name| name.parse().ok());
-            let changed = entry.metadata().ok().and_then(|meta| Timestamp::try_from(meta.modified().ok()?).ok());
+            let changed =
+                entry.metadata().ok().and_then(|meta| Timestamp::try_from(meta.modified().ok()?).ok());
             let age = changed.map(|time| clock.now().duration_since(time).unsigned_abs());
             if id.is_some_and(|id| !is_held(id)) && age.is_some_and(|age| age >= self.keep) {
                 remove(&entry.path());

@@ -85,7 +85,8 @@ impl Outbox {
             return Some(FromAgent::Bye);
         }
         let attempts = self.attempts.all();
-        self.told.retain(|id, _| attempts.binary_search_by_key(id, |attempt| attempt.lease.instance_id).is_ok());
+        self.told
+            .retain(|id, _| attempts.binary_search_by_key(id, |attempt| attempt.lease.instance_id).is_ok());
         if let Some(news) = attempts.iter().find_map(|attempt| self.news(attempt)) {
             return Some(news);
         }
@@ -120,7 +121,8 @@ impl Outbox {
                 Some(Message::Binary(Frame::Output(piece).encode()))
             }
             other => {
-                let problem = other.err().map_or_else(|| "it is too short".to_owned(), |error| error.to_string());
+                let problem =
+                    other.err().map_or_else(|| "it is too short".to_owned(), |error| error.to_string());
                 tracing::warn!(instance.id = %instance_id, problem, "spooled output is missing");
                 told.next_seq = attempt.pieces;
                 None

@@ -84,7 +84,7 @@ pub(super) async fn hold(link: &Link, stop: &CancellationToken, welcomed: &mut b
         incoming,
         queue,
         outbox: Outbox::new(link.runner.attempts.clone(), &welcome.keep),
-        files: FileReports::new(link.watching.clone()),
+        files: FileReports::new(link.watcher.clone()),
         bodies: Bodies::default(),
         next: None,
         changes: link.runner.attempts.changes(),
@@ -132,7 +132,8 @@ async fn hello(link: &Link) -> Result<FromAgent, Cut> {
 
 async fn welcome(incoming: &mut SplitStream<Socket>) -> Result<Welcome, Cut> {
     loop {
-        let message = incoming.next().await.ok_or(Cut::Closed)?.map_err(|error| Cut::Broken(Box::new(error)))?;
+        let message =
+            incoming.next().await.ok_or(Cut::Closed)?.map_err(|error| Cut::Broken(Box::new(error)))?;
         match message {
             Message::Text(text) => {
                 return match serde_json::from_str(&text) {
@@ -254,7 +255,7 @@ impl Session<'_> {
             ToAgent::Cancel { lease } => self.link.runner.cancel(lease),
             ToAgent::ResultAck { lease, verdict } => self.link.runner.acknowledge(lease, verdict).await,
             ToAgent::FileAck { batch } => self.files.acknowledge(&batch).await,
-            ToAgent::Watches { watches } => self.link.watching.set(watches).await,
+            ToAgent::Watches { watches } => self.link.watcher.set(watches),
             ToAgent::Drain => return Ok(Some(End::Drained)),
             ToAgent::Refuse { reason } => return Err(Cut::Refused(reason)),
             // The spool is kept until the result is acknowledged, whatever is stored of it.

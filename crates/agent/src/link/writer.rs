@@ -2,11 +2,7 @@
 //! queue in front of it and nothing else.
 
 use futures_util::{SinkExt, stream::SplitSink};
-use tokio::{
-    net::TcpStream,
-    sync::mpsc,
-    task::JoinHandle,
-};
+use tokio::{net::TcpStream, sync::mpsc, task::JoinHandle};
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream,
     tungstenite::{Error, Message},
@@ -18,7 +14,9 @@ pub(super) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 /// message each time that a place gets free.
 const QUEUE: usize = 2;
 
-pub(super) fn start(sink: SplitSink<Socket, Message>) -> (mpsc::Sender<Message>, JoinHandle<Result<(), Error>>) {
+pub(super) fn start(
+    sink: SplitSink<Socket, Message>,
+) -> (mpsc::Sender<Message>, JoinHandle<Result<(), Error>>) {
     let (queue, messages) = mpsc::channel(QUEUE);
     (queue, tokio::spawn(write(sink, messages)))
 }

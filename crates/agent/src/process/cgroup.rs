@@ -140,7 +140,11 @@ fn unified_mounts(mounts: &str) -> impl Iterator<Item = &str> {
 
 /// Microseconds of processor time in each 100 ms.
 fn cpu_max(cores: f64) -> String {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to a range that fits")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "clamped to a range that fits"
+    )]
     let quota = (cores * 100_000.0).clamp(1000.0, 1e9) as u64;
     format!("{quota} 100000")
 }

@@ -73,7 +73,9 @@ pub(crate) fn spawn(
         command.envs(environment::of(assignment, place, &user::home(run_as.as_ref())));
         output(command, job.capture_output);
     });
-    command.command_mut().stdin(stdin(job.stdin.as_ref().map(|_| place.stdin_file()).as_deref()).map_err(failed)?);
+    command
+        .command_mut()
+        .stdin(stdin(job.stdin.as_ref().map(|_| place.stdin_file()).as_deref()).map_err(failed)?);
     raw::prepare(command.command_mut(), procs, run_as);
     let spawned = command.wrap(ProcessGroup::leader()).spawn();
     let tree = Tree { instance_id: assignment.lease.instance_id, leader: None, leaf };

@@ -27,8 +27,10 @@ pub(crate) enum UserError {
 impl RunAs {
     /// `None` when the process keeps the agent's own user.
     pub(crate) fn look_up(name: &str) -> Result<Option<Self>, UserError> {
-        let failed = |problem: nix::Error| UserError::Lookup { name: name.to_owned(), problem: problem.to_string() };
-        let user = User::from_name(name).map_err(failed)?.ok_or_else(|| UserError::Unknown(name.to_owned()))?;
+        let failed =
+            |problem: nix::Error| UserError::Lookup { name: name.to_owned(), problem: problem.to_string() };
+        let user =
+            User::from_name(name).map_err(failed)?.ok_or_else(|| UserError::Unknown(name.to_owned()))?;
         let own = Uid::effective();
         if user.uid == own {
             return Ok(None);

@@ -174,7 +174,9 @@ fn drain(
 async fn close(mut pumps: JoinSet<()>, spool: Option<SharedSpool>) -> u64 {
     let finished = timeout(PIPES, async { while pumps.join_next().await.is_some() {} }).await;
     if finished.is_err() {
-        tracing::warn!("a process outside the attempt's tree holds its output open; what it writes is not kept");
+        tracing::warn!(
+            "a process outside the attempt's tree holds its output open; what it writes is not kept"
+        );
     }
     pumps.shutdown().await;
     // The pumps are gone, so this is the last holder.
@@ -198,7 +200,9 @@ fn outcome(ended: std::io::Result<Ended>, cause: Option<Cause>) -> Outcome {
     let (exit_code, signal) = match ended {
         Ok(Ended::Exit(code)) => (Some(code), None),
         Ok(Ended::Signal(signal)) => (None, Some(signal)),
-        Err(error) => return Outcome::because(EndReason::Lost, format!("its exit status cannot be read: {error}")),
+        Err(error) => {
+            return Outcome::because(EndReason::Lost, format!("its exit status cannot be read: {error}"));
+        }
     };
     let why = match cause {
         None if signal.is_some() => Outcome::because(EndReason::Signal, signal_message(signal)),

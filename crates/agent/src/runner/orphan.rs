@@ -14,7 +14,7 @@ use tokio::time::sleep;
 use super::{Runner, Stopped};
 use crate::{
     attempts::Phase,
-    journal::{Journalled, JournalError},
+    journal::{JournalError, Journalled},
     process::{Leaf, Tree},
 };
 

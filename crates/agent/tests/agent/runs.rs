@@ -1,0 +1,228 @@
+//! What one attempt does: environment, output, limits, and the end of everything that it started.
+
+use std::time::Duration;
+
+use crate::world::{Said, World, command, is_alive, lines, script};
+use hetuflow_core::{event::FileFacts, protocol::ToAgent, task::EndReason};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_gets_its_event_and_reports() {
+    let world = World::new().await;
+    let agent = world.agent();
+    let mut server = world.session().await;
+    let mut run =
+        script(r#"echo "$REF $HETUFLOW_EVENT_TYPE $HETUFLOW_ATTEMPT"; cat "$HETUFLOW_EVENT_FILE"; exit 3"#);
+    run.command.environment.insert("REF".to_owned(), "a b; $(id)".to_owned());
+    server.assign(run.clone(), b"{\"raw\": true}").await;
+    server.accepted(run.lease).await;
+    let (result, output) = server.result(run.lease).await;
+    assert_eq!((result.outcome.reason, result.outcome.exit_code), (EndReason::Exit, Some(3)));
+    assert_eq!(output, "a b; $(id) push 1\n{\"raw\": true}");
+    assert!(result.started_at.is_some_and(|start| start <= result.finished_at));
+    server.acknowledge(run.lease).await;
+    agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_environment_is_the_jobs_alone() {
+    let world = World::new().await;
+    let agent = world.agent();
+    let mut server = world.session().await;
+    let mut run = command("env", &[]);
+    run.command.environment.insert("HETUFLOW_TASK_ID".to_owned(), "forged".to_owned());
+    run.event.file = Some(FileFacts {
+        path: "/data/a b.csv".to_owned(),
+        size: 7,
+        mtime: jiff::Timestamp::UNIX_EPOCH,
+        change: "arrived".to_owned(),
+        labels: Default::default(),
+    });
+    server.run(&run).await;
+    let (_, output) = server.result(run.lease).await;
+    let names: Vec<&str> = output.lines().filter_map(|line| Some(line.split_once('=')?.0)).collect();
+    let mut sorted = names.clone();
+    sorted.sort_unstable();
+    assert_eq!(
+        sorted,
+        [
+            "HETUFLOW_ATTEMPT",
+            "HETUFLOW_EVENT_FILE",
+            "HETUFLOW_EVENT_ID",
+            "HETUFLOW_EVENT_SOURCE",
+            "HETUFLOW_EVENT_SUBJECT",
+            "HETUFLOW_EVENT_TYPE",
+            "HETUFLOW_FILE",
+            "HETUFLOW_FILE_MTIME",
+            "HETUFLOW_FILE_SIZE",
+            "HETUFLOW_INSTANCE_ID",
+            "HETUFLOW_OUTPUT",
+            "HETUFLOW_TASK_ID",
+            "HOME",
+            "LANG",
+            "PATH",
+            "TRACEPARENT",
+            "TZ"
+        ]
+    );
+    assert!(output.contains("HETUFLOW_FILE=/data/a b.csv\n"));
+    assert!(output.contains(&format!("HETUFLOW_TASK_ID={}\n", run.lease.task_id)));
+    server.acknowledge(run.lease).await;
+    agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_starts_in_a_directory_of_its_own_with_private_files() {
+    let world = World::new().await;
+    let agent = world.agent();
+    let mut server = world.session().await;
+    let mut run =
+        script(r#"pwd; umask; cat; test -w "$HETUFLOW_OUTPUT" && echo writable; ls /proc/self/fd | wc -l"#);
+    run.command.stdin = Some("from stdin\n".to_owned());
+    server.run(&run).await;
+    let (_, output) = server.result(run.lease).await;
+    let place = world.data_dir().join("work").join(run.lease.instance_id.to_string());
+    // 0, 1, 2, and the one with which `ls` reads the list.
+    assert_eq!(output, format!("{}\n0077\nfrom stdin\nwritable\n4\n", place.join("work").display()));
+    server.acknowledge(run.lease).await;
+    agent.stop().await;
+    assert!(!place.exists(), "it is removed when the result is stored");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_start_says_why() {
+    let world = World::new().await;
+    let agent = world.agent();
+    let mut server = world.session().await;
+    let mut no_dir = script("true");
+    no_dir.command.working_dir = Some("/no/such/dir".to_owned());
+    let mut no_user = script("true");
+    no_user.command.user = Some("no-such-user".to_owned());
+    for (run, expected) in [
+        (
+            command("no-such-program", &[]),
+            r#"cannot start "no-such-program": No such file or directory (os error 2)"#,
+        ),
+        (command("/bin/sh", &["a\0b"]), r#"cannot start "/bin/sh": nul byte found in provided data"#),
+        (no_dir, "working_dir /no/such/dir is not a directory that the agent can enter"),
+        (no_user, r#"there is no user "no-such-user" on this host"#),
+    ] {
+        server.run(&run).await;
+        let (result, _) = server.result(run.lease).await;
+        assert_eq!(result.outcome.reason, EndReason::Spawn);
+        assert_eq!(result.outcome.message.as_deref(), Some(expected));
+        server.acknowledge(run.lease).await;
+    }
+    agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_root_agent_runs_as_the_jobs_user() {
+    let world = World::new().await;
+    let agent = world.agent();
+    let mut server = world.session().await;
+    let mut run = script(
+        r#"id -un; id -Gn; echo x > here && cat "$HETUFLOW_EVENT_FILE" && echo y > "$HETUFLOW_OUTPUT""#,
+    );
+    run.command.user = Some("nobody".to_owned());
+    server.assign(run.clone(), b"body\n").await;
+    let (result, output) = server.result(run.lease).await;
+    if rustix::process::geteuid().is_root() {
+        assert_eq!(output, "nobody\nnogroup\nbody\n");
+        assert_eq!(result.outcome.exit_code, Some(0));
+    } else {
+        let message = result.outcome.message.expect("a message");
+        assert!(message.contains("does not run as root"), "{message}");
+    }
+    server.acknowledge(run.lease).await;
+    agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn output_after_the_cap_is_counted() {
+    let world = World::new().await;
+    let agent = world.agent();
+    let mut server = world.session().await;
+    let mut run = script("head -c 1000000 /dev/zero | tr '\\0' x");
+    run.command.max_output_size = 100_000;
+    server.run(&run).await;
+    let (result, output) = server.result(run.lease).await;
+    assert_eq!((output.len(), result.output_dropped), (100_000, 900_000));
+    server.acknowledge(run.lease).await;
+    agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_timeout_ends_the_whole_tree() {
+    let world = World::new().await;
+    let agent = world.agent();
+    let mut server = world.session().await;
+    let pids = world.path("pids");
+    // One that ignores the request, one that has left the group, one that has cleared its environment.
+    let mut run = script(&format!(
+        "trap '' TERM; sh -c 'trap \"\" TERM; echo $$; while :; do sleep 100; done' >> {pids} &
+         setsid sh -c 'echo $$; sleep 1000' >> {pids} &
+         env -i sh -c 'trap \"\" TERM; echo $$; while :; do sleep 100; done' >> {pids} &
+         echo $$ >> {pids}; while :; do sleep 100; done",
+        pids = pids.display()
+    ));
+    run.command.timeout = Some(Duration::from_millis(700));
+    server.run(&run).await;
+    let pids = lines(&pids, 4).await;
+    assert!(pids.iter().all(|pid| is_alive(pid)));
+    let (result, _) = server.result(run.lease).await;
+    assert_eq!((result.outcome.reason, result.outcome.signal), (EndReason::Timeout, Some(9)));
+    assert_eq!(result.outcome.message.as_deref(), Some("killed after its timeout of 700ms"));
+    assert_eq!(pids.iter().filter(|pid| is_alive(pid)).count(), 0);
+    server.acknowledge(run.lease).await;
+    agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_it_leaves_running_ends_with_it() {
+    let world = World::new().await;
+    let agent = world.agent();
+    let mut server = world.session().await;
+    let pids = world.path("pids");
+    // Both hold the output open.
+    let run = script(&format!(
+        "setsid sh -c 'echo $$ >> {pids}; sleep 1000' & sleep 1000 & echo $! >> {pids}
+         while [ $(wc -l < {pids}) -lt 2 ]; do :; done; echo done",
+        pids = pids.display()
+    ));
+    server.run(&run).await;
+    let (result, output) = server.result(run.lease).await;
+    assert_eq!((result.outcome.exit_code, output.as_str()), (Some(0), "done\n"));
+    let pids = lines(&pids, 2).await;
+    assert_eq!(pids.iter().filter(|pid| is_alive(pid)).count(), 0);
+    server.acknowledge(run.lease).await;
+    agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cancelling_asks_first() {
+    let world = World::new().await;
+    let agent = world.agent();
+    let mut server = world.session().await;
+    let run = script("trap 'echo asked; exit 0' TERM; echo ready; while :; do sleep 0.01; done");
+    server.run(&run).await;
+    server.until(|said| matches!(said, Said::Output { .. }).then_some(())).await;
+    server.say(ToAgent::Cancel { lease: run.lease }).await;
+    let (result, output) = server.result(run.lease).await;
+    assert_eq!((result.outcome.reason, result.outcome.exit_code), (EndReason::Cancelled, Some(0)));
+    assert_eq!(output, "asked\n");
+    server.acknowledge(run.lease).await;
+    agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_signal_is_named() {
+    let world = World::new().await;
+    let agent = world.agent();
+    let mut server = world.session().await;
+    let run = script("kill -SEGV $$");
+    server.run(&run).await;
+    let (result, _) = server.result(run.lease).await;
+    assert_eq!((result.outcome.reason, result.outcome.signal), (EndReason::Signal, Some(11)));
+    server.acknowledge(run.lease).await;
+    agent.stop().await;
+}
