@@ -1,2 +1,33 @@
 //! Durable directory watching: finds files, waits until they are complete, remembers what it has
 //! reported. Usable alone; the agent is its one user here.
+//!
+//! It is driven by levels, not by edges: an event of the system is a *hint* to look, the fact is what
+//! `statx` says compared with a durable snapshot. A hint that is lost, doubled or late costs time only.
+//! Events have deterministic ids and stay in an outbox until they are acknowledged, so that a crash
+//! at any point means at most that an event is told again under the id that it had.
+//!
+//! - what is watched: [`rule`] (globs), [`noise`] (names never reported), [`root`] (where walks start)
+//! - finding: [`hint`] (the system's events), [`probe`] (facts), [`live`] (looks, walks, judges)
+//! - deciding: [`settle`] (pure), [`lease`] (who writes), [`version`] (identity and event ids)
+//! - remembering: [`snapshot`], [`state`] (SQLite), [`turn`] (what one commit holds)
+//! - running: [`engine`] (one turn), [`run`] (the loop), [`watcher`] (the handle)
+
+mod engine;
+mod error;
+mod hint;
+mod lease;
+mod live;
+mod noise;
+mod probe;
+mod root;
+mod rule;
+mod run;
+mod settle;
+mod snapshot;
+mod state;
+mod turn;
+mod version;
+mod watcher;
+
+pub use error::WatchError;
+pub use watcher::{Options, Watcher, start};

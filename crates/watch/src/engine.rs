@@ -1,0 +1,193 @@
+//! All watches in force, and one turn of the work on them: take the hints, walk, judge. A turn runs on a
+//! thread where it may block, writes nothing, and returns what is to be committed. `run` calls it.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use hetuflow_core::protocol::WatchState;
+
+use crate::{
+    Options,
+    hint::HintSource,
+    live::{Context, Live, Outbox},
+    noise::Noise,
+    probe::FsKinds,
+    state::StoredWatch,
+    turn::{Part, Turn},
+};
+
+mod admit;
+
+pub(crate) struct Engine {
+    options: Options,
+    /// By slot.
+    lives: BTreeMap<String, Live>,
+    /// Watches that could not be set, with the reason.
+    refused: BTreeMap<String, WatchState>,
+    hints: Box<dyn HintSource>,
+    kinds: FsKinds,
+    noise: Noise,
+    overflow: Overflow,
+}
+
+/// Directories listed in one turn, so that what was found is soon committed and a stop need not wait.
+const TURN_DIRECTORIES: usize = 256;
+
+/// Lost hints make everything be looked at again; where they are lost over and over, less often.
+#[derive(Debug)]
+struct Overflow {
+    not_before: Instant,
+    pause: Duration,
+}
+
+impl Engine {
+    pub(crate) fn new(
+        options: Options,
+        hints: Box<dyn HintSource>,
+        stored: Vec<StoredWatch>,
+    ) -> Result<Self, globset::Error> {
+        let mut engine = Self {
+            options,
+            lives: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            hints,
+            kinds: FsKinds::default(),
+            noise: Noise::new()?,
+            overflow: Overflow::new(Instant::now()),
+        };
+        for watch in stored {
+            engine.resume(watch);
+        }
+        Ok(engine)
+    }
+
+    /// One turn. `room` is what fits into the outbox.
+    pub(crate) fn turn(&mut self, room: usize) -> Turn {
+        self.take_hints();
+        let mut turn = Turn::new(room);
+        let mut budget = TURN_DIRECTORIES;
+        let mut cx = Context {
+            hints: self.hints.as_mut(),
+            kinds: &mut self.kinds,
+            agent: &self.options.agent_id,
+            wall: self.options.clock.now(),
+            rescan: self.options.rescan,
+            poll: self.options.poll,
+        };
+        for (slot, live) in &mut self.lives {
+            let mut part = Part { slot: slot.clone(), ..Part::default() };
+            live.walk(&mut cx, &mut part, &mut budget);
+            live.judge(&mut cx, &mut turn, &mut part);
+            turn.push(part);
+        }
+        turn
+    }
+
+    fn take_hints(&mut self) {
+        let hints = self.hints.drain();
+        if hints.rescan {
+            let at = self.overflow.next(Instant::now());
+            tracing::warn!("hints were lost: every watched directory is looked at again");
+            self.lives.values_mut().for_each(|live| live.request_passes(at));
+        }
+        for (directory, names) in &hints.directories {
+            self.lives.values_mut().for_each(|live| live.hint(directory, names));
+        }
+    }
+
+    pub(crate) fn applied(&mut self, turn: Turn) {
+        for part in turn.parts {
+            if let Some(live) = self.lives.get_mut(&part.slot) {
+                live.applied(part);
+            }
+        }
+    }
+
+    pub(crate) fn failed(&mut self, turn: &Turn, retry_at: Instant) {
+        for part in &turn.parts {
+            if let Some(live) = self.lives.get_mut(&part.slot) {
+                live.failed(part, retry_at);
+            }
+        }
+    }
+
+    pub(crate) fn wake_at(&self, now: Instant, outbox: Outbox) -> Option<Instant> {
+        self.lives.values().filter_map(|live| live.wake_at(now, outbox)).min()
+    }
+
+    /// One state per key: a trigger with several file sources is one to the server.
+    pub(crate) fn states(&self) -> Vec<WatchState> {
+        let mut states: BTreeMap<String, WatchState> = BTreeMap::new();
+        let lives = self.lives.iter().filter(|(slot, _)| !self.refused.contains_key(*slot));
+        let all = lives.map(|(_, live)| live.state(self.options.poll)).chain(self.refused.values().cloned());
+        for state in all {
+            match states.get_mut(&state.key) {
+                Some(first) => merge(first, state),
+                None => {
+                    states.insert(state.key.clone(), state);
+                }
+            }
+        }
+        states.into_values().collect()
+    }
+
+    /// Directories that no watch needs any more.
+    fn release(&mut self, before: &HashSet<PathBuf>) {
+        let needed: HashSet<PathBuf> = self.lives.values().flat_map(Live::watched).collect();
+        for dir in before.difference(&needed) {
+            self.hints.remove_dir(dir);
+        }
+    }
+}
+
+fn merge(first: &mut WatchState, other: WatchState) {
+    first.baseline_done &= other.baseline_done;
+    first.tracked += other.tracked;
+    first.settling += other.settling;
+    first.problem = match (first.problem.take(), other.problem) {
+        (Some(one), Some(two)) => Some(format!("{one}; {two}")),
+        (one, two) => one.or(two),
+    };
+}
+
+impl Overflow {
+    const FIRST: Duration = Duration::from_secs(1);
+    const LONGEST: Duration = Duration::from_secs(60);
+
+    const fn new(now: Instant) -> Self {
+        Self { not_before: now, pause: Self::FIRST }
+    }
+
+    /// When to look at everything, after an overflow at `now`.
+    fn next(&mut self, now: Instant) -> Instant {
+        let quiet = now.saturating_duration_since(self.not_before);
+        self.pause = if quiet > self.pause { Self::FIRST } else { (self.pause * 2).min(Self::LONGEST) };
+        let at = now.max(self.not_before);
+        self.not_before = at + self.pause;
+        at
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repeated_overflows_are_answered_less_and_less_often() {
+        let start = Instant::now();
+        let mut overflow = Overflow::new(start);
+        let mut at = start;
+        let mut pauses = Vec::new();
+        for _ in 0..8 {
+            let next = overflow.next(at);
+            pauses.push((next - at).as_secs());
+            at = next;
+        }
+        assert_eq!(pauses, [0, 2, 4, 8, 16, 32, 60, 60]);
+        let later = at + Duration::from_secs(600);
+        assert_eq!(overflow.next(later), later);
+    }
+}

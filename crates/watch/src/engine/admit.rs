@@ -1,0 +1,182 @@
+//! Takes over what shall be watched: which watches are new, changed or gone, and what of the memory of
+//! an earlier revision still holds.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    path::Path,
+};
+
+use hetuflow_core::{
+    protocol::{Watch, WatchState},
+    trigger::{FileSource, Initial},
+};
+
+use super::Engine;
+use crate::{
+    live::Live,
+    rule::{Rule, RuleError},
+    snapshot::Snapshot,
+    state::{Definition, RootRecord, StoredWatch},
+    turn::Remember,
+};
+
+/// A watch that is new or changed, to be stored and then put in force.
+pub(crate) struct Admission {
+    pub(crate) definition: Definition,
+    pub(crate) roots: Vec<RootRecord>,
+    /// Files of the earlier revision that this one does not cover.
+    pub(crate) uncovered: Vec<Remember>,
+    rule: Rule,
+    prior: Option<Rule>,
+}
+
+/// What a new list changes.
+#[derive(Default)]
+pub(crate) struct Plan {
+    pub(crate) forget: Vec<String>,
+    pub(crate) admit: Vec<Admission>,
+    refuse: BTreeMap<String, WatchState>,
+}
+
+impl Engine {
+    /// A watch that an earlier life of this process stored.
+    pub(super) fn resume(&mut self, stored: StoredWatch) {
+        let StoredWatch { definition, roots, snapshot } = stored;
+        match self.compile(&definition.watch.source) {
+            Ok(rule) => {
+                let prior = definition.prior.as_ref().and_then(|source| self.compile(source).ok());
+                let slot = definition.slot.clone();
+                self.lives.insert(slot, Live::new(definition, rule, prior, roots, snapshot));
+            }
+            Err(error) => {
+                self.refused.insert(definition.slot, refusal(&definition.watch, &error));
+            }
+        }
+    }
+
+    /// What has to be done so that exactly `wanted` is watched. Nothing is changed yet.
+    pub(crate) fn plan(&self, wanted: Vec<Watch>) -> Plan {
+        let mut plan = Plan::default();
+        let mut slots = HashSet::new();
+        for watch in wanted {
+            let slot = free_slot(&watch.key, &slots);
+            slots.insert(slot.clone());
+            let known = self.lives.get(&slot).map(|live| &live.definition.watch);
+            if known.is_some_and(|known| known.key == watch.key && known.revision == watch.revision) {
+                continue;
+            }
+            match self.admission(slot.clone(), watch.clone()) {
+                Ok(admission) => plan.admit.push(admission),
+                Err(error) => {
+                    plan.refuse.insert(slot, refusal(&watch, &error));
+                }
+            }
+        }
+        let known = self.lives.keys().chain(self.refused.keys());
+        plan.forget = known.filter(|slot| !slots.contains(*slot)).cloned().collect();
+        plan
+    }
+
+    fn admission(&self, slot: String, watch: Watch) -> Result<Admission, RuleError> {
+        let rule = self.compile(&watch.source)?;
+        let old = self.lives.get(&slot);
+        let same = old.filter(|live| same_files(&live.definition.watch.source, &watch.source));
+        let roots = rule.roots().into_iter().map(|dir| self.record(dir, same, old, &watch.source)).collect();
+        let prior = old.and_then(|live| prior_source(live, same.is_some()));
+        let remembered = old.into_iter().flat_map(|live| live.snapshot().iter());
+        let uncovered = remembered.filter(|(path, _)| !rule.covers(path));
+        Ok(Admission {
+            uncovered: uncovered.map(|(path, _)| Remember { path, version: None }).collect(),
+            prior: prior.as_ref().and_then(|source| self.compile(source).ok()),
+            definition: Definition { slot, watch, prior },
+            roots,
+            rule,
+        })
+    }
+
+    /// Where the globs changed, what they newly cover was there before: a new baseline.
+    fn record(&self, dir: &Path, same: Option<&Live>, old: Option<&Live>, source: &FileSource) -> RootRecord {
+        let of = |live: &Live| live.records().find(|record| record.dir == dir).cloned();
+        if let Some(record) = same.and_then(of) {
+            return record;
+        }
+        let since = i64::try_from(self.options.clock.now().as_nanosecond()).unwrap_or(i64::MAX);
+        let done = source.initial == Initial::Process;
+        match old.and_then(of) {
+            // Its baseline is not done: what came since it was asked for is still new.
+            Some(record) if !record.done => RootRecord { done, ..record },
+            Some(record) => RootRecord { since, done, absent_device: None, ..record },
+            None => RootRecord { dir: dir.to_owned(), since, done, identity: None, absent_device: None },
+        }
+    }
+
+    /// Puts a stored admission in force.
+    pub(crate) fn admit(&mut self, admission: Admission) {
+        let Admission { definition, roots, uncovered, rule, prior } = admission;
+        let mut snapshot = Snapshot::default();
+        let mut watched = HashSet::new();
+        if let Some(old) = self.lives.remove(&definition.slot) {
+            watched = old.watched().collect();
+            snapshot = old.into_snapshot();
+            uncovered.iter().for_each(|file| snapshot.remove(&file.path));
+        }
+        let slot = definition.slot.clone();
+        self.lives.insert(slot, Live::new(definition, rule, prior, roots, snapshot));
+        // The walk that follows adds again what the new revision needs.
+        self.release(&watched);
+    }
+
+    pub(crate) fn forget(&mut self, slot: &str) {
+        self.refused.remove(slot);
+        if let Some(live) = self.lives.remove(slot) {
+            self.release(&live.watched().collect());
+        }
+    }
+
+    /// Watches that the plan cannot set. What an earlier revision watched for goes on.
+    pub(crate) fn refuse(&mut self, plan: &mut Plan) {
+        self.refused = std::mem::take(&mut plan.refuse);
+        for state in self.refused.values() {
+            tracing::warn!(watch.key = state.key, problem = state.problem, "a watch was refused");
+        }
+    }
+
+    fn compile(&self, source: &FileSource) -> Result<Rule, RuleError> {
+        let own = self.options.state.parent().unwrap_or(&self.options.state);
+        Rule::compile(source, &self.options.base, own, &self.noise)
+    }
+}
+
+/// A trigger may have several file sources, and all have its key.
+fn free_slot(key: &str, taken: &HashSet<String>) -> String {
+    if !taken.contains(key) {
+        return key.to_owned();
+    }
+    // A key has no `#`, so no slot is another's key.
+    (2_u32..).map(|number| format!("{key}#{number}")).find(|slot| !taken.contains(slot)).unwrap_or_default()
+}
+
+fn same_files(one: &FileSource, two: &FileSource) -> bool {
+    one.paths == two.paths && one.exclude == two.exclude && one.hidden == two.hidden
+}
+
+/// What was covered before the change, so that files which came, but were not complete yet, are not
+/// taken for old.
+fn prior_source(live: &Live, same: bool) -> Option<FileSource> {
+    let definition = &live.definition;
+    if same || live.records().any(|record| !record.done) {
+        return definition.prior.clone();
+    }
+    Some(definition.watch.source.clone())
+}
+
+fn refusal(watch: &Watch, error: &RuleError) -> WatchState {
+    WatchState {
+        key: watch.key.clone(),
+        revision: watch.revision,
+        baseline_done: false,
+        tracked: 0,
+        settling: 0,
+        problem: Some(error.to_string()),
+    }
+}

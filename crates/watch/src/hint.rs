@@ -1,0 +1,155 @@
+//! Hints: where to look. A hint is never a fact, so one that is lost, doubled or late costs time
+//! only. The system's events are one source of hints; the engine drains them and looks itself.
+
+mod inotify;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ffi::OsString,
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::Notify;
+
+pub(crate) use self::inotify::source;
+
+/// Tells where something happened in the directories that were added to it.
+pub(crate) trait HintSource: Send {
+    /// From now on changes to the entries of `dir` (not deeper) are told. Adding it again heals a
+    /// watch that the system dropped.
+    fn add_dir(&mut self, dir: &Path) -> Result<(), AddError>;
+
+    fn remove_dir(&mut self, dir: &Path);
+
+    /// Everything since the last call.
+    fn drain(&mut self) -> Hints;
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum AddError {
+    /// A limit of the system. What lies in this directory must be polled.
+    #[error("the limit of inotify watches is reached: raise it with `{0}`")]
+    Limit(&'static str),
+    /// It is gone, or may not be read; listing it will tell.
+    #[error("the directory cannot be reached")]
+    Unreachable,
+    #[error("{0}")]
+    Other(String),
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Hints {
+    /// Hints were lost: look everywhere.
+    pub(crate) rescan: bool,
+    pub(crate) directories: BTreeMap<PathBuf, Names>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Names {
+    Some(BTreeSet<OsString>),
+    /// Too many to name: look at the whole directory.
+    All,
+}
+
+/// So many names in one directory, and then it is the whole directory.
+const MAX_NAMES: usize = 512;
+/// So many entries, and then it is everything. What is dropped is found by looking, so this bounds
+/// the memory and loses nothing.
+const MAX_ENTRIES: usize = 65_536;
+
+/// Collects hints between two drains, in bounded memory. Filled by the event thread, which must
+/// never wait, emptied by the engine.
+#[derive(Debug, Default)]
+pub(crate) struct DirtySet {
+    inner: Mutex<Dirty>,
+    pub(crate) wake: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Dirty {
+    hints: Hints,
+    entries: usize,
+}
+
+impl DirtySet {
+    pub(crate) fn mark(&self, path: &Path) {
+        let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { return };
+        self.lock().mark(directory, name.to_owned());
+        self.wake.notify_one();
+    }
+
+    pub(crate) fn mark_all(&self) {
+        self.lock().overflow();
+        self.wake.notify_one();
+    }
+
+    pub(crate) fn drain(&self) -> Hints {
+        std::mem::take(&mut *self.lock()).hints
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Dirty> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Dirty {
+    fn mark(&mut self, directory: &Path, name: OsString) {
+        if self.hints.rescan {
+            return;
+        }
+        let added = match self.hints.directories.get_mut(directory) {
+            Some(Names::All) => false,
+            Some(Names::Some(names)) if names.len() >= MAX_NAMES && !names.contains(&name) => {
+                self.entries -= names.len();
+                self.hints.directories.insert(directory.to_owned(), Names::All);
+                true
+            }
+            Some(Names::Some(names)) => names.insert(name),
+            None => {
+                self.hints.directories.insert(directory.to_owned(), Names::Some(BTreeSet::from([name])));
+                true
+            }
+        };
+        self.entries += usize::from(added);
+        if self.entries > MAX_ENTRIES {
+            self.overflow();
+        }
+    }
+
+    fn overflow(&mut self) {
+        *self = Self { hints: Hints { rescan: true, directories: BTreeMap::new() }, entries: 0 };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_bounded_and_nothing_is_forgotten() {
+        let dirty = DirtySet::default();
+        for name in ["a", "b", "a"] {
+            dirty.mark(&Path::new("/in").join(name));
+        }
+        let names = Names::Some(BTreeSet::from(["a".into(), "b".into()]));
+        assert_eq!(
+            dirty.drain(),
+            Hints { rescan: false, directories: BTreeMap::from([("/in".into(), names)]) }
+        );
+        assert_eq!(dirty.drain(), Hints::default());
+
+        for name in 0..=MAX_NAMES {
+            dirty.mark(&Path::new("/in").join(name.to_string()));
+        }
+        dirty.mark(Path::new("/in/more"));
+        assert_eq!(dirty.drain().directories, BTreeMap::from([("/in".into(), Names::All)]));
+
+        for directory in 0..=MAX_ENTRIES {
+            dirty.mark(&Path::new("/in").join(directory.to_string()).join("a"));
+        }
+        assert_eq!(dirty.drain(), Hints { rescan: true, directories: BTreeMap::new() });
+        dirty.mark(Path::new("/in/a"));
+        assert!(!dirty.drain().rescan);
+    }
+}

@@ -1,0 +1,120 @@
+//! Hints from inotify, through `notify`: one non-recursive watch per directory, because its recursive
+//! mode loses files in directories that are new, and says nothing. Nothing else here knows `notify`.
+
+use std::{io, path::Path, sync::Arc};
+
+use notify::{
+    Config, ErrorKind, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
+    event::{AccessKind, AccessMode},
+};
+
+use super::{AddError, DirtySet, HintSource, Hints};
+
+const WATCHES: &str = "sysctl fs.inotify.max_user_watches=1048576";
+const INSTANCES: &str = "sysctl fs.inotify.max_user_instances=1024";
+
+/// The system's events; where there are none to be had, a source that says so for every directory,
+/// so that all of them are polled.
+pub(crate) fn source(dirty: Arc<DirtySet>) -> Box<dyn HintSource> {
+    let marker = Marker(Arc::clone(&dirty));
+    match RecommendedWatcher::new(marker, Config::default().with_follow_symlinks(false)) {
+        Ok(watcher) => Box::new(Inotify { watcher, dirty }),
+        Err(error) => Box::new(Nothing(refusal(&error, INSTANCES))),
+    }
+}
+
+/// Runs on the event thread. While it works nobody empties the kernel's queue, so it only marks.
+struct Marker(Arc<DirtySet>);
+
+impl notify::EventHandler for Marker {
+    fn handle_event(&mut self, event: notify::Result<Event>) {
+        match event {
+            // An overflow has no path and an unspecific kind: it must be asked for before anything else.
+            Ok(event) if event.need_rescan() => self.0.mark_all(),
+            Ok(event) if is_reading(event.kind) => {}
+            Ok(event) => event.paths.iter().for_each(|path| self.0.mark(path)),
+            Err(_) => self.0.mark_all(),
+        }
+    }
+}
+
+/// Our own looks open files and directories; they must not be hints.
+fn is_reading(kind: EventKind) -> bool {
+    matches!(kind, EventKind::Access(access) if access != AccessKind::Close(AccessMode::Write))
+}
+
+struct Inotify {
+    watcher: RecommendedWatcher,
+    dirty: Arc<DirtySet>,
+}
+
+impl HintSource for Inotify {
+    fn add_dir(&mut self, dir: &Path) -> Result<(), AddError> {
+        self.watcher.watch(dir, RecursiveMode::NonRecursive).map_err(|error| refusal(&error, WATCHES))
+    }
+
+    fn remove_dir(&mut self, dir: &Path) {
+        // An error says that the system has dropped it already.
+        let _ = self.watcher.unwatch(dir);
+    }
+
+    fn drain(&mut self) -> Hints {
+        self.dirty.drain()
+    }
+}
+
+struct Nothing(AddError);
+
+impl HintSource for Nothing {
+    fn add_dir(&mut self, _dir: &Path) -> Result<(), AddError> {
+        Err(self.0.clone())
+    }
+
+    fn remove_dir(&mut self, _dir: &Path) {}
+
+    fn drain(&mut self) -> Hints {
+        Hints::default()
+    }
+}
+
+fn refusal(error: &notify::Error, remedy: &'static str) -> AddError {
+    match &error.kind {
+        ErrorKind::MaxFilesWatch => AddError::Limit(remedy),
+        ErrorKind::PathNotFound | ErrorKind::WatchNotFound => AddError::Unreachable,
+        ErrorKind::Io(source) if source.raw_os_error() == Some(libc::EMFILE) => AddError::Limit(remedy),
+        ErrorKind::Io(source)
+            if [io::ErrorKind::NotADirectory, io::ErrorKind::PermissionDenied].contains(&source.kind()) =>
+        {
+            AddError::Unreachable
+        }
+        ErrorKind::Io(_) | ErrorKind::Generic(_) | ErrorKind::InvalidConfig(_) => {
+            AddError::Other(error.to_string())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use notify::{EventHandler, event::Flag};
+
+    use super::*;
+
+    #[test]
+    fn an_overflow_has_no_path_and_is_not_missed() {
+        let dirty = Arc::new(DirtySet::default());
+        Marker(Arc::clone(&dirty)).handle_event(Ok(Event::new(EventKind::Other).set_flag(Flag::Rescan)));
+        assert!(dirty.drain().rescan);
+    }
+
+    #[test]
+    fn reading_is_no_hint() {
+        let dirty = Arc::new(DirtySet::default());
+        let mut marker = Marker(Arc::clone(&dirty));
+        let open = EventKind::Access(AccessKind::Open(AccessMode::Any));
+        marker.handle_event(Ok(Event::new(open).add_path("/in/a".into())));
+        assert!(dirty.drain().directories.is_empty());
+        let close = EventKind::Access(AccessKind::Close(AccessMode::Write));
+        marker.handle_event(Ok(Event::new(close).add_path("/in/a".into())));
+        assert_eq!(dirty.drain().directories.len(), 1);
+    }
+}

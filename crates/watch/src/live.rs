@@ -1,0 +1,183 @@
+//! A watch in force: its compiled rule, what it remembers, and the files that wait to be complete.
+//! `look` turns hints and listings into candidates, `walk` lists directories, `judge` decides what is
+//! reported. A turn only proposes; [`Live::applied`] takes it over after the commit.
+
+mod judge;
+mod look;
+mod walk;
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use hetuflow_core::{id::AgentId, protocol::WatchState};
+use jiff::Timestamp;
+
+use crate::{
+    hint::HintSource,
+    probe::FsKinds,
+    root::Root,
+    rule::Rule,
+    settle::{Candidate, Settle},
+    snapshot::Snapshot,
+    state::{Definition, RootRecord},
+    turn::Part,
+    version::Version,
+};
+
+#[derive(Debug)]
+pub(crate) struct Live {
+    pub(crate) definition: Definition,
+    rule: Rule,
+    /// What the revision before covered, until the baseline of this one is done.
+    prior: Option<Rule>,
+    settle: Settle,
+    roots: Vec<Root>,
+    snapshot: Snapshot,
+    waiting: Waiting,
+}
+
+/// Files about which nothing is decided yet, by path.
+#[derive(Debug, Default)]
+struct Waiting {
+    candidates: HashMap<PathBuf, Candidate>,
+    gone: HashMap<PathBuf, Gone>,
+    /// Candidates were dropped for lack of room; a pass will find them again.
+    overflowed: bool,
+}
+
+/// A remembered file that was not there.
+#[derive(Debug, Clone, Copy)]
+struct Gone {
+    version: Version,
+    /// When to decide whether it was deleted or moved.
+    check_at: Instant,
+}
+
+/// So many files of one watch wait in memory; the rest wait on disk.
+const MAX_WAITING: usize = 65_536;
+
+/// What a turn needs from outside.
+pub(crate) struct Context<'a> {
+    pub(crate) hints: &'a mut dyn HintSource,
+    pub(crate) kinds: &'a mut FsKinds,
+    pub(crate) agent: &'a AgentId,
+    pub(crate) wall: Timestamp,
+    pub(crate) rescan: Duration,
+    pub(crate) poll: Duration,
+}
+
+impl Live {
+    pub(crate) fn new(
+        definition: Definition,
+        rule: Rule,
+        prior: Option<Rule>,
+        roots: Vec<RootRecord>,
+        snapshot: Snapshot,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            settle: Settle::new(definition.watch.source.settle),
+            roots: roots.into_iter().map(|record| Root::new(record, now)).collect(),
+            definition,
+            rule,
+            prior,
+            snapshot,
+            waiting: Waiting::default(),
+        }
+    }
+
+    pub(crate) fn records(&self) -> impl Iterator<Item = &RootRecord> {
+        self.roots.iter().map(|root| &root.record)
+    }
+
+    pub(crate) fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    pub(crate) fn into_snapshot(self) -> Snapshot {
+        self.snapshot
+    }
+
+    /// Every directory that the system watches for it.
+    pub(crate) fn watched(&self) -> impl Iterator<Item = PathBuf> {
+        self.roots.iter().flat_map(|root| root.known.keys().filter_map(|dir| root.to_real(dir)))
+    }
+
+    /// The turn is committed: what it decided is true now.
+    pub(crate) fn applied(&mut self, part: Part) {
+        for file in part.files {
+            self.waiting.gone.remove(&file.path);
+            match file.version {
+                Some(version) => {
+                    self.snapshot.insert(&file.path, version);
+                    if self.waiting.candidates.get(&file.path).is_some_and(|c| c.fact.version == version) {
+                        self.waiting.candidates.remove(&file.path);
+                    }
+                }
+                None => self.snapshot.remove(&file.path),
+            }
+        }
+        for record in part.roots {
+            if let Some(root) = self.roots.iter_mut().find(|root| root.record.dir == record.dir) {
+                root.record = record;
+            }
+        }
+        if part.baseline_done {
+            self.prior = None;
+            self.definition.prior = None;
+        }
+    }
+
+    /// The turn was not committed: nothing of it is true, and passes that ended in it are repeated.
+    pub(crate) fn failed(&mut self, part: &Part, retry_at: Instant) {
+        for record in &part.roots {
+            if let Some(root) = self.roots.iter_mut().find(|root| root.record.dir == record.dir) {
+                root.request_pass(retry_at);
+            }
+        }
+    }
+
+    /// When it next needs a turn. `has_room` is false while the outbox is full: then only an
+    /// acknowledgement lets files be decided.
+    pub(crate) fn wake_at(&self, now: Instant, outbox: Outbox) -> Option<Instant> {
+        let passes = self.roots.iter().map(|root| root.wake_at(now)).min();
+        if self.is_passing() || outbox == Outbox::Full {
+            return passes;
+        }
+        let candidates = self.waiting.candidates.values().map(Candidate::test_at).min();
+        let gone = self.waiting.gone.values().map(|gone| gone.check_at).min();
+        [passes, candidates, gone].into_iter().flatten().min()
+    }
+
+    fn is_passing(&self) -> bool {
+        self.roots.iter().any(|root| root.pass.is_some())
+    }
+
+    pub(crate) fn state(&self, poll: Duration) -> WatchState {
+        let problems: Vec<String> = self.roots.iter().flat_map(|root| root.describe(poll)).collect();
+        WatchState {
+            key: self.definition.watch.key.clone(),
+            revision: self.definition.watch.revision,
+            baseline_done: self.roots.iter().all(Root::is_recorded),
+            tracked: self.snapshot.len(),
+            settling: self.waiting.candidates.len() as u64,
+            problem: (!problems.is_empty()).then(|| problems.join("; ")),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outbox {
+    HasRoom,
+    Full,
+}
+
+impl Waiting {
+    fn forget_below(&mut self, dir: &Path) {
+        self.candidates.retain(|path, _| !path.starts_with(dir));
+        self.gone.retain(|path, _| !path.starts_with(dir));
+    }
+}

@@ -1,0 +1,184 @@
+//! Decides what is reported: candidates that are complete, and files that are gone for good. Nothing
+//! is decided while a pass runs, because only after it is known which of two paths is the old and
+//! which the new name of one file.
+
+use std::{
+    collections::{HashMap, HashSet},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use hetuflow_core::{protocol::FileEvent, trigger::FileChange};
+
+use super::{Context, Gone, Live};
+use crate::{
+    lease::{self, Writer},
+    probe::{FileFact, FsKind, Seen, see},
+    settle::Judgement,
+    turn::{Part, Remember, Turn},
+    version::{self, Version},
+};
+
+/// A gone file whose version waits under another name is asked for again after this.
+const MOVE_CHECK: Duration = Duration::from_secs(1);
+
+impl Live {
+    pub(crate) fn judge(&mut self, cx: &mut Context<'_>, turn: &mut Turn, part: &mut Part) {
+        if self.is_passing() {
+            return;
+        }
+        self.recover_overflow();
+        self.judge_candidates(cx, turn, part);
+        self.judge_gone(cx, turn, part);
+    }
+
+    fn judge_candidates(&mut self, cx: &mut Context<'_>, turn: &mut Turn, part: &mut Part) {
+        let now = Instant::now();
+        let candidates = self.waiting.candidates.iter();
+        let mut due: Vec<PathBuf> =
+            candidates.filter(|(_, c)| c.test_at() <= now).map(|(path, _)| path.clone()).collect();
+        due.sort_unstable();
+        let mut departed: HashMap<Version, PathBuf> =
+            self.waiting.gone.iter().map(|(path, gone)| (gone.version, path.clone())).collect();
+        for path in due {
+            if turn.is_full() {
+                break;
+            }
+            if let Some(fact) = self.judge_candidate(&path, cx) {
+                let (files, events) = self.report(path, fact.version, &mut departed, cx);
+                turn.decide(part, files, events);
+            }
+        }
+    }
+
+    /// The candidate's version, if it is complete.
+    fn judge_candidate(&mut self, path: &Path, cx: &mut Context<'_>) -> Option<FileFact> {
+        let (before, writer, after) = match examine(path, cx) {
+            Ok(examined) => examined,
+            Err(seen) => {
+                let index = self.root_of(path)?;
+                self.sort(index, path, &seen);
+                if let Some(candidate) = self.waiting.candidates.get_mut(path) {
+                    // The question was not answered; not to be asked again at once.
+                    candidate.postpone(Instant::now());
+                }
+                return None;
+            }
+        };
+        let candidate = self.waiting.candidates.get_mut(path)?;
+        match candidate.judge(before, writer, after, Instant::now(), self.settle) {
+            Judgement::Ready(fact) => Some(fact),
+            Judgement::Wait => None,
+        }
+    }
+
+    /// What a complete version of a file means: a move, if it is the version of a file that is gone.
+    fn report(
+        &self,
+        path: PathBuf,
+        version: Version,
+        departed: &mut HashMap<Version, PathBuf>,
+        cx: &Context<'_>,
+    ) -> (Vec<Remember>, Vec<FileEvent>) {
+        let remembered = self.snapshot.get(&path);
+        let from = if remembered.is_none() { departed.remove(&version) } else { None };
+        let changes: &[FileChange] = match (&from, remembered) {
+            (Some(_), _) => &[FileChange::Moved],
+            (None, Some(_)) => &[FileChange::Arrived, FileChange::Modified],
+            (None, None) => &[FileChange::Arrived, FileChange::Created],
+        };
+        let events = self.events(changes, &path, version, cx);
+        let mut files: Vec<_> = from.map(|path| Remember { path, version: None }).into_iter().collect();
+        files.push(Remember { path, version: Some(version) });
+        (files, events)
+    }
+
+    fn judge_gone(&mut self, cx: &mut Context<'_>, turn: &mut Turn, part: &mut Part) {
+        let now = Instant::now();
+        let gone = self.waiting.gone.iter().filter(|(_, gone)| gone.check_at <= now);
+        let mut due: Vec<(PathBuf, Gone)> = gone.map(|(path, gone)| (path.clone(), *gone)).collect();
+        if due.is_empty() {
+            return;
+        }
+        due.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        self.check_roots();
+        let arriving: HashSet<Version> = self.waiting.candidates.values().map(|c| c.fact.version).collect();
+        let reported: HashSet<PathBuf> = part.files.iter().map(|file| file.path.clone()).collect();
+        for (path, gone) in due.into_iter().filter(|(path, _)| !reported.contains(path)) {
+            if turn.is_full() {
+                break;
+            }
+            if arriving.contains(&gone.version) {
+                let check_at = now + MOVE_CHECK;
+                self.waiting.gone.insert(path, Gone { check_at, ..gone });
+                continue;
+            }
+            if self.is_deleted(&path) {
+                let events = self.events(&[FileChange::Deleted], &path, gone.version, cx);
+                turn.decide(part, vec![Remember { path, version: None }], events);
+            }
+        }
+    }
+
+    /// A root that is not in its place any more takes its gone files with it: they are not deleted.
+    fn check_roots(&mut self) {
+        for root in &mut self.roots {
+            if root.is_replaced() || !root.is_in_place() {
+                root.request_pass(Instant::now());
+                let dir = root.dir().to_owned();
+                self.waiting.gone.retain(|path, _| !path.starts_with(&dir));
+            }
+        }
+    }
+
+    fn is_deleted(&mut self, path: &Path) -> bool {
+        if !self.waiting.gone.contains_key(path) {
+            return false;
+        }
+        match see(path) {
+            Seen::Absent | Seen::Other | Seen::Directory(_) => true,
+            seen @ (Seen::File(_) | Seen::Unknown(_)) => {
+                self.waiting.gone.remove(path);
+                if let Some(index) = self.root_of(path) {
+                    self.sort(index, path, &seen);
+                }
+                false
+            }
+        }
+    }
+
+    /// Those of the changes that the trigger asks for.
+    fn events(
+        &self,
+        changes: &[FileChange],
+        path: &Path,
+        version: Version,
+        cx: &Context<'_>,
+    ) -> Vec<FileEvent> {
+        let watch = &self.definition.watch;
+        let asked = changes.iter().filter(|change| watch.source.events.contains(change));
+        asked.map(|change| version::event(cx.agent, &watch.key, path, *change, version, cx.wall)).collect()
+    }
+
+    fn root_of(&self, path: &Path) -> Option<usize> {
+        self.roots.iter().position(|root| path.starts_with(root.dir()))
+    }
+}
+
+/// The file before the writer test, the test, and the file after it.
+fn examine(path: &Path, cx: &mut Context<'_>) -> Result<(FileFact, Writer, FileFact), Seen> {
+    let before = file(path)?;
+    // Elsewhere the test means nothing, and opening a file may fetch it from far away.
+    let writer = match cx.kinds.of(before.device, path) {
+        FsKind::Local => lease::test(path),
+        FsKind::Remote | FsKind::Other => Writer::Unknown,
+    };
+    Ok((before, writer, file(path)?))
+}
+
+fn file(path: &Path) -> Result<FileFact, Seen> {
+    match see(path) {
+        Seen::File(fact) => Ok(fact),
+        seen @ (Seen::Directory(_) | Seen::Other | Seen::Absent | Seen::Unknown(_)) => Err(seen),
+    }
+}

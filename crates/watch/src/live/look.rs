@@ -1,0 +1,170 @@
+//! Looks at paths and sorts what is seen: nothing new, a candidate, a file that is gone, or a
+//! file that was there before the watch.
+
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use hetuflow_core::trigger::Initial;
+
+use super::{Gone, Live, MAX_WAITING};
+use crate::{
+    hint::Names,
+    probe::{FileFact, Seen, see},
+    root::{Root, Walk},
+    settle::{Candidate, Look, look},
+};
+
+/// How long a file that is not there may still turn up under another name, or again.
+const GRACE: Duration = Duration::from_secs(1);
+
+impl Live {
+    /// Something happened to `names` in `directory`.
+    pub(crate) fn hint(&mut self, directory: &Path, names: &Names) {
+        for index in 0..self.roots.len() {
+            let root = &mut self.roots[index];
+            if concerns(root, directory, names) {
+                root.request_pass(Instant::now());
+            }
+            let Some(directory) = root.from_real(directory) else { continue };
+            if !self.rule.enters(&directory) {
+                continue;
+            }
+            match names {
+                Names::All => root.queue.push((directory, Walk::Changed)),
+                Names::Some(names) => {
+                    for name in names {
+                        match name.to_str() {
+                            Some(name) => self.look_at(index, &directory.join(name)),
+                            None => self.roots[index].note_odd_name(&directory.join(name)),
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn look_at(&mut self, index: usize, path: &Path) {
+        let seen = see(path);
+        match seen {
+            Seen::Directory(_) if self.rule.enters(path) => {
+                self.roots[index].queue.push((path.to_owned(), Walk::Changed));
+            }
+            Seen::Absent => self.lose_directory(index, path),
+            Seen::Directory(_) | Seen::File(_) | Seen::Other | Seen::Unknown(_) => {}
+        }
+        if self.rule.covers(path) {
+            self.sort(index, path, &seen);
+        }
+    }
+
+    /// A directory is gone, and with it every file that is remembered below it.
+    pub(super) fn lose_directory(&mut self, index: usize, directory: &Path) {
+        let known = &mut self.roots[index].known;
+        let lost: Vec<PathBuf> = known
+            .range(directory.to_owned()..)
+            .map(|(dir, _)| dir)
+            .take_while(|dir| dir.starts_with(directory))
+            .cloned()
+            .collect();
+        for dir in lost {
+            known.remove(&dir);
+        }
+        for path in self.snapshot.paths_under(directory) {
+            self.sort(index, &path, &Seen::Absent);
+        }
+    }
+
+    /// The one place that decides what a look means.
+    pub(super) fn sort(&mut self, index: usize, path: &Path, seen: &Seen) {
+        let remembered = self.snapshot.get(path);
+        match look(remembered, seen) {
+            Look::Same => {
+                self.waiting.candidates.remove(path);
+                self.waiting.gone.remove(path);
+            }
+            Look::Changed(fact) => {
+                self.waiting.gone.remove(path);
+                if self.is_old(index, path, &fact) {
+                    self.record_old(index, path, fact);
+                } else {
+                    self.add_candidate(path, fact);
+                }
+            }
+            Look::Gone => {
+                self.waiting.candidates.remove(path);
+                if let Some(version) = remembered {
+                    self.add_gone(path, Gone { version, check_at: Instant::now() + GRACE });
+                }
+            }
+            Look::Unknown => {}
+        }
+    }
+
+    /// Whether a file was there before the watch. `ctime` is the judge: no user can set it, and a file
+    /// that was moved here, or written to, after the watch began has a later one. So a
+    /// baseline that a crash made us repeat does not swallow what came in the meantime.
+    fn is_old(&self, index: usize, path: &Path, fact: &FileFact) -> bool {
+        let root = &self.roots[index];
+        !root.record.done
+            && self.definition.watch.source.initial == Initial::Ignore
+            && !root.pass.as_ref().is_some_and(|pass| pass.all_new)
+            && fact.changed <= root.record.since
+            && self.snapshot.get(path).is_none()
+            && !self.prior.as_ref().is_some_and(|prior| prior.covers(path))
+    }
+
+    fn record_old(&mut self, index: usize, path: &Path, fact: FileFact) {
+        // Without a pass there is nothing to add it to; the pass that must come finds it again.
+        if let Some(pass) = &mut self.roots[index].pass {
+            pass.baseline.push((path.to_owned(), fact.version));
+        }
+    }
+
+    fn add_candidate(&mut self, path: &Path, fact: FileFact) {
+        let (now, settle) = (Instant::now(), self.settle);
+        if let Some(candidate) = self.waiting.candidates.get_mut(path) {
+            candidate.observe(fact, now, settle);
+        } else if self.waiting.candidates.len() < MAX_WAITING {
+            self.waiting.candidates.insert(path.to_owned(), Candidate::new(fact, now, settle));
+        } else {
+            self.waiting.overflowed = true;
+        }
+    }
+
+    fn add_gone(&mut self, path: &Path, gone: Gone) {
+        if self.waiting.gone.contains_key(path) {
+            return;
+        }
+        if self.waiting.gone.len() < MAX_WAITING {
+            self.waiting.gone.insert(path.to_owned(), gone);
+        } else {
+            self.waiting.overflowed = true;
+        }
+    }
+
+    /// Once there is room again, a pass finds what was dropped.
+    pub(super) fn recover_overflow(&mut self) {
+        let room = self.waiting.candidates.len().max(self.waiting.gone.len()) <= MAX_WAITING / 2;
+        if self.waiting.overflowed && room {
+            self.waiting.overflowed = false;
+            let now = Instant::now();
+            self.roots.iter_mut().for_each(|root| root.request_pass(now));
+        }
+    }
+}
+
+/// Whether a hint is about the root itself or a directory above it.
+fn concerns(root: &Root, directory: &Path, names: &Names) -> bool {
+    match names {
+        Names::All => root.is_at_or_below(directory) && root.from_real(directory).is_none(),
+        Names::Some(names) => names.iter().any(|name| root.is_at_or_below(&directory.join(name))),
+    }
+}
+
+impl Root {
+    pub(super) fn note_odd_name(&mut self, path: &Path) {
+        self.problems().odd_name = Some(path.to_string_lossy().into_owned());
+    }
+}

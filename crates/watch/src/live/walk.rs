@@ -1,0 +1,236 @@
+//! Walks directories, always in this order: add the watch, then list, then look at each file. What is
+//! made before the watch is in the listing, what is made after it is a hint, so nothing falls between.
+
+use std::{
+    collections::HashSet,
+    fs, io,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use super::{Context, Live};
+use crate::{
+    hint::AddError,
+    probe::{FsKind, Seen, see},
+    root::{Remote, Root, Walk, device_above, locate},
+    turn::{Part, Remember},
+};
+
+/// Directories below one root, at most.
+const MAX_DIRECTORIES: usize = 200_000;
+
+impl Live {
+    pub(crate) fn request_passes(&mut self, at: Instant) {
+        self.roots.iter_mut().for_each(|root| root.request_pass(at));
+    }
+
+    /// Begins passes that are due, lists up to `budget` directories, and ends passes that are through.
+    pub(crate) fn walk(&mut self, cx: &mut Context<'_>, part: &mut Part, budget: &mut usize) {
+        for index in 0..self.roots.len() {
+            if self.roots[index].wants_pass(Instant::now()) {
+                self.begin_pass(index, part);
+            }
+            while *budget > 0
+                && let Some((directory, walk)) = self.roots[index].queue.pop()
+            {
+                *budget -= 1;
+                self.list(index, &directory, walk, cx);
+            }
+            if self.roots[index].queue.is_empty() && self.roots[index].pass.is_some() {
+                self.end_pass(index, cx, part);
+            }
+        }
+    }
+
+    fn begin_pass(&mut self, index: usize, part: &mut Part) {
+        let root = &mut self.roots[index];
+        match locate(root.dir()) {
+            Ok((real, fact)) => root.begin_pass(real, fact, Instant::now()),
+            Err(reason) => {
+                root.lose(reason, Instant::now());
+                if !root.is_recorded() {
+                    let absent_device = Some(device_above(root.dir()).unwrap_or_default());
+                    part.roots.push(crate::state::RootRecord { absent_device, ..root.record.clone() });
+                }
+                let dir = root.dir().to_owned();
+                self.waiting.forget_below(&dir);
+            }
+        }
+    }
+
+    fn list(&mut self, index: usize, directory: &Path, walk: Walk, cx: &mut Context<'_>) {
+        let root = &mut self.roots[index];
+        root.add_watch(directory, cx);
+        let fact = match see(directory) {
+            Seen::Directory(fact) => fact,
+            Seen::Absent => return self.lose_directory(index, directory),
+            // A link in the place of a directory that was: its files are out of reach, not deleted.
+            Seen::File(_) | Seen::Other | Seen::Unknown(_) => return,
+        };
+        if cx.kinds.of(fact.device, directory) == FsKind::Remote {
+            root.problems().remote = Some(Remote);
+        }
+        let listing = match Listing::read(directory) {
+            Ok(listing) => listing,
+            Err(error) => return root.note_unreadable(directory, &error),
+        };
+        if let (Some(pass), true) = (&mut root.pass, directory == root.record.dir) {
+            pass.occupied = !listing.is_empty();
+        }
+        if let Some(odd) = &listing.odd {
+            root.note_odd_name(odd);
+        }
+        root.known.insert(directory.to_owned(), fact);
+        for name in &listing.directories {
+            self.enter(index, directory.join(name), walk);
+        }
+        for name in &listing.others {
+            let path = directory.join(name);
+            if self.rule.covers(&path) {
+                self.sort(index, &path, &see(&path));
+            }
+        }
+        self.miss(index, directory, &listing);
+    }
+
+    fn enter(&mut self, index: usize, directory: PathBuf, walk: Walk) {
+        if !self.rule.enters(&directory) {
+            return;
+        }
+        let root = &mut self.roots[index];
+        let known = root.known.get(&directory);
+        if walk == Walk::Changed && known.is_some_and(|fact| see(&directory) == Seen::Directory(*fact)) {
+            return;
+        }
+        if known.is_none() && root.known.len() + root.queue.len() >= MAX_DIRECTORIES {
+            root.problems().too_many = Some(format!(
+                "`{}` has more than {MAX_DIRECTORIES} directories, the rest is not watched: narrow the glob or exclude some",
+                root.dir().display()
+            ));
+            return;
+        }
+        root.queue.push((directory, walk));
+    }
+
+    /// Looks at what is remembered and was not in the listing.
+    fn miss(&mut self, index: usize, directory: &Path, listing: &Listing) {
+        let missing: Vec<PathBuf> = self
+            .snapshot
+            .names_in(directory)
+            .filter(|name| !listing.others.contains(*name))
+            .map(|name| directory.join(name))
+            .collect();
+        for path in missing {
+            let seen = see(&path);
+            self.sort(index, &path, &seen);
+        }
+        let known = self.roots[index].known.range(directory.to_owned()..).map(|(dir, _)| dir.as_path());
+        let below = known
+            .take_while(|dir| dir.starts_with(directory))
+            .chain(self.snapshot.directories_under(directory));
+        let lost: HashSet<PathBuf> = below
+            .filter_map(|dir| dir.strip_prefix(directory).ok()?.components().next())
+            .filter_map(|child| child.as_os_str().to_str())
+            .filter(|child| !listing.directories.contains(*child))
+            .map(|child| directory.join(child))
+            .collect();
+        for child in lost {
+            if see(&child) == Seen::Absent {
+                self.lose_directory(index, &child);
+            }
+        }
+    }
+
+    fn end_pass(&mut self, index: usize, cx: &Context<'_>, part: &mut Part) {
+        let root = &mut self.roots[index];
+        let Some(pass) = root.end_pass(Instant::now(), cx.rescan, cx.poll) else { return };
+        let mut record = root.record.clone();
+        if !root.is_replaced() || self.replace(index, pass.occupied, part) {
+            record.identity = self.roots[index].identity();
+        }
+        let root = &self.roots[index];
+        if !record.done {
+            record.done = true;
+            let old =
+                pass.baseline.into_iter().map(|(path, version)| Remember { path, version: Some(version) });
+            part.files.extend(old);
+        }
+        if record != root.record {
+            part.baseline_done =
+                self.roots.iter().all(|root| root.record.done || root.record.dir == record.dir);
+            part.roots.push(record);
+        }
+    }
+
+    /// Another directory is in the root's place. Files that it lacks were not deleted by anyone. While
+    /// it is empty it may be the place of a mount that is missing, and they are kept in mind;
+    /// once it is in use, they are forgotten. Whether the root is the new directory from now on.
+    fn replace(&mut self, index: usize, occupied: bool, part: &mut Part) -> bool {
+        let root = &mut self.roots[index];
+        let dir = root.dir().to_owned();
+        let kept = self.snapshot.paths_under(&dir).len();
+        if occupied || kept == 0 {
+            let absent = self.waiting.gone.keys().filter(|path| path.starts_with(&dir)).cloned();
+            part.files.extend(absent.map(|path| Remember { path, version: None }));
+            return true;
+        }
+        root.problems().emptied = Some(format!(
+            "`{}` is another directory than before and empty, {kept} files are remembered: is it mounted?",
+            dir.display()
+        ));
+        self.waiting.gone.retain(|path, _| !path.starts_with(&dir));
+        false
+    }
+}
+
+impl Root {
+    fn add_watch(&mut self, directory: &Path, cx: &mut Context<'_>) {
+        let Some(real) = self.to_real(directory) else { return };
+        match cx.hints.add_dir(&real) {
+            Ok(()) | Err(AddError::Unreachable) => {}
+            Err(error @ AddError::Limit(_)) => self.problems().limit = Some(error.to_string()),
+            Err(error @ AddError::Other(_)) => {
+                self.problems().limit = Some(format!("`{}` sends no events: {error}", directory.display()));
+            }
+        }
+    }
+
+    fn note_unreadable(&mut self, directory: &Path, error: &io::Error) {
+        if error.kind() != io::ErrorKind::NotFound {
+            self.problems().unreadable = Some(format!(
+                "`{}` cannot be listed: {error}; let the agent's user read it, or exclude it",
+                directory.display()
+            ));
+        }
+    }
+}
+
+/// The names in a directory.
+#[derive(Debug, Default)]
+struct Listing {
+    directories: HashSet<String>,
+    /// Files, and what else is not a directory.
+    others: HashSet<String>,
+    /// One of the names that are not UTF-8.
+    odd: Option<PathBuf>,
+}
+
+impl Listing {
+    fn read(directory: &Path) -> io::Result<Self> {
+        let mut listing = Self::default();
+        for entry in fs::read_dir(directory)? {
+            let entry = entry?;
+            let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            match entry.file_name().into_string() {
+                Ok(name) if is_directory => listing.directories.insert(name),
+                Ok(name) => listing.others.insert(name),
+                Err(_) => listing.odd.replace(entry.path()).is_none(),
+            };
+        }
+        Ok(listing)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.directories.is_empty() && self.others.is_empty() && self.odd.is_none()
+    }
+}

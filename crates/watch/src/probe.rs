@@ -1,0 +1,147 @@
+//! Looks at the file system: what is at a path now, and what kind of file system it is on. The only
+//! facts that decisions are made on; called by the walker and by the settle stage.
+
+use std::{collections::HashMap, path::Path};
+
+use rustix::{
+    fs::{AtFlags, CWD, FileType, Statx, StatxFlags, StatxTimestamp, statfs, statx},
+    io::Errno,
+};
+
+use crate::version::Version;
+
+/// What is at a path. Links are not followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Seen {
+    File(FileFact),
+    Directory(DirFact),
+    /// A link, socket, device or pipe.
+    Other,
+    Absent,
+    /// The question was not answered, which is not the same as "absent".
+    Unknown(Errno),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FileFact {
+    pub(crate) version: Version,
+    /// `ctime`: when the file was last touched at all, and no user can set it.
+    pub(crate) changed: i64,
+    pub(crate) device: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DirFact {
+    pub(crate) identity: DirIdentity,
+    pub(crate) changed: i64,
+    pub(crate) device: u64,
+}
+
+/// Which directory it is. The device number is no part of it: it may change with a reboot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DirIdentity {
+    pub(crate) ino: u64,
+    pub(crate) btime: Option<i64>,
+}
+
+pub(crate) fn see(path: &Path) -> Seen {
+    let wanted = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
+    match statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, wanted) {
+        Ok(stat) => classify(&stat),
+        Err(Errno::NOENT | Errno::NOTDIR) => Seen::Absent,
+        Err(errno) => Seen::Unknown(errno),
+    }
+}
+
+fn classify(stat: &Statx) -> Seen {
+    let born = StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::BTIME);
+    let btime = born.then(|| nanos(stat.stx_btime));
+    let changed = nanos(stat.stx_ctime);
+    let device = u64::from(stat.stx_dev_major) << 32 | u64::from(stat.stx_dev_minor);
+    match FileType::from_raw_mode(u32::from(stat.stx_mode)) {
+        FileType::RegularFile => {
+            let (ino, size, mtime) = (stat.stx_ino, stat.stx_size, nanos(stat.stx_mtime));
+            Seen::File(FileFact { version: Version { ino, btime, size, mtime }, changed, device })
+        }
+        FileType::Directory => {
+            Seen::Directory(DirFact { identity: DirIdentity { ino: stat.stx_ino, btime }, changed, device })
+        }
+        FileType::Symlink
+        | FileType::Fifo
+        | FileType::Socket
+        | FileType::CharacterDevice
+        | FileType::BlockDevice
+        | FileType::Unknown => Seen::Other,
+    }
+}
+
+fn nanos(time: StatxTimestamp) -> i64 {
+    time.tv_sec.saturating_mul(1_000_000_000).saturating_add(i64::from(time.tv_nsec))
+}
+
+/// What a file system can be trusted with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FsKind {
+    /// All its writers are on this kernel: events are complete and the writer test is exact.
+    Local,
+    /// Others write to it, so it is polled, and who has a file open is not known.
+    Remote,
+    /// It sends events, but the writer test is not known to work on it.
+    Other,
+}
+
+impl FsKind {
+    fn of(path: &Path) -> Self {
+        match statfs(path) {
+            Ok(found) => Self::from_magic(u64::from_ne_bytes(found.f_type.to_ne_bytes()) & 0xFFFF_FFFF),
+            Err(_) => Self::Other,
+        }
+    }
+
+    fn from_magic(magic: u64) -> Self {
+        match magic {
+            // ext4, xfs, btrfs, tmpfs, overlayfs, zfs, f2fs, ramfs, bcachefs
+            0xEF53 | 0x5846_5342 | 0x9123_683E | 0x0102_1994 | 0x794C_7630 | 0x2FC1_2FC1 | 0xF2F5_2010
+            | 0x8584_58F6 | 0xCA45_1A4E => Self::Local,
+            // nfs, smb, smb2, cifs, fuse and virtiofs, 9p, ceph, afs, lustre, gpfs, coda, vboxsf
+            0x6969 | 0x517B | 0xFE53_4D42 | 0xFF53_4D42 | 0x6573_5546 | 0x0102_1997 | 0x00C3_6400
+            | 0x5346_414F | 0x0BD0_0BD0 | 0x4750_4653 | 0x7375_7245 | 0x786F_4256 => Self::Remote,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// The kind of every device seen so far, so that `statfs` runs once per device.
+#[derive(Debug, Default)]
+pub(crate) struct FsKinds(HashMap<u64, FsKind>);
+
+impl FsKinds {
+    pub(crate) fn of(&mut self, device: u64, path: &Path) -> FsKind {
+        *self.0.entry(device).or_insert_with(|| FsKind::of(path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_of_file_systems() {
+        assert_eq!(FsKind::from_magic(0xEF53), FsKind::Local);
+        assert_eq!(FsKind::from_magic(0x6969), FsKind::Remote);
+        assert_eq!(FsKind::from_magic(0x1234_5678), FsKind::Other);
+    }
+
+    #[test]
+    fn what_is_at_a_path() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("f");
+        assert_eq!(see(&file), Seen::Absent);
+        std::fs::write(&file, "abc").expect("a file");
+        assert!(matches!(see(&file), Seen::File(fact) if fact.version.size == 3));
+        assert!(matches!(see(dir.path()), Seen::Directory(_)));
+        std::os::unix::fs::symlink(&file, dir.path().join("l")).expect("a link");
+        assert_eq!(see(&dir.path().join("l")), Seen::Other);
+        assert_eq!(see(&file.join("below-a-file")), Seen::Absent);
+    }
+}

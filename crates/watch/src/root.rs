@@ -1,0 +1,248 @@
+//! One directory at which a walk starts: where the fixed part of a glob ends. Whether it is there, what
+//! of it was listed, when it is walked again, and what keeps it from working.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    probe::{DirFact, DirIdentity, Seen, see},
+    state::RootRecord,
+    version::Version,
+};
+
+#[derive(Debug)]
+pub(crate) struct Root {
+    pub(crate) record: RootRecord,
+    pub(crate) presence: Presence,
+    /// Directories that were listed, each as it was just before.
+    pub(crate) known: BTreeMap<PathBuf, DirFact>,
+    /// Directories to list.
+    pub(crate) queue: Vec<(PathBuf, Walk)>,
+    pub(crate) pass: Option<Pass>,
+    problems: Problems,
+    next_pass: Instant,
+    /// Asked for while a pass ran, which may have gone by already.
+    requested: Option<Instant>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Presence {
+    /// Not looked for yet.
+    Unknown,
+    Present {
+        real: PathBuf,
+        identity: DirIdentity,
+    },
+    Missing {
+        reason: String,
+    },
+}
+
+/// How a directory is walked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Walk {
+    /// It, and those directories below it that are new or changed.
+    Changed,
+    /// Everything below it.
+    All,
+}
+
+/// A walk of the whole root.
+#[derive(Debug)]
+pub(crate) struct Pass {
+    pub(crate) started: Instant,
+    /// The root did not exist when the watch was new, so nothing in it is old.
+    pub(crate) all_new: bool,
+    /// Old files, to be recorded and left alone.
+    pub(crate) baseline: Vec<(PathBuf, Version)>,
+    /// There is anything at all in the root.
+    pub(crate) occupied: bool,
+    /// Take the place of the root's when the pass ends.
+    pub(crate) problems: Problems,
+}
+
+/// What keeps a root from working, in words for the user.
+#[derive(Debug, Default)]
+pub(crate) struct Problems {
+    /// Set means that the root is polled, by necessity or by its file system's nature.
+    pub(crate) limit: Option<String>,
+    pub(crate) remote: Option<Remote>,
+    pub(crate) unreadable: Option<String>,
+    pub(crate) odd_name: Option<String>,
+    pub(crate) too_many: Option<String>,
+    pub(crate) emptied: Option<String>,
+}
+
+/// Part of the root is on a file system that others write to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Remote;
+
+/// A root that is missing is looked for this often: one `statx`.
+const PROBE: Duration = Duration::from_secs(1);
+
+/// A polled root may use a twentieth of the time for its passes.
+const POLL_SHARE: u32 = 20;
+
+impl Root {
+    pub(crate) fn new(record: RootRecord, now: Instant) -> Self {
+        Self {
+            record,
+            presence: Presence::Unknown,
+            known: BTreeMap::new(),
+            queue: Vec::new(),
+            pass: None,
+            problems: Problems::default(),
+            next_pass: now,
+            requested: None,
+        }
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        &self.record.dir
+    }
+
+    /// A path as the system's events name it, in the words of the glob.
+    pub(crate) fn from_real(&self, path: &Path) -> Option<PathBuf> {
+        let Presence::Present { real, .. } = &self.presence else { return None };
+        let below = path.strip_prefix(real).ok()?;
+        Some(if below.as_os_str().is_empty() { self.dir().to_owned() } else { self.dir().join(below) })
+    }
+
+    pub(crate) fn to_real(&self, path: &Path) -> Option<PathBuf> {
+        let Presence::Present { real, .. } = &self.presence else { return None };
+        let below = path.strip_prefix(self.dir()).ok()?;
+        Some(if below.as_os_str().is_empty() { real.clone() } else { real.join(below) })
+    }
+
+    /// Whether something happened to the root itself, or to a directory above it.
+    pub(crate) fn is_at_or_below(&self, path: &Path) -> bool {
+        matches!(&self.presence, Presence::Present { real, .. } if real.starts_with(path))
+    }
+
+    /// It is still the directory that was found when the last pass began.
+    pub(crate) fn is_in_place(&self) -> bool {
+        let Presence::Present { real, identity } = &self.presence else { return false };
+        matches!(see(real), Seen::Directory(fact) if fact.identity == *identity)
+    }
+
+    /// Another directory is in the place of the one that the snapshot is about: something was
+    /// (un)mounted, or removed and made again.
+    pub(crate) fn is_replaced(&self) -> bool {
+        let Presence::Present { identity, .. } = &self.presence else { return false };
+        self.record.identity.is_some_and(|remembered| remembered != *identity)
+    }
+
+    pub(crate) fn identity(&self) -> Option<DirIdentity> {
+        match &self.presence {
+            Presence::Present { identity, .. } => Some(*identity),
+            Presence::Unknown | Presence::Missing { .. } => None,
+        }
+    }
+
+    pub(crate) fn wants_pass(&self, now: Instant) -> bool {
+        self.pass.is_none() && now >= self.next_pass
+    }
+
+    pub(crate) fn request_pass(&mut self, at: Instant) {
+        if self.pass.is_some() {
+            self.requested = Some(self.requested.map_or(at, |earlier| earlier.min(at)));
+        } else {
+            self.next_pass = self.next_pass.min(at);
+        }
+    }
+
+    /// When it next needs the engine.
+    pub(crate) fn wake_at(&self, now: Instant) -> Instant {
+        if self.pass.is_some() || !self.queue.is_empty() { now } else { self.next_pass }
+    }
+
+    pub(crate) fn begin_pass(&mut self, real: PathBuf, fact: DirFact, now: Instant) {
+        let all_new = !self.record.done && self.record.absent_device == Some(fact.device);
+        self.presence = Presence::Present { real, identity: fact.identity };
+        self.queue = vec![(self.dir().to_owned(), Walk::All)];
+        let (baseline, problems) = (Vec::new(), Problems::default());
+        self.pass = Some(Pass { started: now, all_new, baseline, occupied: false, problems });
+    }
+
+    /// Where to note a problem: what a pass finds holds from its end on, so that a problem that stays
+    /// does not come and go.
+    pub(crate) fn problems(&mut self) -> &mut Problems {
+        match &mut self.pass {
+            Some(pass) => &mut pass.problems,
+            None => &mut self.problems,
+        }
+    }
+
+    /// Ends the pass, and plans the next one.
+    pub(crate) fn end_pass(&mut self, now: Instant, rescan: Duration, poll: Duration) -> Option<Pass> {
+        let mut pass = self.pass.take()?;
+        self.problems = std::mem::take(&mut pass.problems);
+        let polled = self.problems.limit.is_some() || self.problems.remote.is_some();
+        let pause = if polled { poll.max((now - pass.started) * POLL_SHARE) } else { rescan };
+        self.next_pass = self.requested.take().unwrap_or(now + pause);
+        Some(pass)
+    }
+
+    /// Nothing is concluded from a root that is not there: no file in it counts as deleted.
+    pub(crate) fn lose(&mut self, reason: String, now: Instant) {
+        self.presence = Presence::Missing { reason };
+        self.queue.clear();
+        self.known.clear();
+        self.pass = None;
+        self.requested = None;
+        self.problems = Problems::default();
+        self.next_pass = now + PROBE;
+    }
+
+    /// What was there before is on record, even if that is "nothing, the root did not exist".
+    pub(crate) const fn is_recorded(&self) -> bool {
+        self.record.done || self.record.absent_device.is_some()
+    }
+
+    pub(crate) fn describe(&self, poll: Duration) -> Vec<String> {
+        let dir = self.dir().display();
+        let mut all = Vec::new();
+        if let Presence::Missing { reason } = &self.presence {
+            all.push(format!(
+                "`{dir}` cannot be watched: {reason}; watching starts by itself once it is there"
+            ));
+        }
+        let Problems { limit, unreadable, odd_name, too_many, emptied, remote: _ } = &self.problems;
+        if let Some(limit) = limit {
+            all.push(format!(
+                "`{dir}` is only looked at every {}: {limit}",
+                hetuflow_core::duration::format(poll)
+            ));
+        }
+        all.extend([unreadable, too_many, emptied].into_iter().flatten().cloned());
+        all.extend(
+            odd_name
+                .as_ref()
+                .map(|name| format!("`{name}` is not watched: its name is not UTF-8; rename it")),
+        );
+        all
+    }
+}
+
+/// Finds the directory, through links in the path that the user gave.
+pub(crate) fn locate(dir: &Path) -> Result<(PathBuf, DirFact), String> {
+    let real = fs::canonicalize(dir).map_err(|error| match error.kind() == io::ErrorKind::NotFound {
+        true => "it does not exist".to_owned(),
+        false => error.to_string(),
+    })?;
+    match see(&real) {
+        Seen::Directory(fact) => Ok((real, fact)),
+        Seen::File(_) | Seen::Other => Err("it is not a directory".to_owned()),
+        Seen::Absent => Err("it does not exist".to_owned()),
+        Seen::Unknown(errno) => Err(errno.to_string()),
+    }
+}
+
+/// The device on which a directory that does not exist was looked for.
+pub(crate) fn device_above(dir: &Path) -> Option<u64> {
+    dir.ancestors().skip(1).find_map(|above| locate(above).ok()).map(|(_, fact)| fact.device)
+}

@@ -1,0 +1,217 @@
+//! The loop: waits until something asks for a turn, takes it on a thread where it may block, commits
+//! what it decided, and tells those who listen. All that can wake it is [`Wake`].
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use hetuflow_core::protocol::{Watch, WatchState};
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinError,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Options, WatchError,
+    engine::Engine,
+    hint::{self, DirtySet},
+    live::Outbox,
+    state::State,
+    turn::Turn,
+};
+
+/// Events in the outbox, at most. Beyond that, files wait on disk.
+const MAX_OUTBOX: usize = 10_000;
+
+/// Hints that come together are looked at together.
+const GATHER: Duration = Duration::from_millis(20);
+
+/// After a failure of the state file, or of a turn.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What the loop shares with the handle.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) state: State,
+    /// The last list that was set; the loop looks at the newest only.
+    pub(crate) wanted: watch::Sender<Option<Vec<Watch>>>,
+    pub(crate) acknowledged: Notify,
+    pub(crate) changes: watch::Sender<u64>,
+    pub(crate) states: watch::Sender<Vec<WatchState>>,
+    pub(crate) stopped: CancellationToken,
+}
+
+/// The loop and what it owns.
+pub(crate) struct Run {
+    options: Options,
+    shared: Arc<Shared>,
+    dirty: Arc<DirtySet>,
+    wanted: watch::Receiver<Option<Vec<Watch>>>,
+    /// A list that is not in force yet.
+    unset: Option<Vec<Watch>>,
+    /// In another place during a turn.
+    engine: Option<Engine>,
+    /// The state file could not be written; shown with every watch.
+    trouble: Option<String>,
+}
+
+enum Wake {
+    Stop,
+    /// Another list of watches.
+    Wanted,
+    /// The system tells of changes.
+    Hint,
+    /// There is room in the outbox again.
+    Acknowledged,
+    /// A file may be complete, or a directory is to be walked.
+    Due,
+}
+
+impl Run {
+    pub(crate) async fn new(options: Options, shared: Arc<Shared>) -> Result<Self, WatchError> {
+        let wanted = shared.wanted.subscribe();
+        let mut run =
+            Self { options, shared, dirty: Arc::default(), wanted, unset: None, engine: None, trouble: None };
+        run.engine = Some(run.load().await?);
+        Ok(run)
+    }
+
+    async fn load(&mut self) -> Result<Engine, WatchError> {
+        let stored = self.shared.state.load().await?;
+        let source = hint::source(Arc::clone(&self.dirty));
+        Ok(Engine::new(self.options.clone(), source, stored)?)
+    }
+
+    pub(crate) async fn run(mut self, shutdown: CancellationToken) {
+        let _stopped = self.shared.stopped.clone().drop_guard();
+        self.publish();
+        let mut retry_at = None;
+        loop {
+            match self.wait(&shutdown, retry_at.take()).await {
+                Wake::Stop => break,
+                Wake::Hint => tokio::time::sleep(GATHER).await,
+                Wake::Wanted => self.unset.clone_from(&self.wanted.borrow_and_update()),
+                Wake::Acknowledged | Wake::Due => {}
+            }
+            let worked = self.work().await;
+            if let Err(error) = &worked {
+                tracing::error!(error = error as &dyn std::error::Error, "watching for files is held up");
+                retry_at = Some(Instant::now() + RETRY);
+            }
+            self.trouble = worked.err().map(|error| error.to_string());
+            self.publish();
+        }
+        self.engine = None;
+        self.shared.state.close().await;
+    }
+
+    /// `retry_at` is set after a failure; then nothing but a stop is heeded before.
+    async fn wait(&mut self, shutdown: &CancellationToken, retry_at: Option<Instant>) -> Wake {
+        if let Some(at) = retry_at {
+            return tokio::select! {
+                () = shutdown.cancelled() => Wake::Stop,
+                () = tokio::time::sleep_until(at.into()) => Wake::Due,
+            };
+        }
+        let due = self.engine.as_ref().and_then(|engine| engine.wake_at(Instant::now(), self.outbox()));
+        let due = async {
+            match due {
+                Some(at) => tokio::time::sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => Wake::Stop,
+            Ok(()) = self.wanted.changed() => Wake::Wanted,
+            () = self.dirty.wake.notified() => Wake::Hint,
+            () = self.shared.acknowledged.notified() => Wake::Acknowledged,
+            () = due => Wake::Due,
+        }
+    }
+
+    async fn work(&mut self) -> Result<(), WatchError> {
+        if self.engine.is_none() {
+            // A turn died with its engine. Everything that matters is in the state file.
+            self.engine = Some(self.load().await?);
+        }
+        self.set().await?;
+        let turn = self.turn().await?;
+        if turn.is_empty() {
+            return Ok(());
+        }
+        let committed = self.shared.state.commit(&turn).await;
+        let Some(engine) = &mut self.engine else { return Ok(()) };
+        match committed {
+            Ok(0) => engine.applied(turn),
+            Ok(_) => {
+                engine.applied(turn);
+                self.shared.changes.send_modify(|count| *count += 1);
+            }
+            Err(error) => {
+                engine.failed(&turn, Instant::now() + RETRY);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts a new list in force. Each step is stored before it is in force; where one fails, the
+    /// whole is planned again.
+    async fn set(&mut self) -> Result<(), WatchError> {
+        let (Some(engine), Some(watches)) = (&mut self.engine, &self.unset) else { return Ok(()) };
+        let mut plan = engine.plan(watches.clone());
+        engine.refuse(&mut plan);
+        for slot in plan.forget {
+            self.shared.state.forget(&slot).await?;
+            engine.forget(&slot);
+        }
+        for admission in plan.admit {
+            let (definition, roots, uncovered) =
+                (&admission.definition, &admission.roots, &admission.uncovered);
+            self.shared.state.admit(definition, roots, uncovered).await?;
+            engine.admit(admission);
+        }
+        self.unset = None;
+        Ok(())
+    }
+
+    async fn turn(&mut self) -> Result<Turn, JoinError> {
+        let Some(mut engine) = self.engine.take() else { return Ok(Turn::new(0)) };
+        let room = self.room();
+        let (engine, turn) = tokio::task::spawn_blocking(move || {
+            let turn = engine.turn(room);
+            (engine, turn)
+        })
+        .await?;
+        self.engine = Some(engine);
+        Ok(turn)
+    }
+
+    fn room(&self) -> usize {
+        MAX_OUTBOX.saturating_sub(usize::try_from(self.shared.state.waiting()).unwrap_or(usize::MAX))
+    }
+
+    fn outbox(&self) -> Outbox {
+        if Turn::new(self.room()).has_no_room() { Outbox::Full } else { Outbox::HasRoom }
+    }
+
+    /// Tells of states that changed.
+    fn publish(&self) {
+        let Some(engine) = &self.engine else { return };
+        let mut states = engine.states();
+        if let Some(trouble) = &self.trouble {
+            states.iter_mut().for_each(|state| state.problem = Some(trouble.clone()));
+        }
+        let differs = self.shared.states.send_if_modified(|shown| {
+            let differs = *shown != states;
+            *shown = states;
+            differs
+        });
+        if differs {
+            self.shared.changes.send_modify(|count| *count += 1);
+        }
+    }
+}

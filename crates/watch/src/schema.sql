@@ -1,0 +1,44 @@
+-- What the watcher remembers. One file of its own; nothing else writes to it.
+
+-- What shall be watched, so that watching starts before the server is reached.
+create table if not exists watch (
+    slot     text primary key,
+    key      text not null,
+    revision integer not null,
+    source   text not null,
+    -- What the revision before covered, until the baseline of this one is done.
+    prior    text
+) strict;
+
+create table if not exists root (
+    slot   text not null,
+    dir    text not null,
+    -- Files that were last touched at or before this moment and belong to the baseline are old.
+    since  integer not null,
+    done   integer not null check (done in (0, 1)),
+    -- Which directory it was.
+    ino    integer,
+    btime  integer,
+    -- It did not exist when the watch was new; the device on which it was looked for.
+    absent_device integer,
+    primary key (slot, dir)
+) strict, without rowid;
+
+-- The version of each file that was last reported, or was there before the watch.
+create table if not exists file (
+    slot  text not null,
+    dir   text not null,
+    name  text not null,
+    ino   integer not null,
+    btime integer,
+    size  integer not null,
+    mtime integer not null,
+    primary key (slot, dir, name)
+) strict, without rowid;
+
+-- Events that the server has not acknowledged.
+create table if not exists outbox (
+    seq    integer primary key autoincrement,
+    dedupe text not null unique,
+    body   text not null
+) strict;

@@ -1,0 +1,284 @@
+//! The rules that decide, free of I/O and with the time as an argument: what one look at a path
+//! means ([`look`]), and when a candidate is complete ([`Candidate::judge`]).
+//!
+//! Quiet time is measured on the monotonic clock since the last change that was *seen*: the file's
+//! own times prove nothing (`cp -p` makes a new file with an old one).
+
+use std::time::{Duration, Instant};
+
+use crate::{
+    lease::Writer,
+    probe::{FileFact, Seen},
+    version::Version,
+};
+
+/// What a look at a path means, given what is remembered of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// Nothing new: a late or doubled hint, or nothing that is watched for.
+    Same,
+    /// A version that was not reported yet.
+    Changed(FileFact),
+    /// The remembered file is not there any more.
+    Gone,
+    /// Not answered: decide nothing, look again later.
+    Unknown,
+}
+
+pub(crate) fn look(remembered: Option<Version>, seen: &Seen) -> Look {
+    match (remembered, seen) {
+        (_, Seen::Unknown(_)) => Look::Unknown,
+        (Some(version), Seen::File(fact)) if version == fact.version => Look::Same,
+        (_, Seen::File(fact)) => Look::Changed(*fact),
+        (Some(_), Seen::Directory(_) | Seen::Other | Seen::Absent) => Look::Gone,
+        (None, Seen::Directory(_) | Seen::Other | Seen::Absent) => Look::Same,
+    }
+}
+
+/// How long a file must stay unchanged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Settle {
+    /// Where the writer test says that nobody writes.
+    pub(crate) tested: Duration,
+    /// Where the test cannot tell.
+    pub(crate) untested: Duration,
+}
+
+impl Settle {
+    pub(crate) fn new(configured: Option<Duration>) -> Self {
+        Self {
+            tested: configured.unwrap_or(Duration::from_millis(250)),
+            untested: configured.unwrap_or(Duration::from_secs(10)),
+        }
+    }
+}
+
+/// The pauses between two writer tests of a file that somebody holds open. The close brings a hint,
+/// which ends the pause; the longest pause is what a lost hint costs.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// A version that was seen and is not reported yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Candidate {
+    pub(crate) fact: FileFact,
+    changed_at: Instant,
+    test_at: Instant,
+    pause: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Judgement {
+    /// Complete: this version may be reported.
+    Ready(FileFact),
+    Wait,
+}
+
+impl Candidate {
+    pub(crate) fn new(fact: FileFact, now: Instant, settle: Settle) -> Self {
+        Self { fact, changed_at: now, test_at: now + settle.tested, pause: FIRST_PAUSE }
+    }
+
+    /// A hint made us look again.
+    pub(crate) fn observe(&mut self, fact: FileFact, now: Instant, settle: Settle) {
+        if fact.version == self.fact.version {
+            // Nothing changed, but something happened: most likely the writer closed the file.
+            self.test_at = self.test_at.min((self.changed_at + settle.tested).max(now));
+            self.pause = FIRST_PAUSE;
+        } else {
+            *self = Self::new(fact, now, settle);
+        }
+    }
+
+    /// When to look whether it is complete.
+    pub(crate) const fn test_at(&self) -> Instant {
+        self.test_at
+    }
+
+    /// It could not be looked at: not again at once.
+    pub(crate) fn postpone(&mut self, now: Instant) {
+        self.test_at = now + self.pause;
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+    }
+
+    /// `before` and `after` were seen around the writer test, so that a write which the test did
+    /// not see, because it began and ended before it, shows as a change.
+    pub(crate) fn judge(
+        &mut self,
+        before: FileFact,
+        writer: Writer,
+        after: FileFact,
+        now: Instant,
+        settle: Settle,
+    ) -> Judgement {
+        for fact in [before, after] {
+            if fact.version != self.fact.version {
+                self.observe(fact, now, settle);
+                return Judgement::Wait;
+            }
+        }
+        match writer {
+            Writer::Open => {
+                self.changed_at = now;
+                self.test_at = now + self.pause.max(settle.tested);
+                self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+                Judgement::Wait
+            }
+            Writer::None => self.quiet_since(settle.tested, now),
+            Writer::Unknown => self.quiet_since(settle.untested, now),
+        }
+    }
+
+    fn quiet_since(&mut self, quiet: Duration, now: Instant) -> Judgement {
+        if now >= self.changed_at + quiet {
+            return Judgement::Ready(self.fact);
+        }
+        self.test_at = self.changed_at + quiet;
+        Judgement::Wait
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rustix::io::Errno;
+
+    use super::*;
+
+    fn fact(mtime: i64) -> FileFact {
+        FileFact { version: Version { ino: 1, btime: Some(0), size: 1, mtime }, changed: mtime, device: 1 }
+    }
+
+    #[test]
+    fn looks() {
+        let check = |row: Option<i64>, seen: Seen, expected: Look| {
+            assert_eq!(look(row.map(|mtime| fact(mtime).version), &seen), expected, "{row:?} {seen:?}");
+        };
+        check(None, Seen::Absent, Look::Same);
+        check(None, Seen::Other, Look::Same);
+        check(None, Seen::File(fact(1)), Look::Changed(fact(1)));
+        check(Some(1), Seen::File(fact(1)), Look::Same);
+        check(Some(1), Seen::File(fact(2)), Look::Changed(fact(2)));
+        check(Some(2), Seen::File(fact(1)), Look::Changed(fact(1)));
+        check(Some(1), Seen::Absent, Look::Gone);
+        check(Some(1), Seen::Other, Look::Gone);
+        check(Some(1), Seen::Unknown(Errno::IO), Look::Unknown);
+        check(None, Seen::Unknown(Errno::ACCESS), Look::Unknown);
+    }
+
+    /// A file with a life of its own, on a clock of our own.
+    #[derive(Debug, Clone, Copy)]
+    enum Step {
+        Open,
+        Write,
+        Close,
+        /// Milliseconds pass.
+        Pass(u16),
+        /// The system tells us that something happened, or tells us nothing for a while.
+        Hint,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            Just(Step::Open),
+            Just(Step::Write),
+            Just(Step::Close),
+            (0_u16..400).prop_map(Step::Pass),
+            Just(Step::Hint),
+        ];
+        proptest::collection::vec(step, 0..60)
+    }
+
+    struct Model {
+        now: Instant,
+        mtime: i64,
+        open: bool,
+        written_at: Instant,
+        knows_writers: bool,
+        settle: Settle,
+        candidate: Candidate,
+    }
+
+    impl Model {
+        fn new(knows_writers: bool) -> Self {
+            let (now, settle) = (Instant::now(), Settle::new(None));
+            let candidate = Candidate::new(fact(0), now, settle);
+            Self { now, mtime: 0, open: true, written_at: now, knows_writers, settle, candidate }
+        }
+
+        fn step(&mut self, step: Step) {
+            match step {
+                Step::Open => self.open = true,
+                Step::Write if self.open => {
+                    self.mtime += 1;
+                    self.written_at = self.now;
+                }
+                Step::Write => {}
+                Step::Close => self.open = false,
+                Step::Pass(millis) => self.now += Duration::from_millis(u64::from(millis)),
+                Step::Hint => self.candidate.observe(fact(self.mtime), self.now, self.settle),
+            }
+        }
+
+        /// What the loop does at this time.
+        fn tick(&mut self) -> Judgement {
+            if self.now < self.candidate.test_at() {
+                return Judgement::Wait;
+            }
+            let writer = match (self.knows_writers, self.open) {
+                (false, _) => Writer::Unknown,
+                (true, true) => Writer::Open,
+                (true, false) => Writer::None,
+            };
+            let seen = fact(self.mtime);
+            self.candidate.judge(seen, writer, seen, self.now, self.settle)
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_ready_file_is_closed_quiet_and_current(knows_writers: bool, steps in steps()) {
+            let mut model = Model::new(knows_writers);
+            for step in steps {
+                model.step(step);
+                if let Judgement::Ready(found) = model.tick() {
+                    prop_assert_eq!(found, fact(model.mtime));
+                    prop_assert!(!(model.open && knows_writers), "ready while open");
+                    let quiet = if knows_writers { model.settle.tested } else { model.settle.untested };
+                    prop_assert!(model.now >= model.written_at + quiet, "ready before it was quiet");
+                }
+            }
+        }
+
+        #[test]
+        fn every_file_that_is_left_alone_becomes_ready(knows_writers: bool, steps in steps()) {
+            let mut model = Model::new(knows_writers);
+            for step in steps {
+                model.step(step);
+                model.tick();
+            }
+            model.open = false;
+            let deadline = model.now + LONGEST_PAUSE + model.settle.untested * 2;
+            loop {
+                model.now = model.now.max(model.candidate.test_at());
+                prop_assert!(model.now <= deadline, "it never becomes ready");
+                if let Judgement::Ready(found) = model.tick() {
+                    prop_assert_eq!(found, fact(model.mtime));
+                    break;
+                }
+            }
+        }
+
+        #[test]
+        fn a_hint_after_the_close_ends_a_long_pause(tests in 1_u32..12) {
+            let mut model = Model::new(true);
+            for _ in 0..tests {
+                model.now = model.now.max(model.candidate.test_at());
+                prop_assert_eq!(model.tick(), Judgement::Wait);
+            }
+            model.open = false;
+            model.step(Step::Hint);
+            prop_assert!(model.candidate.test_at() <= model.now + model.settle.tested);
+        }
+    }
+}

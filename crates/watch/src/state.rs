@@ -1,0 +1,221 @@
+//! The state file: snapshot and outbox in one SQLite file, changed in one transaction. The only SQL of
+//! this crate.
+//!
+//! `synchronous=NORMAL` is enough here, unlike at the server: a power cut may undo the last commits,
+//! and then the files are found new again, their events get the same ids again, and the server answers
+//! "duplicate". Nothing is lost, because the directory is the queue.
+
+mod read;
+mod write;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use hetuflow_core::protocol::{FileBatchAck, FileEvent, Watch};
+use sqlx::{
+    Row, SqlitePool,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous},
+};
+
+use self::{
+    read::{decode, definition, file, root},
+    write::{encode, put_definition, put_events, put_files, put_root},
+};
+
+use crate::{
+    WatchError,
+    probe::DirIdentity,
+    snapshot::Snapshot,
+    turn::{Remember, Turn},
+};
+
+/// A handle to the state file.
+#[derive(Debug, Clone)]
+pub(crate) struct State {
+    pool: SqlitePool,
+    path: Arc<PathBuf>,
+    /// Rows in the outbox, so that its bound costs no query.
+    waiting: Arc<AtomicU64>,
+}
+
+/// A watch as it was stored.
+#[derive(Debug)]
+pub(crate) struct StoredWatch {
+    pub(crate) definition: Definition,
+    pub(crate) roots: Vec<RootRecord>,
+    pub(crate) snapshot: Snapshot,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Definition {
+    /// The watch's key, made unique where one trigger has several file sources.
+    pub(crate) slot: String,
+    pub(crate) watch: Watch,
+    /// What the revision before covered, until the baseline of this one is done.
+    pub(crate) prior: Option<hetuflow_core::trigger::FileSource>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RootRecord {
+    pub(crate) dir: PathBuf,
+    /// Nanoseconds since 1970; what was last touched after it is new, whatever happened since.
+    pub(crate) since: i64,
+    /// What was there before is recorded.
+    pub(crate) done: bool,
+    pub(crate) identity: Option<DirIdentity>,
+    pub(crate) absent_device: Option<u64>,
+}
+
+impl State {
+    pub(crate) async fn open(path: &Path) -> Result<Self, WatchError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Normal)
+            .busy_timeout(Duration::from_secs(10));
+        let path = Arc::new(path.to_owned());
+        let error = |source| WatchError::State { path: path.to_path_buf(), source };
+        // One connection: the engine writes, the agent reads a page now and then.
+        let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.map_err(error)?;
+        sqlx::raw_sql(include_str!("schema.sql")).execute(&pool).await.map_err(error)?;
+        let state = Self { pool, path: Arc::clone(&path), waiting: Arc::default() };
+        state.count_outbox().await.map_err(error)?;
+        Ok(state)
+    }
+
+    async fn count_outbox(&self) -> sqlx::Result<()> {
+        let rows: i64 = sqlx::query_scalar("select count(*) from outbox").fetch_one(&self.pool).await?;
+        self.waiting.store(rows.cast_unsigned(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn error(&self, source: sqlx::Error) -> WatchError {
+        WatchError::State { path: self.path.to_path_buf(), source }
+    }
+
+    /// Events that wait for an acknowledgement.
+    pub(crate) fn waiting(&self) -> u64 {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    pub(crate) async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    pub(crate) async fn load(&self) -> Result<Vec<StoredWatch>, WatchError> {
+        let rows = sqlx::query("select slot, key, revision, source, prior from watch order by slot")
+            .fetch_all(&self.pool)
+            .await
+            .map_err(|error| self.error(error))?;
+        let mut watches = Vec::new();
+        for row in rows {
+            let definition = definition(&row).map_err(|error| self.error(error))?;
+            let roots = self.load_roots(&definition.slot).await.map_err(|error| self.error(error))?;
+            let snapshot = self.load_files(&definition.slot).await.map_err(|error| self.error(error))?;
+            watches.push(StoredWatch { definition, roots, snapshot });
+        }
+        Ok(watches)
+    }
+
+    async fn load_roots(&self, slot: &str) -> sqlx::Result<Vec<RootRecord>> {
+        let sql = "select dir, since, done, ino, btime, absent_device from root where slot = ? order by dir";
+        sqlx::query(sql).bind(slot).try_map(|row| root(&row)).fetch_all(&self.pool).await
+    }
+
+    async fn load_files(&self, slot: &str) -> sqlx::Result<Snapshot> {
+        let mut snapshot = Snapshot::default();
+        let sql = "select dir, name, ino, btime, size, mtime from file where slot = ?";
+        let rows = sqlx::query(sql).bind(slot).try_map(|row| file(&row)).fetch_all(&self.pool).await?;
+        for (path, version) in rows {
+            snapshot.insert(&path, version);
+        }
+        Ok(snapshot)
+    }
+
+    /// Stores a watch with its roots; files that it does not cover any more are forgotten.
+    pub(crate) async fn admit(
+        &self,
+        definition: &Definition,
+        roots: &[RootRecord],
+        uncovered: &[Remember],
+    ) -> Result<(), WatchError> {
+        let run = async {
+            let mut tx = self.pool.begin().await?;
+            put_definition(&mut tx, definition).await?;
+            sqlx::query("delete from root where slot = ?").bind(&definition.slot).execute(&mut *tx).await?;
+            for record in roots {
+                put_root(&mut tx, &definition.slot, record).await?;
+            }
+            put_files(&mut tx, &definition.slot, uncovered).await?;
+            tx.commit().await
+        };
+        run.await.map_err(|error| self.error(error))
+    }
+
+    /// Forgets a watch and everything remembered of it. Its events stay: the server decides on them.
+    pub(crate) async fn forget(&self, slot: &str) -> Result<(), WatchError> {
+        let run = async {
+            let mut tx = self.pool.begin().await?;
+            for sql in [
+                "delete from watch where slot = ?",
+                "delete from root where slot = ?",
+                "delete from file where slot = ?",
+            ] {
+                sqlx::query(sql).bind(slot).execute(&mut *tx).await?;
+            }
+            tx.commit().await
+        };
+        run.await.map_err(|error| self.error(error))
+    }
+
+    /// Snapshot and outbox change together or not at all. The number of events that are new.
+    pub(crate) async fn commit(&self, turn: &Turn) -> Result<u64, WatchError> {
+        let run = async {
+            let mut tx = self.pool.begin().await?;
+            for part in &turn.parts {
+                put_files(&mut tx, &part.slot, &part.files).await?;
+                for record in &part.roots {
+                    put_root(&mut tx, &part.slot, record).await?;
+                }
+                if part.baseline_done {
+                    let sql = "update watch set prior = null where slot = ?";
+                    sqlx::query(sql).bind(&part.slot).execute(&mut *tx).await?;
+                }
+            }
+            let added = put_events(&mut tx, &turn.events).await?;
+            tx.commit().await?;
+            Ok(added)
+        };
+        let added = run.await.map_err(|error| self.error(error))?;
+        self.waiting.fetch_add(added, Ordering::Relaxed);
+        Ok(added)
+    }
+
+    pub(crate) async fn pending(&self, limit: u32) -> Result<Vec<FileEvent>, WatchError> {
+        let sql = "select body from outbox order by seq limit ?";
+        sqlx::query(sql)
+            .bind(limit)
+            .try_map(|row: SqliteRow| decode(row.try_get::<&str, _>("body")?))
+            .fetch_all(&self.pool)
+            .await
+            .map_err(|error| self.error(error))
+    }
+
+    pub(crate) async fn acknowledge(&self, acks: &[FileBatchAck]) -> Result<(), WatchError> {
+        let sql = "delete from outbox where dedupe in (select value from json_each(?))";
+        let run = async {
+            let ids = encode(&acks.iter().map(|ack| &ack.dedupe).collect::<Vec<_>>())?;
+            sqlx::query(sql).bind(ids).execute(&self.pool).await
+        };
+        let result = run.await.map_err(|error| self.error(error))?;
+        self.waiting.fetch_sub(result.rows_affected(), Ordering::Relaxed);
+        Ok(())
+    }
+}

@@ -1,0 +1,113 @@
+//! The handle that the agent holds, and how watching starts.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use hetuflow_core::{
+    Clock,
+    id::AgentId,
+    protocol::{FileBatchAck, FileEvent, Watch, WatchState},
+};
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    WatchError, lease,
+    run::{Run, Shared},
+    state::State,
+};
+
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// An SQLite file of the watcher's own, on a local disk. Files beside it are never reported.
+    pub state: PathBuf,
+    /// Where globs start that do not begin with `/`.
+    pub base: PathBuf,
+    /// Part of every event's id.
+    pub agent_id: AgentId,
+    pub clock: Clock,
+    /// How often everything is looked at, whatever the system's events say.
+    pub rescan: Duration,
+    /// How often a file system is looked at that sends no events.
+    pub poll: Duration,
+}
+
+impl Options {
+    pub fn new(state: impl Into<PathBuf>, base: impl Into<PathBuf>, agent_id: AgentId) -> Self {
+        Self {
+            state: state.into(),
+            base: base.into(),
+            agent_id,
+            clock: Clock::system(),
+            rescan: Duration::from_mins(15),
+            poll: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Starts watching for what was set in an earlier life, and returns the handle by which that is
+/// changed. Ends when `shutdown` is cancelled; [`Watcher::stopped`] tells when it has ended.
+pub async fn start(mut options: Options, shutdown: CancellationToken) -> Result<Watcher, WatchError> {
+    lease::survive_sigio();
+    // Both are compared with paths that the system names, which are absolute.
+    options.base = absolute(options.base)?;
+    options.state = absolute(options.state)?;
+    let state = State::open(&options.state).await?;
+    let shared = Arc::new(Shared {
+        state,
+        wanted: watch::Sender::new(None),
+        acknowledged: Notify::new(),
+        changes: watch::Sender::new(0),
+        states: watch::Sender::new(Vec::new()),
+        stopped: CancellationToken::new(),
+    });
+    let run = Run::new(options, Arc::clone(&shared)).await?;
+    tokio::spawn(run.run(shutdown));
+    Ok(Watcher(shared))
+}
+
+fn absolute(path: PathBuf) -> Result<PathBuf, WatchError> {
+    match std::path::absolute(&path) {
+        Ok(absolute) if absolute.to_str().is_some() => Ok(absolute),
+        Ok(_) | Err(_) => Err(WatchError::Path { path }),
+    }
+}
+
+/// A handle to the watcher; clones are handles to the same one.
+#[derive(Debug, Clone)]
+pub struct Watcher(Arc<Shared>);
+
+impl Watcher {
+    /// Everything that shall be watched. Absolute: what is not named is not watched any more, and what
+    /// was remembered of it is forgotten. A watch that is known by key and revision is left alone.
+    /// Takes effect soon; [`Watcher::states`] tells when.
+    pub fn set(&self, watches: Vec<Watch>) {
+        self.0.wanted.send_replace(Some(watches));
+    }
+
+    /// The first events that were not acknowledged, in the order in which they were found.
+    pub async fn pending(&self, limit: u32) -> Result<Vec<FileEvent>, WatchError> {
+        self.0.state.pending(limit).await
+    }
+
+    /// These events need not be told again, whatever the verdict.
+    pub async fn acknowledge(&self, acks: &[FileBatchAck]) -> Result<(), WatchError> {
+        self.0.state.acknowledge(acks).await?;
+        self.0.acknowledged.notify_one();
+        Ok(())
+    }
+
+    /// Counts up whenever there are new events or other states.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changes.subscribe()
+    }
+
+    /// One state per key that was set.
+    pub fn states(&self) -> Vec<WatchState> {
+        self.0.states.borrow().clone()
+    }
+
+    /// Resolves once the watcher has stopped and its state file is closed.
+    pub async fn stopped(&self) {
+        self.0.stopped.cancelled().await;
+    }
+}

@@ -1,0 +1,150 @@
+//! Each scenario is a file of `tests/cases/scenario/`: a file source and steps on real files. A new
+//! scenario needs no Rust. The steps:
+//!
+//! ```text
+//! write PATH TEXT     makes the file, and its directories     append PATH TEXT   open, write, close
+//! hold PATH TEXT      writes and keeps it open                more PATH TEXT     writes on, still open
+//! close PATH          closes what is held                     mkdir PATH
+//! rename FROM TO      link FROM TO (a hard link)              remove PATH (a file or a tree)
+//! old PATH            sets its time of change to 2001         chmod PATH
+//! start, stop         the watcher, on the same state          lose-state         deletes its state file
+//! acknowledge         everything pending                      forget             expect the pending again
+//! edit                the trigger becomes `edited`             edit-unsound       the same, without waiting
+//! problem TEXT        waits until the watch's problem has TEXT; `problem` alone, until it has none
+//! expect CHANGE PATH SIZE, ..    waits for exactly these new events
+//! ```
+
+mod world;
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File, OpenOptions, Permissions},
+    io::Write,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use serde::Deserialize;
+use world::World;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Scenario {
+    source: toml::Table,
+    edited: Option<toml::Table>,
+    steps: Vec<String>,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scenarios() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/scenario");
+    let mut runs = tokio::task::JoinSet::new();
+    for entry in fs::read_dir(&folder).expect("the folder of scenarios") {
+        runs.spawn(run(entry.expect("an entry").path()));
+    }
+    assert!(!runs.is_empty(), "no scenarios in {}", folder.display());
+    runs.join_all().await;
+}
+
+async fn run(origin: PathBuf) {
+    let text = fs::read_to_string(&origin).expect("readable");
+    let scenario: Scenario =
+        toml::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", origin.display()));
+    let mut play = Play { world: World::new(&scenario.source.to_string()).await, held: BTreeMap::new() };
+    let name = origin.file_stem().expect("a name").display().to_string();
+    for (number, step) in scenario.steps.iter().enumerate() {
+        let _scene = Scene { name: &name, number, step };
+        play.step(step, scenario.edited.as_ref()).await;
+    }
+}
+
+/// Says where it was when a step panics.
+struct Scene<'a> {
+    name: &'a str,
+    number: usize,
+    step: &'a str,
+}
+
+impl Drop for Scene<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("in {}.toml, step {}: {}", self.name, self.number + 1, self.step);
+        }
+    }
+}
+
+struct Play {
+    world: World,
+    held: BTreeMap<String, File>,
+}
+
+impl Play {
+    async fn step(&mut self, step: &str, edited: Option<&toml::Table>) {
+        let (verb, rest) = step.split_once(' ').unwrap_or((step, ""));
+        match verb {
+            "start" => self.world.start().await,
+            "stop" => self.world.stop().await,
+            "lose-state" => {
+                fs::remove_dir_all(self.world.state_folder()).expect("removed");
+                fs::create_dir(self.world.state_folder()).expect("made");
+            }
+            "acknowledge" => self.world.acknowledge().await,
+            "forget" => self.world.forget_told(),
+            "edit" => self.world.edit(&edited.expect("an edited source").to_string()).await,
+            "edit-unsound" => self.world.edit_unsound(&edited.expect("an edited source").to_string()),
+            "problem" => self.problem(rest).await,
+            "expect" => self.expect(rest).await,
+            _ => self.touch(verb, rest),
+        }
+    }
+
+    async fn problem(&self, text: &str) {
+        let shows = |problem: Option<&str>| match text {
+            "" => problem.is_none(),
+            _ => problem.is_some_and(|problem| problem.contains(text)),
+        };
+        self.world.state(|state| shows(state.problem.as_deref())).await;
+    }
+
+    async fn expect(&mut self, events: &str) {
+        let mut expected: Vec<&str> = events.split(", ").collect();
+        expected.sort_by_key(|event| event.split(' ').nth(1));
+        let told = self.world.told(expected.len()).await;
+        assert_eq!(told, expected);
+    }
+
+    fn touch(&mut self, verb: &str, rest: &str) {
+        let (first, second) = rest.split_once(' ').unwrap_or((rest, ""));
+        let path = self.world.path(first);
+        match verb {
+            "write" => self.world.write(first, second),
+            "append" => append(&path).write_all(second.as_bytes()).expect("appended"),
+            "hold" => {
+                let mut file = File::create(&path).expect("made");
+                file.write_all(second.as_bytes()).expect("written");
+                self.held.insert(first.to_owned(), file);
+            }
+            "more" => {
+                let file = self.held.get_mut(first).expect("a held file");
+                file.write_all(second.as_bytes()).expect("written");
+            }
+            "close" => drop(self.held.remove(first).expect("a held file")),
+            "mkdir" => fs::create_dir_all(path).expect("made"),
+            "rename" => fs::rename(path, self.world.path(second)).expect("renamed"),
+            "link" => fs::hard_link(path, self.world.path(second)).expect("linked"),
+            "remove" if path.is_dir() => fs::remove_dir_all(path).expect("removed"),
+            "remove" => fs::remove_file(path).expect("removed"),
+            "old" => {
+                let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+                append(&path).set_modified(time).expect("time set");
+            }
+            "chmod" => fs::set_permissions(path, Permissions::from_mode(0o640)).expect("mode set"),
+            _ => panic!("{verb} is no step"),
+        }
+    }
+}
+
+fn append(path: &Path) -> File {
+    OpenOptions::new().append(true).open(path).expect("opened")
+}

@@ -1,0 +1,173 @@
+//! A watcher on real files in a folder of its own. Waits on the watcher's changes, never on time.
+
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use hetuflow_core::{
+    id::AgentId,
+    protocol::{FileBatchAck, FileEvent, FileVerdict, Watch, WatchState},
+    trigger::FileSource,
+};
+use hetuflow_watch::{Options, Watcher, start};
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+/// Only a broken watcher takes so long.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+pub const KEY: &str = "default/test";
+
+pub struct World {
+    home: TempDir,
+    source: FileSource,
+    revision: i64,
+    running: Option<(Watcher, CancellationToken)>,
+    /// Ids of events that were expected.
+    told: HashSet<String>,
+}
+
+impl World {
+    /// Globs in `source` start at the folder `base`, which is made.
+    pub async fn new(source: &str) -> Self {
+        let home = tempfile::tempdir().expect("a folder");
+        for folder in ["base", "state"] {
+            std::fs::create_dir(home.path().join(folder)).expect("a folder");
+        }
+        let source = toml::from_str(source).expect("a file source");
+        Self { home, source, revision: 1, running: None, told: HashSet::new() }
+    }
+
+    pub fn path(&self, path: &str) -> PathBuf {
+        self.home.path().join("base").join(path)
+    }
+
+    pub fn state_folder(&self) -> PathBuf {
+        self.home.path().join("state")
+    }
+
+    pub fn write(&self, path: &str, text: &str) {
+        let path = self.path(path);
+        std::fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+        std::fs::write(path, text).expect("written");
+    }
+
+    /// Starts and sets the watch, and waits until what was there before is recorded.
+    pub async fn start(&mut self) {
+        let (state, base) = (self.state_folder().join("watch.db"), self.home.path().join("base"));
+        let options = Options::new(state, base, AgentId::new("agent-1").expect("a name"));
+        let shutdown = CancellationToken::new();
+        let watcher = start(options, shutdown.clone()).await.expect("started");
+        self.running = Some((watcher, shutdown));
+        self.set().await;
+    }
+
+    pub async fn stop(&mut self) {
+        let (watcher, shutdown) = self.running.take().expect("a running watcher");
+        shutdown.cancel();
+        tokio::time::timeout(DEADLINE, watcher.stopped()).await.expect("it stops");
+    }
+
+    /// Another revision of the trigger.
+    pub async fn edit(&mut self, source: &str) {
+        self.edit_unsound(source);
+        self.set().await;
+    }
+
+    /// One that will be refused.
+    pub fn edit_unsound(&mut self, source: &str) {
+        self.source = toml::from_str(source).expect("a file source");
+        self.revision += 1;
+        self.watcher().set(vec![self.watch()]);
+    }
+
+    fn watch(&self) -> Watch {
+        Watch { key: KEY.to_owned(), revision: self.revision, source: self.source.clone() }
+    }
+
+    async fn set(&self) {
+        self.watcher().set(vec![self.watch()]);
+        self.state(|state| state.revision == self.revision && state.baseline_done).await;
+    }
+
+    pub fn watcher(&self) -> &Watcher {
+        &self.running.as_ref().expect("a running watcher").0
+    }
+
+    /// Waits until the watch is in a state.
+    pub async fn state(&self, wanted: impl Fn(&WatchState) -> bool) -> WatchState {
+        let mut changes = self.watcher().changes();
+        let wait = async {
+            loop {
+                changes.borrow_and_update();
+                if let Some(state) = self.watcher().states().into_iter().find(&wanted) {
+                    return state;
+                }
+                changes.changed().await.expect("a running watcher");
+            }
+        };
+        match tokio::time::timeout(DEADLINE, wait).await {
+            Ok(state) => state,
+            Err(_) => panic!("the state is {:?}", self.watcher().states()),
+        }
+    }
+
+    async fn pending(&self) -> Vec<FileEvent> {
+        self.watcher().pending(100_000).await.expect("the outbox")
+    }
+
+    /// The next `count` events, in order of their paths. More than that is a failure.
+    pub async fn events(&mut self, count: usize) -> Vec<FileEvent> {
+        let mut changes = self.watcher().changes();
+        let wait = async {
+            loop {
+                changes.borrow_and_update();
+                let mut events = self.pending().await;
+                events.retain(|event| !self.told.contains(&event.dedupe));
+                if events.len() >= count {
+                    return events;
+                }
+                changes.changed().await.expect("a running watcher");
+            }
+        };
+        let Ok(mut events) = tokio::time::timeout(DEADLINE, wait).await else {
+            panic!("not {count} new events: {:?}; {:?}", self.pending().await, self.watcher().states());
+        };
+        assert_eq!(events.len(), count, "more events than expected: {events:#?}");
+        events.sort_by(|a, b| (&a.facts.path, &a.facts.change).cmp(&(&b.facts.path, &b.facts.change)));
+        self.told.extend(events.iter().map(|event| event.dedupe.clone()));
+        events
+    }
+
+    /// The next events, each as `change path size`.
+    pub async fn told(&mut self, count: usize) -> Vec<String> {
+        let base = self.home.path().join("base");
+        let events = self.events(count).await;
+        events.iter().map(|event| describe(event, &base)).collect()
+    }
+
+    /// As if a new life of the agent knew nothing of what it was told.
+    pub fn forget_told(&mut self) {
+        self.told.clear();
+    }
+
+    pub async fn acknowledge(&self) {
+        let events = self.pending().await.into_iter();
+        let acks: Vec<_> = events
+            .map(|event| FileBatchAck {
+                key: event.key,
+                dedupe: event.dedupe,
+                verdict: FileVerdict::Accepted,
+            })
+            .collect();
+        self.watcher().acknowledge(&acks).await.expect("acknowledged");
+    }
+}
+
+fn describe(event: &FileEvent, base: &Path) -> String {
+    let path = Path::new(&event.facts.path);
+    let path = path.strip_prefix(base).unwrap_or(path);
+    format!("{} {} {}", event.facts.change, path.display(), event.facts.size)
+}
