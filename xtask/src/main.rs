@@ -16,6 +16,9 @@ use clap::{Parser, Subcommand};
 
 use crate::child::{Child, Terminal};
 
+/// The package whose tests start binaries of the others.
+const END_TO_END: &str = "hetuflow";
+
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "The chores of this repository", disable_help_subcommand = true)]
 struct Cli {
@@ -27,7 +30,7 @@ struct Cli {
 enum Task {
     /// Run every test of the workspace, on SQLite and on a throw-away PostgreSQL
     Test {
-        /// Passed on to `cargo test`; with `-p CRATE` only that crate is built and tested
+        /// Passed on to `cargo test`; with `-p CRATE` only that crate is tested
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
@@ -68,12 +71,15 @@ async fn run(task: Task) -> anyhow::Result<ExitCode> {
 /// The binaries come first, because the end-to-end tests start them.
 async fn test(args: &[OsString]) -> anyhow::Result<ExitCode> {
     let cluster = postgres::Cluster::start()?;
-    let (wide, profile) = (scope(args), profile(args));
-    let build = Child::cargo("build").args(["--workspace", "--bins"]).args(profile).run().await?;
-    if build != ExitCode::SUCCESS {
-        return Ok(build);
+    let packages = packages(args);
+    if packages.is_empty() || packages.contains(&END_TO_END) {
+        let build = Child::cargo("build").args(["--workspace", "--bins"]).args(profile(args)).run().await?;
+        if build != ExitCode::SUCCESS {
+            return Ok(build);
+        }
     }
-    Child::cargo("test").args(wide).args(args).env(postgres::VARIABLE, cluster.url()).run().await
+    let scope = packages.is_empty().then_some("--workspace");
+    Child::cargo("test").args(scope).args(args).env(postgres::VARIABLE, cluster.url()).run().await
 }
 
 async fn check() -> anyhow::Result<ExitCode> {
@@ -89,9 +95,17 @@ fn for_cargo(args: &[OsString]) -> impl Iterator<Item = &str> {
     args.iter().map_while(|arg| arg.to_str().filter(|text| *text != "--"))
 }
 
-fn scope(args: &[OsString]) -> Option<&'static str> {
-    let named = for_cargo(args).any(|arg| arg.starts_with("-p") || arg.starts_with("--package"));
-    (!named).then_some("--workspace")
+/// The packages that `-p` names.
+fn packages(args: &[OsString]) -> Vec<&str> {
+    let mut packages = Vec::new();
+    let mut rest = for_cargo(args);
+    while let Some(arg) = rest.next() {
+        match arg {
+            "-p" | "--package" => packages.extend(rest.next()),
+            _ => packages.extend(arg.strip_prefix("--package=").or_else(|| arg.strip_prefix("-p"))),
+        }
+    }
+    packages
 }
 
 /// The arguments that say with which profile cargo builds.
@@ -115,15 +129,15 @@ mod tests {
 
     #[test]
     fn binaries_are_built_as_the_tests_will_be() {
-        let check = |line: &str, wide: bool, expected: &[&str]| {
+        let check = |line: &str, named: &[&str], expected: &[&str]| {
             let args: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
-            assert_eq!(scope(&args).is_some(), wide, "{line}");
+            assert_eq!(packages(&args), named, "{line}");
             assert_eq!(profile(&args), expected, "{line}");
         };
-        check("", true, &[]);
-        check("--release some_test -- --nocapture", true, &["--release"]);
-        check("-p hetuflow-store --profile ci", false, &["--profile", "ci"]);
-        check("--package=hetuflow-store", false, &[]);
-        check("-- --release -p", true, &[]);
+        check("", &[], &[]);
+        check("--release some_test -- --nocapture", &[], &["--release"]);
+        check("-p hetuflow-store --profile ci", &["hetuflow-store"], &["--profile", "ci"]);
+        check("--package=hetuflow -pxtask", &["hetuflow", "xtask"], &[]);
+        check("-- --release -p x", &[], &[]);
     }
 }
