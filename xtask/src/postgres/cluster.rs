@@ -36,7 +36,7 @@ leave "$1" 0
 "#;
 
 /// Enough connections for many test processes at once, no network, small memory.
-const SETTINGS: &str = "-c listen_addresses= -c unix_socket_permissions=0700 -c max_connections=300 \
+const SETTINGS: &str = "-c listen_addresses= -c unix_socket_permissions=0700 -c max_connections=500 \
     -c shared_buffers=64MB -c log_min_messages=warning";
 
 /// A running PostgreSQL; dropping it stops it and removes it from the disk.
