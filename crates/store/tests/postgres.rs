@@ -125,7 +125,7 @@ fn ingest(key: Option<&str>) -> Ingest {
     let dedupe = key.map(|key| DedupeKey {
         scope: event.source.clone(),
         key: key.to_owned(),
-        expires_at: now() + Duration::from_secs(3600),
+        expires_at: now() + Duration::from_hours(1),
     });
     Ingest { tasks: vec![task(event.id)], event, dedupe }
 }
@@ -250,8 +250,8 @@ async fn a_claim_races_a_hello() {
     for epoch in 2..30 {
         store.ingest(vec![ingest(None)]).await.expect("stored");
         let lane = store.waiting_lanes(now()).await.expect("lanes")[0].id;
-        let (claimer, slots) = (Arc::clone(&store), [slot.clone()]);
-        let claim = tokio::spawn(async move { claimer.claim(lane, &slots, now()).await.expect("a claim") });
+        let (second, slots) = (Arc::clone(&store), [slot.clone()]);
+        let claim = tokio::spawn(async move { second.claim(lane, &slots, now()).await.expect("a claim") });
         slot = say_hello(&store, &hello("agent", journal, epoch)).await;
         let claimed = claim.await.expect("no panic");
         let agent = store.agent(&slot.agent_id).await.expect("the agent");
@@ -274,10 +274,10 @@ async fn a_claim_races_a_hello() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_key_on_many_servers_stores_one_event() {
     let database = Database::create().await;
-    let stores = [database.open().await, database.open().await];
+    let servers = [database.open().await, database.open().await];
     let calls: Vec<_> = (0..16)
         .map(|n| {
-            let store = Arc::clone(&stores[n % 2]);
+            let store = Arc::clone(&servers[n % 2]);
             let batch = vec![ingest(Some("b")), ingest(Some("a")), ingest(Some("b"))];
             tokio::spawn(async move { store.ingest(batch).await.expect("an answer") })
         })
@@ -295,7 +295,7 @@ async fn one_key_on_many_servers_stores_one_event() {
         }
     }
     assert_eq!((stored, firsts.len()), (2, 2));
-    for store in stores {
+    for store in servers {
         store.close().await;
     }
     database.drop().await;
