@@ -1,0 +1,265 @@
+//! The command line: nouns first, then verbs. Help texts teach: each says what comes next.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use hetuflow_core::id::{AgentId, EventId};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done            3  a file has problems       6  not possible in this state
+  1  failed          4  not found                 7  the server cannot be reached
+  2  wrong usage     5  not allowed";
+
+/// Runs a process when something happens: a signed webhook, a file, a clock. Nothing accepted is lost or doubled.
+#[derive(Debug, Parser)]
+#[command(name = "hetuflow", version, after_help = EXIT_CODES, arg_required_else_help = true, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    /// Where the server's API listens.
+    #[arg(long, global = true, env = "HETUFLOW_URL", default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    pub server: String,
+    /// How results are printed: a table for people, JSON for scripts.
+    #[arg(long, global = true, value_enum, default_value_t = Format::Table)]
+    pub output: Format,
+    /// Colours: only on a terminal (`auto`), always, or never. `NO_COLOR` turns them off.
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto)]
+    pub color: Color,
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    Table,
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Start everything on this machine, to try it or to write triggers: reloads them as you edit.
+    Dev(DevArgs),
+    /// Run server and agent on one machine, in production.
+    Up(UpArgs),
+    /// The files that say what runs when.
+    #[command(subcommand)]
+    Trigger(TriggerVerb),
+    /// What happened.
+    #[command(subcommand)]
+    Event(EventVerb),
+    /// What ran because of it, or waits to.
+    #[command(subcommand)]
+    Task(TaskVerb),
+    /// The machines that run it.
+    #[command(subcommand)]
+    Agent(AgentVerb),
+    /// Say whether the server can do its work; exits 1 when it cannot.
+    Health,
+    /// Webhook signature schemes.
+    #[command(subcommand)]
+    Signature(SignatureVerb),
+    /// Configuration files.
+    #[command(subcommand)]
+    Config(ConfigVerb),
+    /// Print a completion script for your shell.
+    Completions {
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Then, in a second terminal:\n  hetuflow trigger list\n  hetuflow event list\n  hetuflow task list")]
+pub(crate) struct DevArgs {
+    /// Everything that is kept: database, agent state, generated secrets, watched folders.
+    #[arg(long, default_value = ".hetuflow", value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// The folder with trigger files.
+    #[arg(long, default_value = "triggers", value_name = "DIR")]
+    pub triggers: PathBuf,
+    /// The API's address; port 0 takes a free one.
+    #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDR")]
+    pub http: SocketAddr,
+    /// Where agents connect.
+    #[arg(long, default_value = "127.0.0.1:8081", value_name = "ADDR")]
+    pub agents: SocketAddr,
+    /// Where webhooks arrive.
+    #[arg(long, default_value = "127.0.0.1:8082", value_name = "ADDR")]
+    pub hooks: SocketAddr,
+    /// `sqlite:FILE` or `postgres://..`; without it a SQLite file in the data directory.
+    #[arg(long, env = "DATABASE_URL", value_name = "URL")]
+    pub database: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UpArgs {
+    /// The server's configuration; `config/server.toml` is the commented sample.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// The agent's configuration; without it `agent.toml` beside the server's, if it is there.
+    #[arg(long, value_name = "FILE")]
+    pub agent_config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TriggerVerb {
+    /// List triggers: which are live, and what is wrong with those that are not.
+    List,
+    /// Show one trigger with its schedules and its text.
+    Show { name: String },
+    /// Check files without a server: every problem at once, each with its line. Exits 3 when there is one.
+    Check {
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+    /// Put files in force on a server that loads no folder.
+    Apply {
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+    /// Remove a trigger that was applied. What it started runs on.
+    Remove { name: String },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum EventVerb {
+    /// List events, newest first.
+    List(EventListArgs),
+    /// Show one event: its verdict, what each trigger decided and why, the tasks it caused.
+    Show {
+        id: EventId,
+        /// Print only the body, byte for byte as it was received.
+        #[arg(long)]
+        body: bool,
+    },
+    /// Sign a payload as the hook's provider would, and post it to the hook.
+    Send(SendArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EventListArgs {
+    /// webhook, file, schedule, api or internal.
+    #[arg(long)]
+    pub kind: Option<String>,
+    /// The event's type, such as `push`.
+    #[arg(long = "type", value_name = "TYPE")]
+    pub event_type: Option<String>,
+    /// accepted, malformed or rejected.
+    #[arg(long)]
+    pub verdict: Option<String>,
+    #[command(flatten)]
+    pub page: PageArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PageArgs {
+    /// At most this many, up to 500.
+    #[arg(long, default_value_t = 20)]
+    pub limit: u32,
+    /// Go on after this place: `next_cursor` of the page before.
+    #[arg(long)]
+    pub cursor: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  hetuflow event send deploy-site --data '{\"ref\":\"refs/heads/main\"}'")]
+pub(crate) struct SendArgs {
+    /// The trigger whose hook shall receive it.
+    pub trigger: String,
+    /// The payload: a text, `@FILE`, or `-` for standard input. Without it, the scheme's sample.
+    #[arg(long)]
+    pub data: Option<String>,
+    /// The event's type; without it, the sample's.
+    #[arg(long = "type", value_name = "TYPE")]
+    pub event_type: Option<String>,
+    /// The delivery's id; the same id again is a duplicate. Without it, a new one.
+    #[arg(long)]
+    pub id: Option<String>,
+    /// The environment variable with the secret; without it the one that the trigger names, then the secrets
+    /// that `hetuflow dev` made.
+    #[arg(long, value_name = "NAME")]
+    pub secret_env: Option<String>,
+    /// Where `hetuflow dev` keeps its data.
+    #[arg(long, default_value = ".hetuflow", value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// Where webhooks arrive.
+    #[arg(long, env = "HETUFLOW_HOOKS_URL", default_value = "http://127.0.0.1:8082", value_name = "URL")]
+    pub hooks: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TaskVerb {
+    /// List tasks, newest first.
+    List(TaskListArgs),
+    /// Show one task: what runs, each attempt, and why it waits if it does.
+    Show { id: String },
+    /// Print the output of a task's last attempt (or of the attempt with this id).
+    Logs {
+        id: String,
+        /// Go on printing until the task has ended; exits 1 when it ended badly.
+        #[arg(long, short)]
+        follow: bool,
+    },
+    /// Cancel a task: one that waits never starts, one that runs is ended.
+    Cancel { id: String },
+    /// Run an ended task once more.
+    Retry { id: String },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TaskListArgs {
+    /// A status by name or number; repeat it for several.
+    #[arg(long)]
+    pub status: Vec<String>,
+    /// Only tasks of this trigger.
+    #[arg(long)]
+    pub trigger: Option<String>,
+    /// Only tasks that this event caused.
+    #[arg(long)]
+    pub event: Option<EventId>,
+    #[command(flatten)]
+    pub page: PageArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AgentVerb {
+    /// List agents: labels, slots, and whether they are connected.
+    List,
+    /// Show one agent with what it watches.
+    Show { id: AgentId },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SignatureVerb {
+    /// List the schemes that are built in.
+    List,
+    /// Run test vectors: a `.json` file of rows, or a scheme file with its own. Exits 1 when one differs.
+    Test { file: PathBuf },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigVerb {
+    /// Check a server's or an agent's configuration: every problem at once, each with its line.
+    Check {
+        file: PathBuf,
+        /// The file is an agent's; without this, told by its name.
+        #[arg(long)]
+        agent: bool,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

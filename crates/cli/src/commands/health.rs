@@ -1,0 +1,24 @@
+//! `hetuflow health`
+
+use serde_json::Value;
+
+use crate::{
+    client::Client,
+    error::CliError,
+    output::{Output, Tone, plain},
+};
+
+pub(crate) async fn run(client: &Client, output: &Output) -> Result<(), CliError> {
+    let (status, answer): (u16, Value) = client.any_status("system/health").await?;
+    if output.is_json() {
+        output.json(&answer)?;
+    } else {
+        let word = answer.get("status").and_then(Value::as_str).unwrap_or("unknown");
+        let tone = if status == 200 && word == "ok" { Tone::Good } else { Tone::Bad };
+        output.line(&output.tone(word, tone))?;
+        for reason in answer.get("reasons").and_then(Value::as_array).into_iter().flatten() {
+            output.line(&format!("  {}", plain(reason.as_str().unwrap_or("?"))))?;
+        }
+    }
+    if status == 200 { Ok(()) } else { Err(CliError::Failed(format!("the server is not healthy ({status})"))) }
+}

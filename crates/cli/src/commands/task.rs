@@ -1,0 +1,130 @@
+//! `hetuflow task ..`
+
+use hetuflow_core::{
+    status::Status,
+    task::{EndReason, Outcome, Task, TaskInstance},
+};
+use reqwest::Method;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{event::more, logs, query, typed};
+use crate::{
+    args::{TaskListArgs, TaskVerb},
+    client::{Client, List},
+    error::CliError,
+    output::{Output, Tone, pairs, plain, time},
+};
+
+/// `GET tasks/{id}`
+#[derive(Debug, Deserialize)]
+pub(super) struct Shown {
+    #[serde(flatten)]
+    pub task: Task,
+    /// Newest first.
+    #[serde(default)]
+    pub instances: Vec<TaskInstance>,
+    pub pending_reason: Option<String>,
+}
+
+pub(crate) async fn run(verb: TaskVerb, client: &Client, output: &Output) -> Result<(), CliError> {
+    match verb {
+        TaskVerb::List(args) => list(args, client, *output).await,
+        TaskVerb::Show { id } => show(&id, client, *output).await,
+        TaskVerb::Logs { id, follow: false } => logs::print(&id, client, *output).await,
+        TaskVerb::Logs { id, follow: true } => logs::follow(&id, client, *output).await,
+        TaskVerb::Cancel { id } => client.act(Method::POST, &format!("tasks/{id}/cancel")).await,
+        TaskVerb::Retry { id } => client.act(Method::POST, &format!("tasks/{id}/retry")).await,
+    }
+}
+
+async fn list(args: TaskListArgs, client: &Client, output: Output) -> Result<(), CliError> {
+    let status = (!args.status.is_empty()).then(|| args.status.join(","));
+    let parameters = query(&[
+        ("status", status),
+        ("trigger", args.trigger),
+        ("event_id", args.event.map(|id| id.to_string())),
+        ("limit", Some(args.page.limit.to_string())),
+        ("cursor", args.page.cursor),
+    ]);
+    let answer: Value = client.get("tasks", &parameters).await?;
+    if output.is_json() {
+        return output.json(&answer);
+    }
+    let list: List<Task> = typed(&answer)?;
+    let rows = list
+        .items
+        .iter()
+        .map(|task| {
+            vec![
+                task.id.to_string(),
+                plain(&task.trigger),
+                output.status(task.status),
+                task.attempt.to_string(),
+                time(task.created_at),
+                task.outcome.as_ref().map(ended).unwrap_or_default(),
+            ]
+        })
+        .collect();
+    let heads = ["TASK", "TRIGGER", "STATUS", "ATTEMPT", "CREATED", "ENDED"];
+    output.table(&heads, rows, "No task yet. `hetuflow event list` shows what happened and what matched.")?;
+    more(output, list.next_cursor.as_deref())
+}
+
+async fn show(id: &str, client: &Client, output: Output) -> Result<(), CliError> {
+    let answer: Value = client.get(&format!("tasks/{id}"), &[]).await?;
+    if output.is_json() {
+        return output.json(&answer);
+    }
+    let Shown { task, instances, pending_reason } = typed(&answer)?;
+    let command = task.command.as_ref().map(|command| {
+        std::iter::once(&command.cmd).chain(&command.args).map(|part| plain(part)).collect::<Vec<_>>().join(" ")
+    });
+    output.fields(&[
+        ("task", task.id.to_string()),
+        ("trigger", plain(&task.trigger)),
+        ("event", task.event_id.to_string()),
+        ("status", output.status(task.status)),
+        ("waits for", pending_reason.map(|reason| plain(&reason)).unwrap_or_default()),
+        ("ended", task.outcome.as_ref().map(ended).unwrap_or_default()),
+        ("due", time(task.run_at)),
+        ("asks for", plain(&pairs(&task.lane.selector.0))),
+        ("only on", task.lane.agent.as_ref().map(ToString::to_string).unwrap_or_default()),
+        ("runs", command.unwrap_or_default()),
+    ])?;
+    for instance in instances.iter().rev() {
+        output.line(&attempt(output, instance))?;
+    }
+    if task.status == Status::Lost {
+        output.line("Nobody can say how it ended. If it may run again: hetuflow task retry")?;
+    }
+    output.line(&output.tone(&format!("hetuflow task logs {id} prints its output."), Tone::Faint))
+}
+
+fn attempt(output: Output, instance: &TaskInstance) -> String {
+    format!(
+        "attempt {}  {}  on {}  {}  {}",
+        instance.attempt,
+        output.status(instance.status),
+        instance.agent_id,
+        instance.started_at.map(time).unwrap_or_default(),
+        instance.outcome.as_ref().map(ended).unwrap_or_default(),
+    )
+}
+
+/// An outcome in a few words: `exit 3`, `signal 9`, `timeout: killed after 5m`.
+fn ended(outcome: &Outcome) -> String {
+    let word = match outcome.reason {
+        EndReason::Exit => format!("exit {}", outcome.exit_code.unwrap_or_default()),
+        EndReason::Signal => format!("signal {}", outcome.signal.unwrap_or_default()),
+        EndReason::Timeout => "timeout".to_owned(),
+        EndReason::Lost => "lost".to_owned(),
+        EndReason::Cancelled => "cancelled".to_owned(),
+        EndReason::Render => "template".to_owned(),
+        EndReason::Spawn => "not started".to_owned(),
+    };
+    match &outcome.message {
+        Some(message) => format!("{word}: {}", plain(message)),
+        None => word,
+    }
+}

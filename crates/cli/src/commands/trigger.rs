@@ -1,0 +1,144 @@
+//! `hetuflow trigger ..`
+
+use std::path::{Path, PathBuf};
+
+use hetuflow_core::{id::Namespace, trigger};
+use hetuflow_server::triggers::KnownSchemes;
+use hetuflow_store::StoredTrigger;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::typed;
+use crate::{
+    args::TriggerVerb,
+    client::{Client, List},
+    error::CliError,
+    output::{Output, Tone, plain, time},
+};
+
+pub(crate) async fn run(verb: TriggerVerb, client: &Client, output: &Output) -> Result<(), CliError> {
+    match verb {
+        TriggerVerb::List => list(client, *output).await,
+        TriggerVerb::Show { name } => show(&name, client, *output).await,
+        TriggerVerb::Check { files } => check(&files, *output),
+        TriggerVerb::Apply { files } => apply(&files, client, *output).await,
+        TriggerVerb::Remove { name } => client.act(Method::DELETE, &format!("triggers/{name}")).await,
+    }
+}
+
+async fn list(client: &Client, output: Output) -> Result<(), CliError> {
+    let answer: Value = client.get("triggers", &[]).await?;
+    if output.is_json() {
+        return output.json(&answer);
+    }
+    let list: List<StoredTrigger> = typed(&answer)?;
+    let rows = list
+        .items
+        .iter()
+        .map(|trigger| {
+            vec![
+                plain(&trigger.name),
+                state(output, trigger),
+                trigger.revision.to_string(),
+                sources(trigger),
+                next(trigger),
+                plain(&trigger.description),
+            ]
+        })
+        .collect();
+    let heads = ["TRIGGER", "STATE", "REVISION", "STARTED BY", "NEXT", "DESCRIPTION"];
+    output.table(&heads, rows, "No triggers. Put a file in the triggers folder, or use `hetuflow trigger apply FILE`.")?;
+    for (trigger, problem) in list.items.iter().filter_map(|trigger| Some((trigger, trigger.problem.as_ref()?))) {
+        output.line(&format!("\n{}:\n{}", plain(&trigger.name), indent(problem)))?;
+    }
+    Ok(())
+}
+
+async fn show(name: &str, client: &Client, output: Output) -> Result<(), CliError> {
+    let answer: Value = client.get(&format!("triggers/{name}"), &[]).await?;
+    if output.is_json() {
+        return output.json(&answer);
+    }
+    let trigger: StoredTrigger = typed(&answer)?;
+    output.fields(&[
+        ("trigger", plain(&trigger.name)),
+        ("state", state(output, &trigger)),
+        ("file", plain(&trigger.origin)),
+        ("owner", trigger.owner.clone()),
+        ("revision", trigger.revision.to_string()),
+        ("changed", time(trigger.updated_at)),
+    ])?;
+    for schedule in &trigger.schedules {
+        let next = schedule.next_run_at.map(|at| format!("  next {}", time(at))).unwrap_or_default();
+        output.line(&format!("{}  {}{next}", plain(&schedule.name), schedule.spec))?;
+    }
+    if let Some(problem) = &trigger.problem {
+        output.line(&indent(problem))?;
+    }
+    match answer.get("text").and_then(Value::as_str) {
+        Some(text) => output.line(&format!("\n{}", text.trim_end())),
+        None => Ok(()),
+    }
+}
+
+fn check(files: &[PathBuf], output: Output) -> Result<(), CliError> {
+    let mut problems = Vec::new();
+    for file in files {
+        let (origin, name, text) = read(file)?;
+        match trigger::parse(&origin, &name, &Namespace::default(), &text, &KnownSchemes) {
+            Ok(triggers) if !output.is_json() => {
+                for trigger in triggers {
+                    output.line(&format!("{origin}: {} {}", trigger.name, output.tone("ok", Tone::Good)))?;
+                }
+            }
+            Ok(_) => {}
+            Err(found) => problems.push(found),
+        }
+    }
+    if output.is_json() {
+        output.json(&json!({ "problems": problems }))?;
+    }
+    if problems.is_empty() { Ok(()) } else { Err(CliError::Invalid(problems)) }
+}
+
+async fn apply(files: &[PathBuf], client: &Client, output: Output) -> Result<(), CliError> {
+    for file in files {
+        let (origin, name, text) = read(file)?;
+        let body = json!({ "origin": origin, "name": name, "text": text });
+        let answer: Value = client.post("triggers/apply", &body).await?;
+        if output.is_json() {
+            output.json(&answer)?;
+        } else {
+            output.line(&format!("{origin}: {}", output.tone("applied", Tone::Good)))?;
+        }
+    }
+    Ok(())
+}
+
+/// A file's name for messages, its stem, its text.
+fn read(file: &Path) -> Result<(String, String, String), CliError> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|source| CliError::Read { path: file.to_path_buf(), source })?;
+    let name = file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    Ok((file.display().to_string(), name, text))
+}
+
+fn state(output: Output, trigger: &StoredTrigger) -> String {
+    match (&trigger.problem, trigger.revision) {
+        (None, _) => output.tone("live", Tone::Good),
+        (Some(_), 0) => output.tone("broken", Tone::Bad),
+        (Some(_), revision) => output.tone(&format!("broken, revision {revision} in force"), Tone::Bad),
+    }
+}
+
+fn sources(trigger: &StoredTrigger) -> String {
+    trigger.schedules.iter().map(|schedule| plain(&schedule.name)).collect::<Vec<_>>().join(", ")
+}
+
+fn next(trigger: &StoredTrigger) -> String {
+    trigger.schedules.iter().filter_map(|schedule| schedule.next_run_at).min().map(time).unwrap_or_default()
+}
+
+fn indent(text: &str) -> String {
+    text.lines().map(|line| format!("  {}", plain(line))).collect::<Vec<_>>().join("\n")
+}

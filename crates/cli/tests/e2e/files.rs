@@ -1,0 +1,69 @@
+//! A file that lands in a watched folder runs its job once, when it is complete.
+
+use std::{fs, io::Write as _};
+
+use crate::{
+    on_both,
+    world::{Database, World},
+};
+
+on_both! { a_slow_copy_runs_once_when_complete, a_renamed_file_runs_once, files_that_came_while_it_was_down_run_once }
+
+fn import() -> (&'static str, &'static str) {
+    let text = "[on.file]\npaths = [\"inbox/*.csv\"]\n\n[job]\ncmd = \"sh\"\n\
+         args = [\"-c\", '''echo \"$HETUFLOW_FILE $HETUFLOW_FILE_SIZE $(wc -c < \"$HETUFLOW_FILE\")\" >> $DIR/effects''']\n";
+    ("import", text)
+}
+
+async fn a_slow_copy_runs_once_when_complete(database: Database) {
+    let world = World::dev(database, &[import()]).await;
+    let path = world.data().join("inbox/slow.csv");
+    let mut file = fs::File::create(&path).expect("created");
+    for part in 0..10 {
+        writeln!(file, "part {part}").expect("written");
+        file.flush().expect("flushed");
+    }
+    // Another file, complete, shows that the watch works while the slow one is still open.
+    fs::write(world.data().join("inbox/quick.csv"), "x").expect("written");
+    let quick = format!("{} 1 1", world.data().join("inbox/quick.csv").display());
+    assert_eq!(world.effects_until(1).await, [quick.clone()]);
+
+    writeln!(file, "the end").expect("written");
+    drop(file);
+    let size = fs::metadata(&path).expect("there").len();
+    let effects = world.effects_until(2).await;
+    assert_eq!(effects, [quick, format!("{} {size} {size}", path.display())]);
+    world.until("both succeeded", async |world| all_succeeded(world, 2).await).await;
+}
+
+async fn a_renamed_file_runs_once(database: Database) {
+    let world = World::dev(database, &[import()]).await;
+    let inbox = world.data().join("inbox");
+    fs::write(inbox.join(".upload.tmp"), "1234").expect("written");
+    fs::rename(inbox.join(".upload.tmp"), inbox.join("orders.csv")).expect("renamed");
+    assert_eq!(world.effects_until(1).await, [format!("{} 4 4", inbox.join("orders.csv").display())]);
+    world.until("it succeeded", async |world| all_succeeded(world, 1).await).await;
+}
+
+async fn files_that_came_while_it_was_down_run_once(database: Database) {
+    let mut world = World::dev(database, &[import()]).await;
+    let inbox = world.data().join("inbox");
+    fs::write(inbox.join("before.csv"), "1").expect("written");
+    world.effects_until(1).await;
+    world.server.kill().await;
+
+    fs::write(inbox.join("while-down.csv"), "12").expect("written");
+    world.restart().await;
+    let effects = world.effects_until(2).await;
+    assert_eq!(effects[1], format!("{} 2 2", inbox.join("while-down.csv").display()));
+
+    // A third one proves that everything before it was seen, and seen once.
+    fs::write(inbox.join("after.csv"), "123").expect("written");
+    assert_eq!(world.effects_until(3).await.len(), 3);
+    world.until("three succeeded", async |world| all_succeeded(world, 3).await).await;
+}
+
+async fn all_succeeded(world: &World, count: usize) -> Option<()> {
+    let tasks = world.tasks().await;
+    (tasks.len() == count && tasks.iter().all(|task| task["status"] == "succeeded")).then_some(())
+}

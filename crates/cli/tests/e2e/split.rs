@@ -1,0 +1,142 @@
+//! Server and agents apart, as on many machines: `hetuflow-server` and `hetuflow-agent`s with labels.
+
+use std::{collections::BTreeMap, fs};
+
+use crate::{
+    link::Link,
+    on_both,
+    process::Process,
+    world::{Database, Places, SECRET, World, http, on_push},
+};
+
+on_both! { each_job_runs_where_its_labels_match, a_stop_drains_and_exits_cleanly }
+
+/// A world whose server and agents are processes of their own.
+pub(crate) struct Split {
+    pub world: World,
+    agents: BTreeMap<String, Process>,
+}
+
+impl Split {
+    pub(crate) async fn start(database: Database, triggers: &[(&str, &str)]) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let database_url = database.url(dir.path()).await;
+        fs::create_dir_all(dir.path().join("triggers")).expect("made");
+        let (server, places) = start_server(&dir, &database_url, None).await;
+        let world = World { dir, database_url, server, places, http: http() };
+        for (name, text) in triggers {
+            world.write_trigger(name, text);
+            let live = async |world: &World| {
+                (world.get(&format!("triggers/{name}")).await["revision"] == 1).then_some(())
+            };
+            world.until("the trigger is live", live).await;
+        }
+        Self { world, agents: BTreeMap::new() }
+    }
+
+    pub(crate) async fn restart_server(&mut self) {
+        let (server, places) =
+            start_server(&self.world.dir, &self.world.database_url, Some(&self.world.places)).await;
+        (self.world.server, self.world.places) = (server, places);
+    }
+
+    /// Starts an agent, and waits until the server says that it is online.
+    pub(crate) async fn agent(&mut self, id: &str, labels: &[(&str, &str)]) {
+        self.start_agent(id, labels, self.world.places.agents).await;
+    }
+
+    /// The same behind a cable that the story can cut.
+    pub(crate) async fn agent_behind_link(&mut self, id: &str, labels: &[(&str, &str)]) -> Link {
+        let link = Link::to(self.world.places.agents).await;
+        self.start_agent(id, labels, link.address).await;
+        link
+    }
+
+    pub(crate) async fn kill_agent(&mut self, id: &str) {
+        self.agents.get_mut(id).expect("it was started").kill().await;
+    }
+
+    async fn start_agent(&mut self, id: &str, labels: &[(&str, &str)], server: std::net::SocketAddr) {
+        let data = self.world.dir.path().join(format!("agent-{id}"));
+        let mut environment = vec![
+            ("HETUFLOW_AGENT__AGENT__ID".to_owned(), id.to_owned()),
+            ("HETUFLOW_AGENT__AGENT__DATA_DIR".to_owned(), data.display().to_string()),
+            ("SERVER_URL".to_owned(), format!("ws://{server}")),
+        ];
+        for (key, value) in labels {
+            environment.push((format!("HETUFLOW_AGENT__LABELS__{}", key.to_uppercase()), (*value).to_owned()));
+        }
+        let environment: Vec<(&str, String)> =
+            environment.iter().map(|(key, value)| (key.as_str(), value.clone())).collect();
+        self.agents.insert(id.to_owned(), Process::start::<&str>("hetuflow-agent", &[], &environment));
+        let online = async |world: &World| {
+            (world.get(&format!("agents/{id}")).await["connection"] == "online").then_some(())
+        };
+        self.world.until(&format!("agent {id} is online"), online).await;
+    }
+}
+
+async fn start_server(
+    dir: &tempfile::TempDir,
+    database_url: &str,
+    places: Option<&Places>,
+) -> (Process, Places) {
+    let address = |pick: fn(&Places) -> std::net::SocketAddr| {
+        places.map_or_else(|| "127.0.0.1:0".to_owned(), |places| pick(places).to_string())
+    };
+    let environment = [
+        ("DATABASE_URL", database_url.to_owned()),
+        ("HETUFLOW_SERVER__TRIGGERS__DIRECTORY", dir.path().join("triggers").display().to_string()),
+        ("HETUFLOW_SERVER__SERVER__HTTP_PORT", address(|places| places.api)),
+        ("HETUFLOW_SERVER__SERVER__WEBSOCKET_PORT", address(|places| places.agents)),
+        ("HETUFLOW_SERVER__SERVER__HOOK_PORT", address(|places| places.hooks)),
+        ("STORY_SECRET", SECRET.to_owned()),
+    ];
+    let mut server = Process::start::<&str>("hetuflow-server", &[], &environment);
+    let mut place = async |name: &'static str| -> std::net::SocketAddr {
+        server.line(name, |line| line.split_once(&format!("{name}="))?.1.split_whitespace().next()?.parse().ok()).await
+    };
+    let api = place("api").await;
+    let agents = place("agents").await;
+    let hooks = place("hooks").await;
+    (server, Places { api, agents, hooks })
+}
+
+async fn each_job_runs_where_its_labels_match(database: Database) {
+    let job = |labels: &str| {
+        on_push("echo \"$WANTED $(basename \"$HOME\")\" >> $DIR/effects", &format!("labels = {labels}"))
+            .replace("$WANTED", labels.trim_matches(['{', '}', ' ']).split('"').nth(1).unwrap_or("any"))
+    };
+    let web = job("{ role = \"web\" }");
+    let db = job("{ role = \"db\" }");
+    let gpu = job("{ gpu = \"a100\" }");
+    let mut split = Split::start(database, &[("web", &web), ("db", &db), ("gpu", &gpu)]).await;
+    split.agent("one", &[("role", "web")]).await;
+    split.agent("two", &[("role", "db")]).await;
+
+    for (hook, agent) in [("web", "one"), ("db", "two")] {
+        let answer = split.world.push(hook, "1", "{}").await;
+        let task = answer.body["task_ids"][0].as_str().expect("one task").to_owned();
+        let task = split.world.task_until(&task, "succeeded").await;
+        assert_eq!(task["instances"][0]["agent_id"], agent, "{task:#}");
+    }
+
+    let answer = split.world.push("gpu", "1", "{}").await;
+    let task = answer.body["task_ids"][0].as_str().expect("one task").to_owned();
+    let (_, shown, _) = split.world.cli(&["task", "show", &task]).await;
+    assert!(shown.contains("pending") && shown.contains("gpu=a100"), "{shown}");
+    split.agent("three", &[("gpu", "a100")]).await;
+    let task = split.world.task_until(&task, "succeeded").await;
+    assert_eq!(task["instances"][0]["agent_id"], "three");
+}
+
+async fn a_stop_drains_and_exits_cleanly(database: Database) {
+    let mut split = Split::start(database, &[("deploy", &on_push("echo ran >> $DIR/effects", ""))]).await;
+    split.agent("worker", &[]).await;
+    let answer = split.world.push("deploy", "1", "{}").await;
+    let task = answer.body["task_ids"][0].as_str().expect("one task").to_owned();
+    split.world.task_until(&task, "succeeded").await;
+    assert_eq!(split.world.server.stop().await, Some(0), "{}", split.world.server.said());
+    let mut agent = split.agents.remove("worker").expect("it runs");
+    assert_eq!(agent.stop().await, Some(0), "{}", agent.said());
+}
