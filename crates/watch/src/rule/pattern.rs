@@ -25,6 +25,8 @@ pub(crate) struct Pattern {
 
 impl Pattern {
     pub(crate) fn compile(text: &str, base: &Path, hidden: bool) -> Result<Self, RuleError> {
+        // First as a whole, so that an error shows what the user wrote.
+        compile(text)?;
         let components = components(text)?;
         let fixed = components.iter().take(components.len() - 1).take_while(|part| is_fixed(part)).count();
         let (prefix, rest) = components.split_at(fixed);

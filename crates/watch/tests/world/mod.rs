@@ -18,9 +18,9 @@ use tokio_util::sync::CancellationToken;
 /// Only a broken watcher takes so long.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-pub const KEY: &str = "default/test";
+pub(crate) const KEY: &str = "default/test";
 
-pub struct World {
+pub(crate) struct World {
     home: TempDir,
     source: FileSource,
     revision: i64,
@@ -31,7 +31,7 @@ pub struct World {
 
 impl World {
     /// Globs in `source` start at the folder `base`, which is made.
-    pub async fn new(source: &str) -> Self {
+    pub(crate) async fn new(source: &str) -> Self {
         let home = tempfile::tempdir().expect("a folder");
         for folder in ["base", "state"] {
             std::fs::create_dir(home.path().join(folder)).expect("a folder");
@@ -40,22 +40,22 @@ impl World {
         Self { home, source, revision: 1, running: None, told: HashSet::new() }
     }
 
-    pub fn path(&self, path: &str) -> PathBuf {
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
         self.home.path().join("base").join(path)
     }
 
-    pub fn state_folder(&self) -> PathBuf {
+    pub(crate) fn state_folder(&self) -> PathBuf {
         self.home.path().join("state")
     }
 
-    pub fn write(&self, path: &str, text: &str) {
+    pub(crate) fn write(&self, path: &str, text: &str) {
         let path = self.path(path);
         std::fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
         std::fs::write(path, text).expect("written");
     }
 
     /// Starts and sets the watch, and waits until what was there before is recorded.
-    pub async fn start(&mut self) {
+    pub(crate) async fn start(&mut self) {
         let (state, base) = (self.state_folder().join("watch.db"), self.home.path().join("base"));
         let options = Options::new(state, base, AgentId::new("agent-1").expect("a name"));
         let shutdown = CancellationToken::new();
@@ -64,20 +64,20 @@ impl World {
         self.set().await;
     }
 
-    pub async fn stop(&mut self) {
+    pub(crate) async fn stop(&mut self) {
         let (watcher, shutdown) = self.running.take().expect("a running watcher");
         shutdown.cancel();
         tokio::time::timeout(DEADLINE, watcher.stopped()).await.expect("it stops");
     }
 
     /// Another revision of the trigger.
-    pub async fn edit(&mut self, source: &str) {
+    pub(crate) async fn edit(&mut self, source: &str) {
         self.edit_unsound(source);
         self.set().await;
     }
 
     /// One that will be refused.
-    pub fn edit_unsound(&mut self, source: &str) {
+    pub(crate) fn edit_unsound(&mut self, source: &str) {
         self.source = toml::from_str(source).expect("a file source");
         self.revision += 1;
         self.watcher().set(vec![self.watch()]);
@@ -92,12 +92,12 @@ impl World {
         self.state(|state| state.revision == self.revision && state.baseline_done).await;
     }
 
-    pub fn watcher(&self) -> &Watcher {
+    pub(crate) fn watcher(&self) -> &Watcher {
         &self.running.as_ref().expect("a running watcher").0
     }
 
     /// Waits until the watch is in a state.
-    pub async fn state(&self, wanted: impl Fn(&WatchState) -> bool) -> WatchState {
+    pub(crate) async fn state(&self, wanted: impl Fn(&WatchState) -> bool) -> WatchState {
         let mut changes = self.watcher().changes();
         let wait = async {
             loop {
@@ -119,7 +119,7 @@ impl World {
     }
 
     /// The next `count` events, in order of their paths. More than that is a failure.
-    pub async fn events(&mut self, count: usize) -> Vec<FileEvent> {
+    pub(crate) async fn events(&mut self, count: usize) -> Vec<FileEvent> {
         let mut changes = self.watcher().changes();
         let wait = async {
             loop {
@@ -142,18 +142,18 @@ impl World {
     }
 
     /// The next events, each as `change path size`.
-    pub async fn told(&mut self, count: usize) -> Vec<String> {
+    pub(crate) async fn told(&mut self, count: usize) -> Vec<String> {
         let base = self.home.path().join("base");
         let events = self.events(count).await;
         events.iter().map(|event| describe(event, &base)).collect()
     }
 
     /// As if a new life of the agent knew nothing of what it was told.
-    pub fn forget_told(&mut self) {
+    pub(crate) fn forget_told(&mut self) {
         self.told.clear();
     }
 
-    pub async fn acknowledge(&self) {
+    pub(crate) async fn acknowledge(&self) {
         let events = self.pending().await.into_iter();
         let acks: Vec<_> = events
             .map(|event| FileBatchAck {
