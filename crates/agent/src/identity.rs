@@ -11,6 +11,8 @@ use std::{
 use hetuflow_core::id::AgentId;
 use rustix::fs::FlockOperation;
 
+use crate::config::Config;
+
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
     #[error("cannot use the data directory {}", .path.display())]
@@ -49,6 +51,12 @@ pub(crate) fn claim(data_dir: &Path, configured: Option<&AgentId>) -> Result<Ide
     }
     let agent_id = kept_id(data_dir, configured)?;
     Ok(Identity { agent_id, _lock: lock })
+}
+
+/// The name that an agent with this configuration has, made and kept if this is its first start. For whoever
+/// embeds an agent and waits for it; fails where another agent runs with the same data directory.
+pub fn agent_id(config: &Config) -> Result<AgentId, IdentityError> {
+    Ok(claim(&config.agent.data_dir, config.agent.id.as_ref())?.agent_id)
 }
 
 /// Makes a directory that others may pass through (a job under another user reaches its own

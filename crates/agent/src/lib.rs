@@ -19,7 +19,7 @@ mod runner;
 mod spool;
 mod workplace;
 
-pub use config::{Config, Executor, Files, LogFormat, Logging, SAMPLE};
-pub use identity::IdentityError;
+pub use config::{Config, ConfigError, Executor, Files, LogFormat, Logging, SAMPLE};
+pub use identity::{IdentityError, agent_id};
 pub use journal::JournalError;
 pub use run::{AgentError, run};

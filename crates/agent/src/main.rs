@@ -1,6 +1,6 @@
 //! `hetuflow-agent`: reads the configuration, starts logging, runs the agent until a signal.
 
-use std::path::PathBuf;
+use std::{io::IsTerminal, path::PathBuf};
 
 use anyhow::Context;
 use clap::Parser;
@@ -16,6 +16,7 @@ use tracing_subscriber::EnvFilter;
 struct Args {
     /// The configuration; without it the defaults of config/agent.toml and the environment
     /// (HETUFLOW_AGENT__SECTION__KEY, SERVER_URL) hold.
+    #[expect(clippy::doc_markdown, reason = "the help text of a terminal")]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -36,7 +37,7 @@ async fn main() -> anyhow::Result<()> {
 fn start_logging(logging: &Logging) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&logging.level)
         .with_context(|| format!("[logging] level = {:?} is no log level", logging.level))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     match logging.format {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),

@@ -1,7 +1,7 @@
 //! `server.toml`: what it may say and how it is read. `config/server.toml` in the repository is
 //! documentation, sample and lowest layer at once. The CLI reads it too, for `up` and `dev`.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use hetuflow_core::{
     config::{self, Layer},
@@ -10,6 +10,8 @@ use hetuflow_core::{
     trigger::Problems,
 };
 use serde::Deserialize;
+
+use crate::secrets::SecretSource;
 
 mod address;
 
@@ -108,8 +110,8 @@ pub struct HookLimits {
 pub struct Embedded {
     /// Health waits for this agent and for the baselines of its file triggers.
     pub expect_agent: Option<AgentId>,
-    /// Environment variables that secrets may name, before the process's own.
-    pub secrets: BTreeMap<String, String>,
+    /// Secrets by the names of variables that the process's environment lacks.
+    pub make_secret: Option<SecretSource>,
 }
 
 /// Why there is no configuration.
@@ -124,16 +126,13 @@ pub enum ConfigError {
 impl Config {
     /// Defaults, then `file`, then `environment` (the process's own, read once by the caller).
     pub fn load(file: Option<PathBuf>, environment: &[(String, String)]) -> Result<Self, ConfigError> {
-        let text = match &file {
-            None => None,
-            Some(path) => Some(
-                std::fs::read_to_string(path)
-                    .map_err(|source| ConfigError::Read { path: path.clone(), source })?,
-            ),
+        let Some(path) = file else { return Self::read(None, environment).map_err(ConfigError::Problems) };
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(source) => return Err(ConfigError::Read { path, source }),
         };
-        let origin = file.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
-        let layer = text.as_deref().map(|text| Layer { origin: &origin, text });
-        Self::read(layer, environment).map_err(ConfigError::Problems)
+        let layer = Layer { origin: &path.display().to_string(), text: &text };
+        Self::read(Some(layer), environment).map_err(ConfigError::Problems)
     }
 
     pub fn read(file: Option<Layer<'_>>, environment: &[(String, String)]) -> Result<Self, Problems> {
@@ -163,12 +162,8 @@ impl std::fmt::Debug for DatabaseSection {
 }
 
 impl std::fmt::Debug for Embedded {
-    /// The values of `secrets` are secret.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Embedded")
-            .field("expect_agent", &self.expect_agent)
-            .field("secrets", &self.secrets.keys())
-            .finish()
+        f.debug_struct("Embedded").field("expect_agent", &self.expect_agent).finish_non_exhaustive()
     }
 }
 

@@ -73,7 +73,7 @@ pub async fn start(
     let store = hetuflow_store::open(&options).await.map_err(ServerError::Store)?;
     let (clock, metrics) = (Clock::system(), Arc::new(Metrics::default()));
     let (ingester, ingest) = Ingester::new(Arc::clone(&store), Arc::clone(&metrics));
-    let vault = Vault::new(config.embedded.secrets.clone());
+    let vault = Vault::new(config.embedded.make_secret.clone());
     let directory = config.triggers.directory.clone();
     let (mut loader, triggers) =
         Loader::new(Arc::clone(&store), vault, clock.clone(), Arc::clone(&metrics), directory);
@@ -175,12 +175,13 @@ impl Server {
     }
 
     fn open(&self, listeners: Listeners) {
+        let Addresses { http, agents, hooks } = self.addresses;
+        tracing::info!(api = %http, %agents, %hooks, "listening");
         let judge = Judge::new();
         let hooks = Hooks::new(self.state.clone(), judge.clone());
         let shutdown = self.stop.shutdown.clone();
         let api = Api { app: self.state.clone(), judge, loops: self.loops.clone(), shutdown };
-        for Door { listener, address, serves } in listeners.doors {
-            tracing::info!(%address, ?serves, "listening");
+        for Door { listener, serves, .. } in listeners.doors {
             let router = serves.iter().fold(Router::new(), |router, entrance| {
                 router.merge(match entrance {
                     Entrance::Http => api::router(api.clone()),

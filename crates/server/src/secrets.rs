@@ -1,7 +1,12 @@
 //! From a reference in a trigger file to the secret itself. The loader of triggers resolves them when it
 //! builds a set and again each minute, so that a rotated file takes effect without a reload.
 
-use std::{collections::BTreeMap, ffi::OsString, io::Read, path::PathBuf};
+use std::{
+    ffi::OsString,
+    io::Read,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use hetuflow_core::trigger::SecretRef;
 use hetuflow_signature::Secret;
@@ -9,11 +14,14 @@ use hetuflow_signature::Secret;
 /// Larger files are not secrets.
 const MAX_FILE: u64 = 64 * 1024;
 
+/// Yields the secret of a name, if it has or makes one.
+pub type SecretSource = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
 /// Where secrets are looked up.
 #[derive(Clone, Default)]
 pub(crate) struct Vault {
-    /// Before the process's own environment.
-    given: BTreeMap<String, String>,
+    /// For variables that the process's own environment lacks.
+    fallback: Option<SecretSource>,
     /// systemd's `$CREDENTIALS_DIRECTORY`.
     credentials: Option<PathBuf>,
 }
@@ -41,16 +49,16 @@ impl SecretError {
 }
 
 impl Vault {
-    pub(crate) fn new(given: BTreeMap<String, String>) -> Self {
+    pub(crate) fn new(fallback: Option<SecretSource>) -> Self {
         let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
-        Self { given, credentials }
+        Self { fallback, credentials }
     }
 
     /// Reads files: not for an async thread.
     pub(crate) fn resolve(&self, reference: &SecretRef) -> Result<Secret, SecretError> {
         let bytes = match reference {
             SecretRef::Env(name) => self.variable(name)?,
-            SecretRef::File(path) => read(format!("file {path}"), path.into())?,
+            SecretRef::File(path) => read(&format!("file {path}"), Path::new(path))?,
             SecretRef::Credential(name) => self.credential(name)?,
         };
         if bytes.trim_ascii().is_empty() {
@@ -60,11 +68,11 @@ impl Vault {
     }
 
     fn variable(&self, name: &str) -> Result<Vec<u8>, SecretError> {
-        if let Some(value) = self.given.get(name) {
-            return Ok(value.clone().into_bytes());
+        if let Some(value) = std::env::var_os(name) {
+            return Ok(OsString::into_encoded_bytes(value));
         }
-        let value = std::env::var_os(name).ok_or_else(|| SecretError::NotSet(name.to_owned()))?;
-        Ok(OsString::into_encoded_bytes(value))
+        let made = self.fallback.as_ref().and_then(|source| source(name));
+        made.map(String::into_bytes).ok_or_else(|| SecretError::NotSet(name.to_owned()))
     }
 
     fn credential(&self, name: &str) -> Result<Vec<u8>, SecretError> {
@@ -74,7 +82,7 @@ impl Vault {
         if name.is_empty() || name.starts_with('.') || name.contains('/') {
             return Err(missing());
         }
-        read(format!("credential {name}"), directory.join(name))
+        read(&format!("credential {name}"), &directory.join(name))
     }
 }
 
@@ -84,8 +92,8 @@ impl std::fmt::Debug for Vault {
     }
 }
 
-fn read(what: String, path: PathBuf) -> Result<Vec<u8>, SecretError> {
-    let unreadable = |reason: String| SecretError::Unreadable(what.clone(), reason);
+fn read(what: &str, path: &Path) -> Result<Vec<u8>, SecretError> {
+    let unreadable = |reason: String| SecretError::Unreadable(what.to_owned(), reason);
     let file = std::fs::File::open(path).map_err(|error| unreadable(error.to_string()))?;
     let mut bytes = Vec::new();
     file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(|error| unreadable(error.to_string()))?;
@@ -113,14 +121,19 @@ fn describe(reference: &SecretRef) -> String {
 mod tests {
     use super::*;
 
+    fn only(name: &'static str, secret: &'static str) -> Vault {
+        let source: SecretSource = Arc::new(move |asked| (asked == name).then(|| secret.to_owned()));
+        Vault { fallback: Some(source), credentials: None }
+    }
+
     fn problem(vault: &Vault, reference: &SecretRef) -> Option<String> {
         vault.resolve(reference).err().map(|error| error.to_string())
     }
 
     #[test]
-    fn what_is_given_comes_first_and_what_is_missing_is_named() {
-        let vault = Vault { given: BTreeMap::from([("A".to_owned(), "s".to_owned())]), credentials: None };
-        assert_eq!(problem(&vault, &SecretRef::Env("A".to_owned())), None);
+    fn what_the_environment_lacks_comes_from_the_fallback_and_what_is_missing_is_named() {
+        let vault = only("HETUFLOW_A", "s");
+        assert_eq!(problem(&vault, &SecretRef::Env("HETUFLOW_A".to_owned())), None);
         let missing = SecretRef::Env("HETUFLOW_NO_SUCH_SECRET".to_owned());
         assert_eq!(
             problem(&vault, &missing).as_deref(),
@@ -130,10 +143,10 @@ mod tests {
 
     #[test]
     fn empty_is_no_secret() {
-        let vault = Vault { given: BTreeMap::from([("A".to_owned(), " \n".to_owned())]), credentials: None };
+        let vault = only("HETUFLOW_A", " \n");
         assert_eq!(
-            problem(&vault, &SecretRef::Env("A".to_owned())).as_deref(),
-            Some("secret env A is empty")
+            problem(&vault, &SecretRef::Env("HETUFLOW_A".to_owned())).as_deref(),
+            Some("secret env HETUFLOW_A is empty")
         );
     }
 
@@ -141,9 +154,9 @@ mod tests {
     fn files_and_credentials() {
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::write(folder.path().join("key"), "top\n").expect("it can be written");
-        let vault = Vault { given: BTreeMap::new(), credentials: Some(folder.path().to_owned()) };
+        let vault = Vault { fallback: None, credentials: Some(folder.path().to_owned()) };
         let path = folder.path().join("key");
-        assert_eq!(read("file".to_owned(), path.clone()), Ok(b"top".to_vec()));
+        assert_eq!(read("file", &path), Ok(b"top".to_vec()));
         assert_eq!(problem(&vault, &SecretRef::File(path.display().to_string())), None);
         assert_eq!(problem(&vault, &SecretRef::Credential("key".to_owned())), None);
         assert!(problem(&vault, &SecretRef::Credential("../key".to_owned())).is_some());

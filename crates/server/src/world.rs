@@ -91,7 +91,7 @@ impl World {
         let stop = CancellationToken::new();
         let (ingester, ingest) = Ingester::new(Arc::clone(&store), Arc::clone(&metrics));
         tokio::spawn(ingest.run(stop.clone()));
-        let vault = Vault::new(BTreeMap::new());
+        let vault = Vault::new(None);
         let (loader, triggers) =
             Loader::new(Arc::clone(&store), vault, clock.clone(), Arc::clone(&metrics), Some(folder.clone()));
         let state = AppState {

@@ -22,7 +22,10 @@ pub struct Ingest {
 pub enum Ingested {
     Stored,
     /// The key was there: nothing was stored. These are the first event's ids.
-    Duplicate { event_id: EventId, task_ids: Vec<TaskId> },
+    Duplicate {
+        event_id: EventId,
+        task_ids: Vec<TaskId>,
+    },
 }
 
 #[derive(Debug, Clone, Default)]

@@ -62,7 +62,8 @@ mod tests {
         let numbers: Vec<String> = Status::ALL.iter().map(|status| status.number().to_string()).collect();
         let expected = format!("check (status in ({}))", numbers.join(", "));
         for migration in SQLITE.iter().chain(POSTGRES) {
-            let checks: Vec<&str> = migration.sql.lines().filter(|line| line.contains("check (status in")).collect();
+            let checks: Vec<&str> =
+                migration.sql.lines().filter(|line| line.contains("check (status in")).collect();
             assert!(migration.version > 1 || checks.len() == 2, "task and instance have a check");
             for line in checks {
                 assert!(line.contains(&expected), "{line} should hold {expected}");

@@ -33,6 +33,9 @@ impl Options {
 impl std::fmt::Debug for Options {
     /// Without the URL, which may hold a password.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Options").field("scheme", &self.scheme()).field("pool_size", &self.pool_size).finish()
+        f.debug_struct("Options")
+            .field("scheme", &self.scheme())
+            .field("pool_size", &self.pool_size)
+            .finish_non_exhaustive()
     }
 }

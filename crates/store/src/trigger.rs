@@ -35,16 +35,27 @@ pub struct NewSchedule {
     pub name: String,
     /// What it says, as JSON, for the API; a change makes it a new schedule in time.
     pub spec: serde_json::Value,
+    /// The moment from which it counts: the anchor of an interval. Kept likewise.
+    pub created_at: Timestamp,
     /// The first fire, for those that a clock drives. Kept from before when `spec` has not changed.
     pub next_run_at: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "almost every change is a put")]
 pub enum TriggerChange {
     Put(NewTrigger),
     /// The file does not parse now: its last good version stays in force, with this note.
-    Broken { namespace: Namespace, name: String, origin: String, problem: String },
-    Remove { namespace: Namespace, name: String },
+    Broken {
+        namespace: Namespace,
+        name: String,
+        origin: String,
+        problem: String,
+    },
+    Remove {
+        namespace: Namespace,
+        name: String,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -75,25 +75,6 @@ async fn a_url_with_the_usual_mode_is_fine_and_the_file_keeps_a_log() {
     store.close().await;
 }
 
-#[tokio::test]
-async fn the_claim_uses_its_index() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let file = folder.path().join("test.db");
-    open(&Options { url: url(&file), pool_size: 1 }).await.expect("a new database").close().await;
-    let mut connection = connect(&file).await;
-    let plan: Vec<(i64, i64, i64, String)> = sqlx::query_as(
-        "explain query plan select t.*, l.selector from sched_task t join sched_lane l on l.id = t.lane_id \
-         where t.lane_id = ? and t.status in (1, 2) and t.scheduled_at <= ? \
-         order by t.priority desc, t.scheduled_at, t.id limit ?",
-    )
-    .fetch_all(&mut connection)
-    .await
-    .expect("a plan");
-    let text: Vec<&str> = plan.iter().map(|(.., detail)| detail.as_str()).collect();
-    assert!(text.iter().any(|detail| detail.contains("sched_task_claim")), "{text:?}");
-    assert!(!text.iter().any(|detail| detail.contains("TEMP B-TREE")), "{text:?}");
-}
-
 async fn connect(file: &Path) -> SqliteConnection {
     SqliteConnection::connect_with(&SqliteConnectOptions::new().filename(file)).await.expect("the file opens")
 }

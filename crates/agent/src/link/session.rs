@@ -199,7 +199,9 @@ impl Session<'_> {
                 permit.map_or(Wake::WriterEnded, Wake::Room)
             }
             _ = self.changes.changed() => Wake::Changed,
-            () = self.files.changed() => Wake::Changed,
+            // With something chosen already, a wake-up would choose nothing new: it would only spin, and
+            // keep the writer that shares this thread from making room.
+            () = self.files.changed(), if self.next.is_none() => Wake::Changed,
             _ = ping.tick() => Wake::Ping,
             () = sleep_until(self.heard + silence) => Wake::Silent,
             _ = writer => Wake::WriterEnded,

@@ -25,13 +25,15 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts `program` with a cleared environment but for `PATH` and what is given.
+    /// Starts `program` with a cleared environment but for `PATH`, `HETUFLOW_LOG` and what is given.
     #[expect(clippy::disallowed_methods, reason = "a test starts the product's own binaries")]
     pub(crate) fn start<A: AsRef<OsStr>>(program: &str, args: &[A], environment: &[(&str, String)]) -> Self {
         let mut command = Command::new(binary(program));
         command.args(args).env_clear().envs(environment.iter().map(|(k, v)| (k, v)));
-        if let Some(path) = std::env::var_os("PATH") {
-            command.env("PATH", path);
+        for passed_on in ["PATH", "HETUFLOW_LOG"] {
+            if let Some(value) = std::env::var_os(passed_on) {
+                command.env(passed_on, value);
+            }
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {program}: {error}"));

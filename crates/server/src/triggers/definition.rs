@@ -1,6 +1,7 @@
 //! From the text of a trigger file to what the store keeps of it.
 
 use hetuflow_core::{
+    condition::Condition,
     duration,
     id::Namespace,
     schedule::{CronSchedule, IntervalSchedule, ScheduleKind},
@@ -10,7 +11,7 @@ use hetuflow_store::{NewSchedule, NewTrigger};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{BuiltinSchemes, schedule_name};
+use super::{KnownSchemes, schedule_name};
 
 /// Who owns the triggers of a server's folder.
 pub(crate) const FOLDER_OWNER: &str = "folder";
@@ -22,7 +23,7 @@ pub(crate) fn parse_text(
     text: &str,
     now: Timestamp,
 ) -> Result<Vec<NewTrigger>, Problems> {
-    let triggers = trigger::parse(origin, default_name, namespace, text, &BuiltinSchemes)?;
+    let triggers = trigger::parse(origin, default_name, namespace, text, &KnownSchemes)?;
     Ok(triggers.iter().map(|trigger| definition(trigger, origin, text, now)).collect())
 }
 
@@ -44,16 +45,18 @@ fn definition(trigger: &Trigger, origin: &str, text: &str, now: Timestamp) -> Ne
 }
 
 fn schedules(trigger: &Trigger, now: Timestamp) -> Vec<NewSchedule> {
-    let webhooks = trigger.webhooks.iter().map(webhook_spec).enumerate().map(|entry| event("webhook", entry));
-    let files = trigger.files.iter().map(file_spec).enumerate().map(|entry| event("file", entry));
-    let events = trigger.events.iter().map(event_spec).enumerate().map(|entry| event("event", entry));
+    let webhooks =
+        trigger.webhooks.iter().map(webhook_spec).enumerate().map(|entry| event("webhook", entry, now));
+    let files = trigger.files.iter().map(file_spec).enumerate().map(|entry| event("file", entry, now));
+    let events = trigger.events.iter().map(event_spec).enumerate().map(|entry| event("event", entry, now));
     let crons = trigger.crons.iter().enumerate().map(|(n, cron)| cron_schedule(n, cron, now));
     let intervals = trigger.intervals.iter().enumerate().map(|(n, every)| interval_schedule(n, every, now));
     webhooks.chain(files).chain(events).chain(crons).chain(intervals).collect()
 }
 
-fn event(kind: &str, (index, spec): (usize, Value)) -> NewSchedule {
-    NewSchedule { kind: ScheduleKind::Event, name: schedule_name(kind, index), spec, next_run_at: None }
+fn event(kind: &str, (index, spec): (usize, Value), now: Timestamp) -> NewSchedule {
+    let name = schedule_name(kind, index);
+    NewSchedule { kind: ScheduleKind::Event, name, spec, created_at: now, next_run_at: None }
 }
 
 fn webhook_spec(source: &WebhookSource) -> Value {
@@ -63,7 +66,7 @@ fn webhook_spec(source: &WebhookSource) -> Value {
         "options": source.options,
         "secrets": source.secrets,
         "events": source.events,
-        "when": source.when.as_ref().map(|when| when.source()),
+        "when": source.when.as_ref().map(Condition::source),
         "max_body": source.max_body,
     })
 }
@@ -73,7 +76,7 @@ fn file_spec(source: &FileSource) -> Value {
 }
 
 fn event_spec(source: &EventSource) -> Value {
-    json!({ "type": source.event_type, "when": source.when.as_ref().map(|when| when.source()) })
+    json!({ "type": source.event_type, "when": source.when.as_ref().map(Condition::source) })
 }
 
 fn cron_schedule(index: usize, cron: &CronSchedule, now: Timestamp) -> NewSchedule {
@@ -81,6 +84,7 @@ fn cron_schedule(index: usize, cron: &CronSchedule, now: Timestamp) -> NewSchedu
         kind: ScheduleKind::Cron,
         name: schedule_name("cron", index),
         spec: json!({ "expression": cron.expression, "timezone": cron.timezone, "missed": cron.missed }),
+        created_at: now,
         next_run_at: cron.next_after(now),
     }
 }
@@ -90,6 +94,7 @@ fn interval_schedule(index: usize, interval: &IntervalSchedule, now: Timestamp) 
         kind: ScheduleKind::Interval,
         name: schedule_name("interval", index),
         spec: json!({ "every": duration::format(interval.every), "missed": interval.missed }),
+        created_at: now,
         next_run_at: interval.next_after(now, now),
     }
 }

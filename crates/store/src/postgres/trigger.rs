@@ -188,7 +188,7 @@ async fn put(
     if let Some(spec) = &trigger.job {
         put_job(tx, trigger, spec, now).await?;
     }
-    put_schedules(tx, trigger, now).await?;
+    put_schedules(tx, trigger).await?;
     Ok(true)
 }
 
@@ -262,7 +262,7 @@ async fn put_job(
 }
 
 /// Schedules that say the same as before stay as they are, the others are made anew.
-async fn put_schedules(tx: &mut Tx, trigger: &NewTrigger, now: Timestamp) -> Result<(), StoreError> {
+async fn put_schedules(tx: &mut Tx, trigger: &NewTrigger) -> Result<(), StoreError> {
     let rows = sqlx::query("select * from sched_schedule where namespace = $1 and trigger_name = $2")
         .bind(trigger.namespace.as_str())
         .bind(&trigger.name)
@@ -284,7 +284,7 @@ async fn put_schedules(tx: &mut Tx, trigger: &NewTrigger, now: Timestamp) -> Res
                     .execute(&mut **tx)
                     .await?;
             }
-            None => insert_schedule(tx, trigger, position, new, now).await?,
+            None => insert_schedule(tx, trigger, position, new).await?,
         }
     }
     Ok(())
@@ -299,20 +299,19 @@ async fn insert_schedule(
     trigger: &NewTrigger,
     position: i32,
     new: &NewSchedule,
-    now: Timestamp,
 ) -> Result<(), StoreError> {
     sqlx::query(
         "insert into sched_schedule (id, namespace, trigger_name, position, name, kind, spec, created_at, next_run_at) \
          values ($1, $2, $3, $4, $5, $6, $7::text::json, $8, $9)",
     )
-    .bind(ScheduleId::at(now).uuid())
+    .bind(ScheduleId::at(new.created_at).uuid())
     .bind(trigger.namespace.as_str())
     .bind(&trigger.name)
     .bind(position)
     .bind(text(&new.name))
     .bind(new.kind.name())
     .bind(row::json(&new.spec)?)
-    .bind(time(now))
+    .bind(time(new.created_at))
     .bind(new.next_run_at.map(time))
     .execute(&mut **tx)
     .await?;

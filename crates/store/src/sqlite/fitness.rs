@@ -51,7 +51,7 @@ pub(super) fn refuse_network(file: &Path) -> Result<(), StoreError> {
     };
     // What cannot be asked is found out by opening the file.
     let Ok(found) = rustix::fs::statfs(directory) else { return Ok(()) };
-    match network_name(found.f_type as u64 & 0xffff_ffff) {
+    match network_name(found.f_type.cast_unsigned() & 0xffff_ffff) {
         None => Ok(()),
         Some(name) => Err(StoreError::Unfit(format!(
             "the database {} lies on a network file system ({name}), where SQLite loses data: put it on a local disk, \

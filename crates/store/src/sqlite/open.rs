@@ -15,6 +15,10 @@ use crate::{Options, Store, StoreError};
 const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) async fn open(options: &Options) -> Result<Arc<dyn Store>, StoreError> {
+    Ok(Arc::new(open_file(options).await?))
+}
+
+pub(super) async fn open_file(options: &Options) -> Result<Sqlite, StoreError> {
     let file = file_options(&options.url)?;
     fitness::refuse_network(file.get_filename())?;
     let writer = connect(file.clone(), 1).await.map_err(|error| explain(error, &file))?;
@@ -22,7 +26,7 @@ pub(crate) async fn open(options: &Options) -> Result<Arc<dyn Store>, StoreError
     migrate::migrate(&writer).await.map_err(|error| explain(error, &file))?;
     let readers = connect(file.pragma("query_only", "on"), options.pool_size.max(1)).await?;
     let (changes, _) = watch::channel(0);
-    Ok(Arc::new(Sqlite { writer, readers, changes, version }))
+    Ok(Sqlite { writer, readers, changes, version })
 }
 
 fn file_options(url: &str) -> Result<SqliteConnectOptions, StoreError> {

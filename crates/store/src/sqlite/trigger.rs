@@ -171,7 +171,7 @@ async fn put(
     if let Some(spec) = &trigger.job {
         put_job(tx, trigger, spec, now).await?;
     }
-    put_schedules(tx, trigger, now).await?;
+    put_schedules(tx, trigger).await?;
     Ok(true)
 }
 
@@ -245,7 +245,7 @@ async fn put_job(
 }
 
 /// Schedules that say the same as before stay as they are, the others are made anew.
-async fn put_schedules(tx: &mut Tx, trigger: &NewTrigger, now: Timestamp) -> Result<(), StoreError> {
+async fn put_schedules(tx: &mut Tx, trigger: &NewTrigger) -> Result<(), StoreError> {
     let rows = sqlx::query("select * from sched_schedule where namespace = ? and trigger_name = ?")
         .bind(trigger.namespace.as_str())
         .bind(&trigger.name)
@@ -264,7 +264,7 @@ async fn put_schedules(tx: &mut Tx, trigger: &NewTrigger, now: Timestamp) -> Res
                     .execute(&mut **tx)
                     .await?;
             }
-            None => insert_schedule(tx, trigger, position, new, now).await?,
+            None => insert_schedule(tx, trigger, position, new).await?,
         }
     }
     Ok(())
@@ -279,20 +279,19 @@ async fn insert_schedule(
     trigger: &NewTrigger,
     position: i64,
     new: &NewSchedule,
-    now: Timestamp,
 ) -> Result<(), StoreError> {
     sqlx::query(
         "insert into sched_schedule (id, namespace, trigger_name, position, name, kind, spec, created_at, next_run_at) \
          values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
-    .bind(ScheduleId::at(now).uuid())
+    .bind(ScheduleId::at(new.created_at).uuid())
     .bind(trigger.namespace.as_str())
     .bind(&trigger.name)
     .bind(position)
     .bind(&new.name)
     .bind(new.kind.name())
     .bind(row::json(&new.spec)?)
-    .bind(now.as_microsecond())
+    .bind(new.created_at.as_microsecond())
     .bind(new.next_run_at.map(Timestamp::as_microsecond))
     .execute(&mut **tx)
     .await?;

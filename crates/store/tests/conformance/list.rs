@@ -33,8 +33,8 @@ pub(crate) async fn events_are_filtered(db: &Db) {
     let mut events: Vec<_> = (0..5).map(|n| event(at(n))).collect();
     events[0].namespace = team_b();
     events[1].kind = SourceKind::File;
-    events[2].source = "/hooks/100%_other".to_owned();
-    events[3].event_type = "ping".to_owned();
+    "/hooks/100%_other".clone_into(&mut events[2].source);
+    "ping".clone_into(&mut events[3].event_type);
     events[4].verdict = Verdict::Rejected { reason: "the signature differs".to_owned() };
     let batch =
         events.iter().map(|event| Ingest { event: event.clone(), dedupe: None, tasks: vec![] }).collect();
@@ -73,7 +73,7 @@ pub(crate) async fn tasks_are_filtered(db: &Db) {
     let job_id = JobId::at(at(9));
     let ids = [
         stored(store, at(0), |task| task.namespace = team_b()).await,
-        stored(store, at(1), |task| task.trigger = "nightly".to_owned()).await,
+        stored(store, at(1), |task| "nightly".clone_into(&mut task.trigger)).await,
         stored(store, at(2), |task| task.job_id = job_id).await,
         stored(store, at(3), |task| task.command = Err("no value".to_owned())).await,
     ];

@@ -1,5 +1,7 @@
 //! Promises of `TriggerStore`.
 
+use std::time::Duration;
+
 use hetuflow_core::{id::Namespace, schedule::ScheduleKind, status::Status};
 use hetuflow_store::{NewSchedule, NewTrigger, Store, StoreError, StoredTrigger, TriggerChange};
 use jiff::Timestamp;
@@ -26,12 +28,15 @@ pub(crate) fn new_trigger(name: &str, text: &str) -> NewTrigger {
 
 pub(crate) fn interval(name: &str, every: u64, next_run_at: Timestamp) -> NewSchedule {
     let spec = json!({ "every": every });
-    NewSchedule { kind: ScheduleKind::Interval, name: name.to_owned(), spec, next_run_at: Some(next_run_at) }
+    let created_at = next_run_at - Duration::from_secs(every);
+    let (name, next_run_at) = (name.to_owned(), Some(next_run_at));
+    NewSchedule { kind: ScheduleKind::Interval, name, spec, created_at, next_run_at }
 }
 
 fn webhook() -> NewSchedule {
     let spec = json!({ "scheme": "github", "events": ["push"] });
-    NewSchedule { kind: ScheduleKind::Event, name: "webhook 1".to_owned(), spec, next_run_at: None }
+    let name = "webhook 1".to_owned();
+    NewSchedule { kind: ScheduleKind::Event, name, spec, created_at: at(0), next_run_at: None }
 }
 
 pub(crate) async fn apply(store: &dyn Store, change: TriggerChange, now: Timestamp) -> i64 {
@@ -70,7 +75,7 @@ pub(crate) async fn a_trigger_declares_its_job_and_schedules(db: &Db) {
     assert_eq!(store.job_named(&Namespace::default(), "deploy").await.expect("the job"), job);
     let [clock, hook] = &trigger.schedules[..] else { panic!("two schedules, in order: {trigger:?}") };
     assert_eq!((clock.kind, clock.name.as_str()), (ScheduleKind::Interval, "interval 1"));
-    assert_eq!((&clock.spec, clock.created_at), (&json!({ "every": 300 }), at(1)));
+    assert_eq!((&clock.spec, clock.created_at), (&json!({ "every": 300 }), at(0)));
     assert_eq!((clock.next_run_at, clock.last_run_at), (Some(at(300)), None));
     assert_eq!((hook.kind, hook.next_run_at), (ScheduleKind::Event, None));
 }

@@ -15,7 +15,7 @@ use hetuflow_core::{
 use hetuflow_store::{Claimed, Finish, Ingest, Session, Slot, Store};
 use jiff::{SignedDuration, Timestamp};
 
-pub(crate) const MINUTE: Duration = Duration::from_secs(60);
+pub(crate) const MINUTE: Duration = Duration::from_mins(1);
 
 /// `seconds` after the beginning of the story.
 pub(crate) fn at(seconds: i64) -> Timestamp {
@@ -96,7 +96,7 @@ pub(crate) fn ingest(received_at: Timestamp, change: impl FnOnce(&mut NewTask)) 
 
 /// The same with a dedupe key that holds for a minute.
 pub(crate) fn keyed(key: &str, received_at: Timestamp) -> Ingest {
-    let expires_at = received_at + SignedDuration::from_secs(60);
+    let expires_at = received_at + SignedDuration::from_mins(1);
     let dedupe = DedupeKey { scope: "/hooks/deploy-site".to_owned(), key: key.to_owned(), expires_at };
     Ingest { dedupe: Some(dedupe), ..ingest(received_at, |_| ()) }
 }
