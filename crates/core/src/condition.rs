@@ -6,11 +6,11 @@
 
 mod cost;
 mod names;
+mod pattern;
 mod prune;
 mod source;
 
 use std::{
-    borrow::Cow,
     collections::BTreeMap,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -18,11 +18,18 @@ use std::{
 };
 
 use cel::{Context, Env, ExecutionError, Program, Value};
+use regex::Regex;
 
 use crate::matching::{Facts, Path, describe};
 
 /// Bytes of source, at most.
 const MAX_SOURCE: usize = 4096;
+
+/// Brackets inside each other, at most.
+const MAX_BRACKETS: usize = 32;
+
+/// Bytes of stack for the parser, of which the system provides only those that are touched.
+const PARSER_STACK: usize = 64 * 1024 * 1024;
 
 /// Values that a reason quotes.
 const MAX_QUOTED: usize = 3;
@@ -31,7 +38,13 @@ const MAX_QUOTED: usize = 3;
 const MAX_MESSAGE: usize = 300;
 
 /// CEL's own functions: a constant that is slow to build.
-static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
+static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| {
+    let mut env = Env::stdlib();
+    // Fails only for a name that is taken, and a test would see it.
+    let declared = pattern::declare(&mut env);
+    debug_assert_eq!(declared, Ok(()));
+    Arc::new(env)
+});
 
 /// A compiled condition.
 #[derive(Clone)]
@@ -42,6 +55,7 @@ struct Compiled {
     clauses: Vec<Clause>,
     /// What all clauses together look at, by root.
     wanted: BTreeMap<String, prune::Wanted>,
+    patterns: pattern::Patterns,
 }
 
 /// One of the parts that `&&` joins.
@@ -76,15 +90,13 @@ impl Condition {
                 format!("a condition has at most {MAX_SOURCE} bytes, this one has {}", source.len());
             return Err(ConditionError { message, offset: None });
         }
-        let whole = Clause::compile(source)?;
-        let mut wanted: BTreeMap<String, prune::Wanted> = BTreeMap::new();
-        for path in &whole.paths {
-            wanted.entry(path.root.clone()).or_default().add(path);
+        if let Some(offset) = source::too_deep(source, MAX_BRACKETS) {
+            let message = format!("brackets may be nested {MAX_BRACKETS} deep, not more");
+            return Err(ConditionError { message, offset: Some(offset) });
         }
-        let parts: Result<Vec<Clause>, _> =
-            source::clauses(source).into_iter().map(Clause::compile).collect();
-        let clauses = parts.unwrap_or_else(|_| vec![whole]);
-        Ok(Self(Arc::new(Compiled { source: source.to_owned(), clauses, wanted })))
+        on_deep_stack(|| Compiled::of(source))
+            .unwrap_or_else(|| Err(ConditionError { message: "this is no CEL".to_owned(), offset: None }))
+            .map(|compiled| Self(Arc::new(compiled)))
     }
 
     #[must_use]
@@ -100,8 +112,12 @@ impl Condition {
     }
 
     fn judge_bounded(&self, facts: &Facts<'_>) -> Judgement {
-        let roots: Vec<(String, Cow<'_, serde_json::Value>)> =
-            self.0.wanted.keys().map(|name| (name.clone(), facts.root(name))).collect();
+        let roots: Vec<cost::Root<'_>> = self
+            .0
+            .wanted
+            .iter()
+            .map(|(name, wanted)| cost::Root { name, value: facts.root(name), wanted })
+            .collect();
         let mut meter = cost::Meter::new(&roots);
         if self.0.clauses.iter().any(|clause| meter.add(clause.program.expression()).is_err()) {
             return Judgement::TooCostly(format!(
@@ -110,11 +126,14 @@ impl Condition {
             ));
         }
         let mut context = Context::with_env(Arc::clone(&ENV));
-        for (name, json) in &roots {
-            let Some(Ok(value)) = self.0.wanted.get(name).map(|wanted| wanted.convert(json)) else {
+        for cost::Root { name, value, wanted } in &roots {
+            let Ok(value) = wanted.convert(value) else {
                 return Judgement::TooCostly(format!("the condition looks at too many values of {name}"));
             };
-            context.add_variable_from_value(name.as_str(), value);
+            context.add_variable_from_value(*name, value);
+        }
+        if let Err(error) = self.0.patterns.provide(&mut context) {
+            return Judgement::Error(error.to_string());
         }
         self.judge_clauses(&context, facts)
     }
@@ -140,19 +159,42 @@ impl Condition {
     }
 }
 
+impl Compiled {
+    fn of(source: &str) -> Result<Self, ConditionError> {
+        let (whole, patterns) = Clause::compile(source)?;
+        let mut wanted: BTreeMap<String, prune::Wanted> = BTreeMap::new();
+        for path in &whole.paths {
+            wanted.entry(path.root.clone()).or_default().add(path);
+        }
+        let parts: Result<Vec<Clause>, _> = source::clauses(source)
+            .into_iter()
+            .map(|part| Clause::compile(part).map(|(clause, _)| clause))
+            .collect();
+        let clauses = parts.unwrap_or_else(|_| vec![whole]);
+        Ok(Self { source: source.to_owned(), clauses, wanted, patterns: pattern::Patterns::new(patterns) })
+    }
+}
+
+/// CEL's parser needs much stack (16 nested brackets overflow the usual 2 MiB in a debug build), and an
+/// overflow cannot be caught. `None` after a panic in it.
+fn on_deep_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(PARSER_STACK).spawn_scoped(scope, work);
+        thread.ok().and_then(|thread| thread.join().ok())
+    })
+}
+
 impl Clause {
-    fn compile(source: &str) -> Result<Self, ConditionError> {
-        let program = catch_unwind(|| ENV.compile(source))
-            .map_err(|_| ConditionError { message: "this is no CEL".to_owned(), offset: None })?
-            .map_err(|errors| syntax_error(source, &errors))?;
-        let paths = names::read(program.expression()).map_err(|complaint| ConditionError {
+    fn compile(source: &str) -> Result<(Self, BTreeMap<String, Regex>), ConditionError> {
+        let program = ENV.compile(source).map_err(|errors| syntax_error(source, &errors))?;
+        let names = names::read(program.expression()).map_err(|complaint| ConditionError {
             offset: program
                 .source_info()
                 .offset_for(complaint.expr_id)
-                .and_then(|(start, _)| byte_of_char(source, usize::try_from(start).ok()?)),
+                .and_then(|(start, _)| usize::try_from(start).ok()),
             message: complaint.message,
         })?;
-        Ok(Self { source: source.to_owned(), program, paths })
+        Ok((Self { source: source.to_owned(), program, paths: names.paths }, names.patterns))
     }
 
     fn is_false(&self, facts: &Facts<'_>) -> String {

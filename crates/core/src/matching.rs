@@ -65,4 +65,4 @@ fn takes_type(wanted: &[String], event: &Event) -> Result<(), String> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

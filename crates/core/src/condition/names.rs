@@ -1,17 +1,24 @@
 //! The walk over a compiled condition that finds what it refers to and what is not allowed.
 
+use std::collections::BTreeMap;
+
 use cel::{
     IdedExpr,
     common::ast::{EntryExpr, Expr, LiteralValue, operators},
 };
+use regex::Regex;
 
+use super::pattern;
 use crate::{
     matching::{Path, ROOTS, Step},
     suggest,
 };
 
 /// Loops inside each other, at most: more of them over one body could run for minutes.
-const MAX_DEPTH: usize = 2;
+const MAX_LOOPS: usize = 2;
+
+/// Expressions inside each other, at most: they are judged on the stack of whoever asks.
+const MAX_NESTING: usize = 64;
 
 const TYPES: [&str; 10] =
     ["bool", "bytes", "double", "dyn", "int", "list", "map", "null_type", "string", "uint"];
@@ -65,11 +72,18 @@ pub(super) struct Complaint {
     pub(super) expr_id: u64,
 }
 
-/// The paths that an expression looks at.
-pub(super) fn read(expr: &IdedExpr) -> Result<Vec<Path>, Complaint> {
-    let mut walk = Walk { paths: Vec::new(), scope: Vec::new(), depth: 0 };
+/// What an expression refers to.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    pub(super) paths: Vec<Path>,
+    /// By their source.
+    pub(super) patterns: BTreeMap<String, Regex>,
+}
+
+pub(super) fn read(expr: &IdedExpr) -> Result<Names, Complaint> {
+    let mut walk = Walk { names: Names::default(), scope: Vec::new(), loops: 0, nesting: 0 };
     walk.expr(expr)?;
-    Ok(walk.paths)
+    Ok(walk.names)
 }
 
 /// The path that `expr` spells, with the name that it starts from.
@@ -106,17 +120,31 @@ fn literal_step(key: &IdedExpr) -> Option<Step> {
 }
 
 struct Walk<'e> {
-    paths: Vec<Path>,
+    names: Names,
     /// Names that loops bind.
     scope: Vec<&'e str>,
-    depth: usize,
+    loops: usize,
+    nesting: usize,
 }
 
 impl<'e> Walk<'e> {
     fn expr(&mut self, expr: &'e IdedExpr) -> Result<(), Complaint> {
-        if let Some(path) = path(expr) {
+        let path = path(expr);
+        let nesting = self.nesting + path.as_ref().map_or(1, |path| path.steps.len());
+        if nesting > MAX_NESTING {
+            let message = format!("expressions may be nested {MAX_NESTING} deep, not more");
+            return Err(Complaint { message, expr_id: expr.id });
+        }
+        if let Some(path) = path {
             return self.path(expr, path);
         }
+        self.nesting += 1;
+        let result = self.parts(expr);
+        self.nesting -= 1;
+        result
+    }
+
+    fn parts(&mut self, expr: &'e IdedExpr) -> Result<(), Complaint> {
         match &expr.expr {
             Expr::Call(call) => {
                 self.function(expr, &call.func_name, &call.args)?;
@@ -130,9 +158,9 @@ impl<'e> Walk<'e> {
             Expr::Comprehension(loops) => {
                 self.expr(&loops.iter_range)?;
                 self.expr(&loops.accu_init)?;
-                self.depth += 1;
-                if self.depth > MAX_DEPTH {
-                    let message = format!("loops may be nested {MAX_DEPTH} deep, not more");
+                self.loops += 1;
+                if self.loops > MAX_LOOPS {
+                    let message = format!("loops may be nested {MAX_LOOPS} deep, not more");
                     return Err(Complaint { message, expr_id: expr.id });
                 }
                 let outer = self.scope.len();
@@ -142,7 +170,7 @@ impl<'e> Walk<'e> {
                     self.expr(part)?;
                 }
                 self.scope.truncate(outer);
-                self.depth -= 1;
+                self.loops -= 1;
                 Ok(())
             }
             Expr::List(list) => list.elements.iter().try_for_each(|element| self.expr(element)),
@@ -173,7 +201,7 @@ impl<'e> Walk<'e> {
             return Ok(());
         }
         if ROOTS.contains(&name) {
-            self.paths.push(Path { root: name.to_owned(), steps: path.steps });
+            self.names.paths.push(Path { root: name.to_owned(), steps: path.steps });
             return Ok(());
         }
         if path.steps.is_empty() && TYPES.contains(&name) {
@@ -183,23 +211,20 @@ impl<'e> Walk<'e> {
         Err(Complaint { message, expr_id: root_of(expr).id })
     }
 
-    fn function(&self, expr: &IdedExpr, name: &str, args: &[IdedExpr]) -> Result<(), Complaint> {
-        let complain = |message: String| Err(Complaint { message, expr_id: expr.id });
+    fn function(&mut self, expr: &IdedExpr, name: &str, args: &[IdedExpr]) -> Result<(), Complaint> {
+        let complain = |message: String| Complaint { message, expr_id: expr.id };
         let is_operator = name.contains(['_', '@', '!', '-']) && !name.starts_with(char::is_alphabetic);
         if !is_operator && !FUNCTIONS.contains(&name) {
-            return complain(match suggest::closest(name, FUNCTIONS) {
+            return Err(complain(match suggest::closest(name, FUNCTIONS) {
                 Some(close) => format!("there is no function {name:?}; did you mean {close:?}?"),
                 None => format!("there is no function {name:?}"),
-            });
+            }));
         }
-        if name != "matches" {
-            return Ok(());
+        if name == pattern::APPLY {
+            let (source, pattern) = pattern::compile(args.last()).map_err(complain)?;
+            self.names.patterns.insert(source, pattern);
         }
-        // A pattern out of the payload would be a way to make this server compile what a stranger wrote.
-        match args.last().map(|pattern| &pattern.expr) {
-            Some(Expr::Literal(LiteralValue::String(_))) => Ok(()),
-            _ => complain("the pattern of matches() must be a quoted text".to_owned()),
-        }
+        Ok(())
     }
 }
 

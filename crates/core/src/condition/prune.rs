@@ -33,9 +33,29 @@ impl Wanted {
         wanted.whole = true;
     }
 
+    /// Shows every value that is wanted.
+    pub(super) fn visit<'v>(&self, json: &'v Json, show: &mut impl FnMut(&'v Json)) {
+        visit(json, Some(self), show);
+    }
+
     pub(super) fn convert(&self, json: &Json) -> Result<Value, TooMany> {
         let mut left = MAX_VALUES;
         convert(json, Some(self), &mut left)
+    }
+}
+
+/// `wanted` is `None` below a part that is wanted whole.
+fn visit<'v>(json: &'v Json, wanted: Option<&Wanted>, show: &mut impl FnMut(&'v Json)) {
+    let wanted = wanted.filter(|wanted| !wanted.whole);
+    show(json);
+    match (json, wanted) {
+        (Json::Array(list), _) => list.iter().for_each(|element| visit(element, None, show)),
+        (Json::Object(object), None) => object.values().for_each(|value| visit(value, None, show)),
+        (Json::Object(object), Some(wanted)) => {
+            let parts = wanted.fields.iter().filter_map(|(name, below)| Some((object.get(name)?, below)));
+            parts.for_each(|(value, below)| visit(value, Some(below), show));
+        }
+        (Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_), _) => {}
     }
 }
 
@@ -59,15 +79,19 @@ fn convert(json: &Json, wanted: Option<&Wanted>, left: &mut usize) -> Result<Val
         }
         Json::Object(object) => {
             let mut fields = HashMap::new();
-            for (name, value) in object {
-                let below = match wanted {
-                    None => None,
-                    Some(wanted) => match wanted.fields.get(name) {
-                        Some(below) => Some(below),
-                        None => continue,
-                    },
-                };
-                fields.insert(Key::String(Arc::new(name.clone())), convert(value, below, left)?);
+            let mut add = |name: &str, value: &Json, below: Option<&Wanted>| {
+                let value = convert(value, below, left)?;
+                fields.insert(Key::String(Arc::new(name.to_owned())), value);
+                Ok(())
+            };
+            match wanted {
+                None => object.iter().try_for_each(|(name, value)| add(name, value, None))?,
+                Some(wanted) => {
+                    wanted.fields.iter().try_for_each(|(name, below)| match object.get(name) {
+                        Some(value) => add(name, value, Some(below)),
+                        None => Ok(()),
+                    })?
+                }
             }
             Value::Map(cel::objects::Map { map: Arc::new(fields) })
         }

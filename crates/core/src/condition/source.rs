@@ -23,6 +23,21 @@ pub(super) fn clauses(source: &str) -> Vec<&str> {
     clauses.into_iter().flat_map(inside_parentheses).collect()
 }
 
+/// Where brackets nest deeper than `limit`; the source need not be valid.
+pub(super) fn too_deep(source: &str, limit: usize) -> Option<usize> {
+    let (mut depth, mut at) = (0_usize, 0);
+    while let Some(token) = Token::at(source, at) {
+        match token.text(source) {
+            "(" | "[" | "{" if depth == limit => return Some(at),
+            "(" | "[" | "{" => depth += 1,
+            ")" | "]" | "}" => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        at = token.end;
+    }
+    None
+}
+
 /// `(a && b)` is two clauses, too.
 fn inside_parentheses(clause: &str) -> Vec<&str> {
     let inner = clause.strip_prefix('(').and_then(|rest| rest.strip_suffix(')'));
