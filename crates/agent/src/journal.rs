@@ -284,6 +284,6 @@ fn journalled(row: &SqliteRow) -> Result<Journalled, JournalError> {
     })
 }
 
-fn corrupt(row: &str, problem: impl ToString) -> JournalError {
+fn corrupt(row: &str, problem: impl std::fmt::Display) -> JournalError {
     JournalError::Corrupt { row: row.to_owned(), problem: problem.to_string() }
 }

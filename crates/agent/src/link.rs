@@ -81,7 +81,7 @@ impl Link {
 
     /// Once per outage, and then now and then.
     fn report(&self, cut: &Cut, failures: u32, welcomed: bool) {
-        if welcomed || failures % 20 == 0 {
+        if welcomed || failures.is_multiple_of(20) {
             let error = cut as &dyn std::error::Error;
             tracing::warn!(server = %self.server_url, error, "no link to the server; trying on");
         } else {
@@ -98,7 +98,7 @@ impl Link {
 /// server at the same moment do not come back at the same moment.
 fn pause(failures: u32, random: f64) -> Duration {
     let bound = SHORTEST_WAIT.saturating_mul(2_u32.saturating_pow(failures)).min(LONGEST_WAIT);
-    SHORTEST_WAIT + (bound - SHORTEST_WAIT).mul_f64(random)
+    SHORTEST_WAIT + bound.saturating_sub(SHORTEST_WAIT).mul_f64(random)
 }
 
 struct Chain<'a>(&'a dyn std::error::Error);

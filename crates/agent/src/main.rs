@@ -37,7 +37,10 @@ async fn main() -> anyhow::Result<()> {
 fn start_logging(logging: &Logging) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&logging.level)
         .with_context(|| format!("[logging] level = {:?} is no log level", logging.level))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     match logging.format {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),

@@ -29,7 +29,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// Beyond the grace, for killed processes to go.
 const KILLED: Duration = Duration::from_secs(10);
 
-const SWEEP: Duration = Duration::from_secs(60);
+const SWEEP: Duration = Duration::from_mins(1);
 
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {

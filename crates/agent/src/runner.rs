@@ -22,7 +22,7 @@ use crate::{
     attempts::{Attempts, Phase, Stop},
     config::Executor,
     journal::{Acceptance, Journal, JournalError},
-    process::Cgroups,
+    process::{Cgroups, Leaf},
     spool::Spools,
     workplace::Workplaces,
 };
@@ -62,7 +62,7 @@ impl Runner {
             return Ok(Answer::Refused(reason));
         }
         let leaf = self.cgroups.as_ref().map(|cgroups| cgroups.leaf(lease.instance_id));
-        let path = leaf.as_ref().map(|leaf| leaf.path());
+        let path = leaf.as_ref().map(Leaf::path);
         match self.journal.accept(&assignment, path, self.clock.now()).await? {
             Acceptance::Accepted => {
                 let stopped = self.attempts.add(lease, Phase::Waiting, 0);

@@ -65,6 +65,11 @@ impl Outbox {
             // A repeated assignment is answered with everything there is to say.
             (told.started, told.ended) = (false, false);
         }
+        if matches!(message, FromAgent::Accepted { .. }) {
+            // The server takes this place off what it was granted; a process that has ended before the
+            // next look leaves the number as it was, and must be told all the same.
+            self.credit = None;
+        }
         self.answers.push_back(message);
     }
 

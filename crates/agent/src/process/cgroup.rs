@@ -90,10 +90,10 @@ impl Leaf {
             // The whole attempt ends, not one of its processes at the kernel's choice.
             let _ = fs::write(self.path.join("memory.oom.group"), "1");
         }
-        if let Some(cores) = limits.max_cpu_percent {
-            if fs::write(self.path.join("cpu.max"), cpu_max(cores)).is_err() {
-                missing.push("max_cpu_percent");
-            }
+        if let Some(cores) = limits.max_cpu_percent
+            && fs::write(self.path.join("cpu.max"), cpu_max(cores)).is_err()
+        {
+            missing.push("max_cpu_percent");
         }
         missing
     }

@@ -1,7 +1,7 @@
 //! The one module with `unsafe`: what a process does between fork and exec, where only system calls
 //! are allowed, so that everything they need is made before; and the registration of a pidfd.
 
-#![expect(unsafe_code, reason = "two promises that the compiler cannot check; see each SAFETY")]
+#![expect(unsafe_code, reason = "promises that the compiler cannot check; see each SAFETY")]
 
 use std::{fs::File, io, os::fd::OwnedFd};
 
@@ -22,6 +22,7 @@ const UMASK: Mode = Mode::from_raw_mode(0o077);
 pub(super) fn prepare(command: &mut Command, procs: Option<File>, user: Option<RunAs>) {
     let enter = move || -> io::Result<()> {
         rustix::process::umask(UMASK);
+        close_inherited();
         if let Some(procs) = &procs {
             rustix::io::write(procs, b"0")?;
         }
@@ -36,6 +37,15 @@ pub(super) fn prepare(command: &mut Command, procs: Option<File>, user: Option<R
     // the fork; it neither allocates nor takes a lock.
     unsafe {
         command.pre_exec(enter);
+    }
+}
+
+/// Descriptors that the agent itself was started with would reach the program. They are marked to be closed
+/// by exec and not closed here, because the report of a failed exec goes through one of them.
+fn close_inherited() {
+    // SAFETY: a system call without pointers. Linux before 5.11 does not know the flag and does nothing.
+    unsafe {
+        libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
     }
 }
 

@@ -50,8 +50,9 @@ impl RunAs {
 
 /// The home directory of the user that the process runs as.
 pub(super) fn home(run_as: Option<&RunAs>) -> PathBuf {
-    run_as.map(|user| user.home.clone()).unwrap_or_else(|| {
-        let own = User::from_uid(Uid::effective()).ok().flatten();
-        own.map_or_else(|| PathBuf::from("/"), |user| user.dir)
-    })
+    if let Some(user) = run_as {
+        return user.home.clone();
+    }
+    let own = User::from_uid(Uid::effective()).ok().flatten();
+    own.map_or_else(|| PathBuf::from("/"), |user| user.dir)
 }

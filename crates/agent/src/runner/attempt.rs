@@ -242,7 +242,7 @@ mod tests {
         };
         check(Ended::Exit(3), None, EndReason::Exit, Some(3), None);
         check(Ended::Signal(11), None, EndReason::Signal, None, Some(11));
-        let timeout = Some(Cause::Timeout(Duration::from_secs(60)));
+        let timeout = Some(Cause::Timeout(Duration::from_mins(1)));
         check(Ended::Signal(15), timeout, EndReason::Timeout, None, Some(15));
         check(Ended::Exit(0), Some(Cause::Stop(Stop::Cancelled)), EndReason::Cancelled, Some(0), None);
         check(Ended::Signal(9), Some(Cause::Stop(Stop::Shutdown)), EndReason::Lost, None, Some(9));

@@ -89,22 +89,25 @@ impl World {
         self.agent_with(self.config())
     }
 
+    #[expect(clippy::unused_self, reason = "an agent is started in a world")]
     pub(crate) fn agent_with(&self, config: Config) -> Agent {
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(hetuflow_agent::run(config, Clock::system(), shutdown.clone()));
         Agent { shutdown, running }
     }
 
-    /// The next connection, before its welcome.
+    /// The next connection, before its welcome. One that an agent gave up before its hello is passed over:
+    /// it dialled again while it stopped.
     pub(crate) async fn connection(&self) -> Session {
-        let (stream, _) =
-            timeout(PATIENCE, self.listener.accept()).await.expect("in time").expect("accepted");
-        let mut socket = accept_hdr_async(stream, shake).await.expect("a WebSocket");
-        let first =
-            timeout(PATIENCE, socket.next()).await.expect("in time").expect("open").expect("a message");
-        match serde_json::from_str(first.to_text().expect("text")).expect("JSON") {
-            FromAgent::Hello(hello) => Session { socket, hello },
-            other => panic!("the first message is {other:?}"),
+        loop {
+            let (stream, _) =
+                timeout(PATIENCE, self.listener.accept()).await.expect("in time").expect("accepted");
+            let Ok(mut socket) = accept_hdr_async(stream, shake).await else { continue };
+            let first = timeout(PATIENCE, socket.next()).await.expect("in time");
+            let Some(Ok(Message::Text(text))) = first else { continue };
+            let first = serde_json::from_str(&text).expect("JSON");
+            let FromAgent::Hello(hello) = first else { panic!("the first message is {first:?}") };
+            return Session { socket, hello };
         }
     }
 
@@ -168,10 +171,13 @@ impl Session {
         loop {
             let message = timeout(PATIENCE, self.socket.next()).await.expect("in time").expect("open");
             match message.expect("a message") {
-                Message::Text(text) => match serde_json::from_str(&text).expect("JSON") {
-                    FromAgent::Ping => self.say(ToAgent::Pong).await,
-                    message => return Said::Message(message),
-                },
+                Message::Text(text) => {
+                    let message = serde_json::from_str(&text).expect("JSON");
+                    if message != FromAgent::Ping {
+                        return Said::Message(message);
+                    }
+                    self.say(ToAgent::Pong).await;
+                }
                 Message::Binary(frame) => match Frame::decode(&frame).expect("a frame") {
                     Frame::Output(piece) => {
                         let text = String::from_utf8_lossy(&piece.data).into_owned();
@@ -202,9 +208,9 @@ impl Session {
     }
 
     pub(crate) async fn refused(&mut self, lease: Lease) -> String {
-        self.until(|said| match said {
-            Said::Message(FromAgent::Refused { lease: of, reason }) if of == lease => Some(reason),
-            _ => None,
+        self.until(|said| {
+            let Said::Message(FromAgent::Refused { lease: of, reason }) = said else { return None };
+            (of == lease).then_some(reason)
         })
         .await
     }
@@ -226,7 +232,7 @@ impl Session {
                     output.push_str(&text);
                     None
                 }
-                _ => None,
+                Said::Message(_) | Said::Output { .. } => None,
             })
             .await;
         (result, output)
