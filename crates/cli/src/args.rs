@@ -16,7 +16,13 @@ Exit codes:
 #[command(name = "hetuflow", version, after_help = EXIT_CODES, arg_required_else_help = true, disable_help_subcommand = true)]
 pub(crate) struct Cli {
     /// Where the server's API listens.
-    #[arg(long, global = true, env = "HETUFLOW_URL", default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    #[arg(
+        long,
+        global = true,
+        env = "HETUFLOW_URL",
+        default_value = "http://127.0.0.1:8080",
+        value_name = "URL"
+    )]
     pub server: String,
     /// How results are printed: a table for people, JSON for scripts.
     #[arg(long, global = true, value_enum, default_value_t = Format::Table)]
@@ -75,7 +81,9 @@ pub(crate) enum Verb {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Then, in a second terminal:\n  hetuflow trigger list\n  hetuflow event list\n  hetuflow task list")]
+#[command(
+    after_help = "Then, in a second terminal:\n  hetuflow trigger list\n  hetuflow event list\n  hetuflow task list"
+)]
 pub(crate) struct DevArgs {
     /// Everything that is kept: database, agent state, generated secrets, watched folders.
     #[arg(long, default_value = ".hetuflow", value_name = "DIR")]

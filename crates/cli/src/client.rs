@@ -31,17 +31,27 @@ impl Client {
     pub(crate) fn new(server: &str) -> Result<Self, CliError> {
         let base = server.trim_end_matches('/').to_owned();
         if !base.starts_with("http://") {
-            return Err(CliError::Usage(format!("--server {server:?} is not a URL of the form http://HOST:PORT")));
+            return Err(CliError::Usage(format!(
+                "--server {server:?} is not a URL of the form http://HOST:PORT"
+            )));
         }
         Ok(Self { base, http: http_client()? })
     }
 
-    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, String)]) -> Result<T, CliError> {
+    pub(crate) async fn get<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+    ) -> Result<T, CliError> {
         let response = self.send(self.request(Method::GET, path).query(query)).await?;
         self.read(response).await
     }
 
-    pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, CliError> {
+    pub(crate) async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, CliError> {
         let response = self.send(self.request(Method::POST, path).json(body)).await?;
         self.read(response).await
     }
@@ -52,7 +62,12 @@ impl Client {
     }
 
     /// The raw answer, to be read as it comes.
-    pub(crate) async fn open(&self, path: &str, accept: &str, last_event_id: Option<&str>) -> Result<Response, CliError> {
+    pub(crate) async fn open(
+        &self,
+        path: &str,
+        accept: &str,
+        last_event_id: Option<&str>,
+    ) -> Result<Response, CliError> {
         let mut request = self.request(Method::GET, path).header(ACCEPT, accept);
         if let Some(id) = last_event_id {
             request = request.header("Last-Event-ID", id);

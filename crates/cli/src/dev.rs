@@ -25,7 +25,7 @@ use crate::{
 };
 use secrets::DevSecrets;
 
-pub(crate) async fn run(args: DevArgs, output: &Output) -> Result<(), CliError> {
+pub(crate) async fn run(args: DevArgs, output: Output) -> Result<(), CliError> {
     log::start("warn,hetuflow=info,hetuflow_server=info,hetuflow_agent=info,hetuflow_watch=info", false);
     let stop = stop_on_signal()?;
     prepare_folders(&args)?;
@@ -44,7 +44,7 @@ pub(crate) async fn run(args: DevArgs, output: &Output) -> Result<(), CliError> 
     match ready {
         Some(Ok(())) => {
             let made = secrets.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            banner::print(&machine.server, &args, &made, *output)?;
+            banner::print(&machine.server, &args, &made, output)?;
         }
         Some(Err(error)) => {
             stop.cancel();
@@ -71,7 +71,8 @@ fn server_config(
     args: &DevArgs,
     secrets: &Arc<Mutex<DevSecrets>>,
 ) -> Result<hetuflow_server::Config, CliError> {
-    let mut config = hetuflow_server::Config::read(None, &[]).map_err(|problems| CliError::Invalid(vec![problems]))?;
+    let mut config =
+        hetuflow_server::Config::read(None, &[]).map_err(|problems| CliError::Invalid(vec![problems]))?;
     config.server.http_port = args.http.into();
     config.server.websocket_port = args.agents.into();
     config.server.hook_port = args.hooks.into();

@@ -6,7 +6,9 @@ use hetuflow_core::trigger::Problems;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CliError {
-    #[error("cannot reach the server at {url}: {reason}\nstart one with `hetuflow dev`, or say where it is with --server URL or HETUFLOW_URL")]
+    #[error(
+        "cannot reach the server at {url}: {reason}\nstart one with `hetuflow dev`, or say where it is with --server URL or HETUFLOW_URL"
+    )]
     Unreachable { url: String, reason: String },
     /// The server's own words (RFC 9457).
     #[error("{title}{}", .detail.as_ref().map(|detail| format!(": {detail}")).unwrap_or_default())]

@@ -121,9 +121,7 @@ fn agent_ended(ended: Result<Result<(), AgentError>, tokio::task::JoinError>) ->
     }
 }
 
-fn server_ended(
-    ended: Result<Result<(), hetuflow_server::ServerError>, tokio::task::JoinError>,
-) -> CliError {
+fn server_ended(ended: Result<Result<(), hetuflow_server::ServerError>, tokio::task::JoinError>) -> CliError {
     match ended {
         Ok(Ok(())) => CliError::Failed("the server ended by itself".to_owned()),
         Ok(Err(error)) => failed("the server cannot run", &error),

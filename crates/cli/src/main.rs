@@ -26,22 +26,22 @@ fn main() -> ExitCode {
     let output = Output::new(cli.output, cli.color);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return fail(&output, &CliError::Io("cannot start the runtime".to_owned(), error)),
+        Err(error) => return fail(output, &CliError::Io("cannot start the runtime".to_owned(), error)),
     };
-    match runtime.block_on(Box::pin(run(cli, &output))) {
+    match runtime.block_on(Box::pin(run(cli, output))) {
         Ok(()) => ExitCode::SUCCESS,
         // The reader of our output went away: what it wanted, it has.
         Err(CliError::Io(_, error)) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(error) => fail(&output, &error),
+        Err(error) => fail(output, &error),
     }
 }
 
-fn fail(output: &Output, error: &CliError) -> ExitCode {
+fn fail(output: Output, error: &CliError) -> ExitCode {
     output.error(error);
     ExitCode::from(error.exit_code())
 }
 
-async fn run(cli: Cli, output: &Output) -> Result<(), CliError> {
+async fn run(cli: Cli, output: Output) -> Result<(), CliError> {
     let client = || Client::new(&cli.server);
     match cli.verb {
         Verb::Dev(args) => dev::run(args, output).await,

@@ -42,14 +42,17 @@ impl Output {
     }
 
     pub(crate) fn json(self, value: &impl Serialize) -> Result<(), CliError> {
-        let text = serde_json::to_string_pretty(value).map_err(|error| CliError::Failed(error.to_string()))?;
+        let text =
+            serde_json::to_string_pretty(value).map_err(|error| CliError::Failed(error.to_string()))?;
         self.line(&text)
     }
 
+    #[expect(clippy::unused_self, reason = "whoever prints holds the output")]
     pub(crate) fn line(self, text: &str) -> Result<(), CliError> {
         Ok(writeln!(io::stdout().lock(), "{text}")?)
     }
 
+    #[expect(clippy::unused_self, reason = "whoever prints holds the output")]
     pub(crate) fn bytes(self, bytes: &[u8]) -> Result<(), CliError> {
         let mut stdout = io::stdout().lock();
         stdout.write_all(bytes)?;
@@ -66,7 +69,10 @@ impl Output {
         for row in rows {
             table.add_row(row);
         }
-        self.line(table.to_string().trim_end())
+        for column in table.column_iter_mut() {
+            column.set_padding((0, 2));
+        }
+        table.lines().try_for_each(|line| self.line(line.trim_end()))
     }
 
     /// `key   value` lines.
@@ -79,6 +85,7 @@ impl Output {
         Ok(())
     }
 
+    #[expect(clippy::unused_self, reason = "whoever prints holds the output")]
     pub(crate) fn error(self, error: &CliError) {
         // Nobody is left to tell when standard error is gone too.
         let _ = writeln!(io::stderr().lock(), "hetuflow: {error}");
@@ -102,9 +109,11 @@ impl Output {
             Status::Succeeded => Tone::Good,
             Status::Failed | Status::TimedOut | Status::Lost => Tone::Bad,
             Status::Cancelled => Tone::Faint,
-            Status::Pending | Status::WaitingRetry | Status::Locked | Status::Dispatched | Status::Running => {
-                Tone::Busy
-            }
+            Status::Pending
+            | Status::WaitingRetry
+            | Status::Locked
+            | Status::Dispatched
+            | Status::Running => Tone::Busy,
         };
         self.tone(status.name(), tone)
     }
@@ -117,7 +126,9 @@ pub(crate) fn time(at: Timestamp) -> String {
 
 /// Text from outside, fit for a terminal: control characters are shown, not obeyed.
 pub(crate) fn plain(text: &str) -> String {
-    text.chars().flat_map(|c| if c.is_control() { c.escape_debug().collect::<Vec<_>>() } else { vec![c] }).collect()
+    text.chars()
+        .flat_map(|c| if c.is_control() { c.escape_debug().collect::<Vec<_>>() } else { vec![c] })
+        .collect()
 }
 
 /// Labels or a selector as `key=value,..`.

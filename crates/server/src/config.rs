@@ -175,8 +175,8 @@ mod tests {
     fn the_shipped_file_is_a_whole_configuration() {
         let config = Config::read(None, &[]).expect("the defaults parse");
         assert_eq!(config.server.http_port, Address::port(8080));
-        assert_eq!(config.hooks.dedupe_for, Duration::from_secs(7 * 24 * 3600));
-        assert_eq!(config.triggers.directory, None);
+        assert_eq!(config.hooks.dedupe_for, Duration::from_hours(7 * 24));
+        assert_eq!(config.triggers.directory, Some("triggers".into()));
     }
 
     #[test]

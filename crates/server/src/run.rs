@@ -74,7 +74,7 @@ pub async fn start(
     let (clock, metrics) = (Clock::system(), Arc::new(Metrics::default()));
     let (ingester, ingest) = Ingester::new(Arc::clone(&store), Arc::clone(&metrics));
     let vault = Vault::new(config.embedded.make_secret.clone());
-    let directory = config.triggers.directory.clone();
+    let directory = config.triggers.directory.clone().filter(|directory| !directory.as_os_str().is_empty());
     let (mut loader, triggers) =
         Loader::new(Arc::clone(&store), vault, clock.clone(), Arc::clone(&metrics), directory);
     loader.load().await.map_err(ServerError::Triggers)?;

@@ -11,10 +11,10 @@ use crate::{
     output::{Output, Tone, pairs, plain, time},
 };
 
-pub(crate) async fn run(verb: AgentVerb, client: &Client, output: &Output) -> Result<(), CliError> {
+pub(crate) async fn run(verb: AgentVerb, client: &Client, output: Output) -> Result<(), CliError> {
     match verb {
-        AgentVerb::List => list(client, *output).await,
-        AgentVerb::Show { id } => show(client, *output, id.as_str()).await,
+        AgentVerb::List => list(client, output).await,
+        AgentVerb::Show { id } => show(client, output, id.as_str()).await,
     }
 }
 

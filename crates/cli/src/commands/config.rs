@@ -8,7 +8,7 @@ use crate::{
     output::{Output, Tone},
 };
 
-pub(crate) fn run(verb: ConfigVerb, output: &Output) -> Result<(), CliError> {
+pub(crate) fn run(verb: ConfigVerb, output: Output) -> Result<(), CliError> {
     match verb {
         ConfigVerb::Check { file, agent } => {
             if agent || is_agents(&file) {
@@ -46,5 +46,7 @@ pub(crate) fn agent_config(file: Option<&Path>) -> Result<hetuflow_agent::Config
 
 /// Read once, here.
 fn environment() -> Vec<(String, String)> {
-    std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?))).collect()
+    std::env::vars_os()
+        .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
 }

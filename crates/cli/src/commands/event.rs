@@ -25,15 +25,15 @@ struct Shown {
     tasks: Vec<Task>,
 }
 
-pub(crate) async fn run(verb: EventVerb, client: &Client, output: &Output) -> Result<(), CliError> {
+pub(crate) async fn run(verb: EventVerb, client: &Client, output: Output) -> Result<(), CliError> {
     match verb {
-        EventVerb::List(args) => list(args, client, *output).await,
+        EventVerb::List(args) => list(args, client, output).await,
         EventVerb::Show { id, body: true } => {
             let response = client.open(&format!("events/{id}/body"), "*/*", None).await?;
             output.bytes(&response.bytes().await.map_err(|error| CliError::Failed(error.to_string()))?)
         }
-        EventVerb::Show { id, body: false } => show(id, client, *output).await,
-        EventVerb::Send(args) => send::run(args, client, *output).await,
+        EventVerb::Show { id, body: false } => show(id, client, output).await,
+        EventVerb::Send(args) => send::run(args, client, output).await,
     }
 }
 
@@ -65,7 +65,11 @@ async fn list(args: EventListArgs, client: &Client, output: Output) -> Result<()
         })
         .collect();
     let heads = ["EVENT", "RECEIVED", "SOURCE", "TYPE", "VERDICT", "MATCHED"];
-    output.table(&heads, rows, "Nothing has happened yet. `hetuflow trigger list` shows what would start something.")?;
+    output.table(
+        &heads,
+        rows,
+        "Nothing has happened yet. `hetuflow trigger list` shows what would start something.",
+    )?;
     more(output, list.next_cursor.as_deref())
 }
 
@@ -88,12 +92,19 @@ async fn show(id: EventId, client: &Client, output: Output) -> Result<(), CliErr
         output.line(&decided(output, decision))?;
     }
     for task in &tasks {
-        output.line(&format!("task  {}  {}  {}", task.id, output.status(task.status), plain(&task.trigger)))?;
+        output.line(&format!(
+            "task  {}  {}  {}",
+            task.id,
+            output.status(task.status),
+            plain(&task.trigger)
+        ))?;
     }
     if tasks.is_empty() && event.verdict == Verdict::Accepted {
         output.line("It started nothing.")?;
     }
-    output.line(&output.tone(&format!("hetuflow event show {id} --body prints what was received."), Tone::Faint))
+    output.line(
+        &output.tone(&format!("hetuflow event show {id} --body prints what was received."), Tone::Faint),
+    )
 }
 
 fn decided(output: Output, decision: &Decision) -> String {

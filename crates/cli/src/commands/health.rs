@@ -8,7 +8,7 @@ use crate::{
     output::{Output, Tone, plain},
 };
 
-pub(crate) async fn run(client: &Client, output: &Output) -> Result<(), CliError> {
+pub(crate) async fn run(client: &Client, output: Output) -> Result<(), CliError> {
     let (status, answer): (u16, Value) = client.any_status("system/health").await?;
     if output.is_json() {
         output.json(&answer)?;
@@ -20,5 +20,9 @@ pub(crate) async fn run(client: &Client, output: &Output) -> Result<(), CliError
             output.line(&format!("  {}", plain(reason.as_str().unwrap_or("?"))))?;
         }
     }
-    if status == 200 { Ok(()) } else { Err(CliError::Failed(format!("the server is not healthy ({status})"))) }
+    if status == 200 {
+        Ok(())
+    } else {
+        Err(CliError::Failed(format!("the server is not healthy ({status})")))
+    }
 }

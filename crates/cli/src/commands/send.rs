@@ -31,7 +31,8 @@ struct Hook {
 pub(crate) async fn run(args: SendArgs, client: &Client, output: Output) -> Result<(), CliError> {
     let answer: Value = client.get(&format!("triggers/{}", args.trigger), &[]).await?;
     let hook = hook(&typed(&answer)?)?;
-    let scheme = Scheme::builtin(&hook.scheme, &hook.options).map_err(|error| CliError::Failed(error.to_string()))?;
+    let scheme =
+        Scheme::builtin(&hook.scheme, &hook.options).map_err(|error| CliError::Failed(error.to_string()))?;
     let secret = secret(&args, &hook)?;
     let (sample_type, sample_body) = scheme.sample();
     let event_type = args.event_type.clone().unwrap_or_else(|| sample_type.to_owned());
@@ -47,7 +48,12 @@ pub(crate) async fn run(args: SendArgs, client: &Client, output: Output) -> Resu
     post(&format!("{}/hooks/{}", args.hooks.trim_end_matches('/'), hook.path), headers, body, output).await
 }
 
-async fn post(url: &str, headers: Vec<(String, String)>, body: Vec<u8>, output: Output) -> Result<(), CliError> {
+async fn post(
+    url: &str,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+    output: Output,
+) -> Result<(), CliError> {
     let mut request = http_client()?.post(url).header("content-type", "application/json").body(body);
     for (name, value) in headers {
         request = request.header(name, value);

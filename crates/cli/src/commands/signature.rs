@@ -10,10 +10,10 @@ use crate::{
     output::{Output, Tone, plain},
 };
 
-pub(crate) fn run(verb: SignatureVerb, output: &Output) -> Result<(), CliError> {
+pub(crate) fn run(verb: SignatureVerb, output: Output) -> Result<(), CliError> {
     match verb {
         SignatureVerb::List => Scheme::names().into_iter().try_for_each(|name| output.line(name)),
-        SignatureVerb::Test { file } => test(&file, *output),
+        SignatureVerb::Test { file } => test(&file, output),
     }
 }
 

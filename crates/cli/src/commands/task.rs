@@ -27,12 +27,12 @@ pub(super) struct Shown {
     pub pending_reason: Option<String>,
 }
 
-pub(crate) async fn run(verb: TaskVerb, client: &Client, output: &Output) -> Result<(), CliError> {
+pub(crate) async fn run(verb: TaskVerb, client: &Client, output: Output) -> Result<(), CliError> {
     match verb {
-        TaskVerb::List(args) => list(args, client, *output).await,
-        TaskVerb::Show { id } => show(&id, client, *output).await,
-        TaskVerb::Logs { id, follow: false } => logs::print(&id, client, *output).await,
-        TaskVerb::Logs { id, follow: true } => logs::follow(&id, client, *output).await,
+        TaskVerb::List(args) => list(args, client, output).await,
+        TaskVerb::Show { id } => show(&id, client, output).await,
+        TaskVerb::Logs { id, follow: false } => logs::print(&id, client, output).await,
+        TaskVerb::Logs { id, follow: true } => logs::follow(&id, client, output).await,
         TaskVerb::Cancel { id } => client.act(Method::POST, &format!("tasks/{id}/cancel")).await,
         TaskVerb::Retry { id } => client.act(Method::POST, &format!("tasks/{id}/retry")).await,
     }
@@ -78,7 +78,11 @@ async fn show(id: &str, client: &Client, output: Output) -> Result<(), CliError>
     }
     let Shown { task, instances, pending_reason } = typed(&answer)?;
     let command = task.command.as_ref().map(|command| {
-        std::iter::once(&command.cmd).chain(&command.args).map(|part| plain(part)).collect::<Vec<_>>().join(" ")
+        std::iter::once(&command.cmd)
+            .chain(&command.args)
+            .map(|part| plain(part))
+            .collect::<Vec<_>>()
+            .join(" ")
     });
     output.fields(&[
         ("task", task.id.to_string()),

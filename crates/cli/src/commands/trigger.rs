@@ -6,6 +6,7 @@ use hetuflow_core::{id::Namespace, trigger};
 use hetuflow_server::triggers::KnownSchemes;
 use hetuflow_store::StoredTrigger;
 use reqwest::Method;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::typed;
@@ -16,12 +17,22 @@ use crate::{
     output::{Output, Tone, plain, time},
 };
 
-pub(crate) async fn run(verb: TriggerVerb, client: &Client, output: &Output) -> Result<(), CliError> {
+/// A trigger as the API lists it.
+#[derive(Debug, Deserialize)]
+struct Listed {
+    #[serde(flatten)]
+    stored: StoredTrigger,
+    /// What keeps it, or a part of it, from working.
+    #[serde(default)]
+    warnings: Vec<String>,
+}
+
+pub(crate) async fn run(verb: TriggerVerb, client: &Client, output: Output) -> Result<(), CliError> {
     match verb {
-        TriggerVerb::List => list(client, *output).await,
-        TriggerVerb::Show { name } => show(&name, client, *output).await,
-        TriggerVerb::Check { files } => check(&files, *output),
-        TriggerVerb::Apply { files } => apply(&files, client, *output).await,
+        TriggerVerb::List => list(client, output).await,
+        TriggerVerb::Show { name } => show(&name, client, output).await,
+        TriggerVerb::Check { files } => check(&files, output),
+        TriggerVerb::Apply { files } => apply(&files, client, output).await,
         TriggerVerb::Remove { name } => client.act(Method::DELETE, &format!("triggers/{name}")).await,
     }
 }
@@ -31,25 +42,28 @@ async fn list(client: &Client, output: Output) -> Result<(), CliError> {
     if output.is_json() {
         return output.json(&answer);
     }
-    let list: List<StoredTrigger> = typed(&answer)?;
+    let list: List<Listed> = typed(&answer)?;
     let rows = list
         .items
         .iter()
-        .map(|trigger| {
+        .map(|Listed { stored, .. }| {
             vec![
-                plain(&trigger.name),
-                state(output, trigger),
-                trigger.revision.to_string(),
-                sources(trigger),
-                next(trigger),
-                plain(&trigger.description),
+                plain(&stored.name),
+                state(output, stored),
+                stored.revision.to_string(),
+                sources(stored),
+                next(stored),
+                plain(&stored.description),
             ]
         })
         .collect();
     let heads = ["TRIGGER", "STATE", "REVISION", "STARTED BY", "NEXT", "DESCRIPTION"];
-    output.table(&heads, rows, "No triggers. Put a file in the triggers folder, or use `hetuflow trigger apply FILE`.")?;
-    for (trigger, problem) in list.items.iter().filter_map(|trigger| Some((trigger, trigger.problem.as_ref()?))) {
-        output.line(&format!("\n{}:\n{}", plain(&trigger.name), indent(problem)))?;
+    let empty = "No triggers. Put a file in the triggers folder, or use `hetuflow trigger apply FILE`.";
+    output.table(&heads, rows, empty)?;
+    for Listed { stored, warnings } in &list.items {
+        for text in stored.problem.iter().chain(warnings) {
+            output.line(&format!("\n{}:\n{}", plain(&stored.name), indent(text)))?;
+        }
     }
     Ok(())
 }
@@ -59,7 +73,7 @@ async fn show(name: &str, client: &Client, output: Output) -> Result<(), CliErro
     if output.is_json() {
         return output.json(&answer);
     }
-    let trigger: StoredTrigger = typed(&answer)?;
+    let Listed { stored: trigger, warnings } = typed(&answer)?;
     output.fields(&[
         ("trigger", plain(&trigger.name)),
         ("state", state(output, &trigger)),
@@ -72,8 +86,8 @@ async fn show(name: &str, client: &Client, output: Output) -> Result<(), CliErro
         let next = schedule.next_run_at.map(|at| format!("  next {}", time(at))).unwrap_or_default();
         output.line(&format!("{}  {}{next}", plain(&schedule.name), schedule.spec))?;
     }
-    if let Some(problem) = &trigger.problem {
-        output.line(&indent(problem))?;
+    for text in trigger.problem.iter().chain(&warnings) {
+        output.line(&indent(text))?;
     }
     match answer.get("text").and_then(Value::as_str) {
         Some(text) => output.line(&format!("\n{}", text.trim_end())),

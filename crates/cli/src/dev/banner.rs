@@ -33,12 +33,21 @@ struct Places<'a> {
     program: String,
 }
 
-pub(crate) fn print(server: &Server, args: &DevArgs, secrets: &DevSecrets, output: Output) -> Result<(), CliError> {
+pub(crate) fn print(
+    server: &Server,
+    args: &DevArgs,
+    secrets: &DevSecrets,
+    output: Output,
+) -> Result<(), CliError> {
     let addresses = server.addresses();
     let program = program();
-    let places = Places { hooks: format!("http://{}", addresses.hooks), data_dir: &args.data_dir, secrets, program };
+    let places =
+        Places { hooks: format!("http://{}", addresses.hooks), data_dir: &args.data_dir, secrets, program };
     let version = env!("CARGO_PKG_VERSION");
-    output.line(&format!("hetuflow {version} is running. Everything it keeps is in {}\n", args.data_dir.display()))?;
+    output.line(&format!(
+        "hetuflow {version} is running. Everything it keeps is in {}\n",
+        args.data_dir.display()
+    ))?;
     output.line(&format!("  API       http://{}", addresses.http))?;
     output.line(&format!("  agents    ws://{}", addresses.agents))?;
     output.line(&format!("  webhooks  http://{}/hooks/\n", addresses.hooks))?;
@@ -53,7 +62,10 @@ fn triggers(server: &Server, args: &DevArgs, places: &Places<'_>, output: Output
     let lines: Vec<Line> = set.live.values().flat_map(|live| lines(&live.trigger, places, clock)).collect();
     let width = lines.iter().map(|line| line.trigger.len()).max().unwrap_or(0);
     for Line { trigger, kind, try_it } in &lines {
-        output.line(&format!("  {trigger:width$}  {}  {try_it}", output.tone(&format!("{kind:8}"), Tone::Faint)))?;
+        output.line(&format!(
+            "  {trigger:width$}  {}  {try_it}",
+            output.tone(&format!("{kind:8}"), Tone::Faint)
+        ))?;
     }
     for problem in set.stored.iter().filter_map(|stored| stored.problem.as_ref()) {
         output.line(&format!("  {}  {}", output.tone("broken", Tone::Bad), plain_lines(problem)))?;
@@ -77,8 +89,13 @@ fn program() -> String {
 fn lines(trigger: &Trigger, places: &Places<'_>, clock: &Clock) -> Vec<Line> {
     let line = |kind, try_it| Line { trigger: trigger.name.to_string(), kind, try_it };
     let now = clock.now();
-    let webhooks = trigger.webhooks.iter().map(|hook| line("webhook", try_webhook(trigger, hook, places, now)));
-    let files = trigger.files.iter().flat_map(|source| &source.paths).map(|glob| line("file", try_file(glob, places)));
+    let webhooks =
+        trigger.webhooks.iter().map(|hook| line("webhook", try_webhook(trigger, hook, places, now)));
+    let files = trigger
+        .files
+        .iter()
+        .flat_map(|source| &source.paths)
+        .map(|glob| line("file", try_file(glob, places)));
     let crons = trigger.crons.iter().map(|cron| line("cron", next(cron.next_after(now))));
     let intervals =
         trigger.intervals.iter().map(|interval| line("interval", next(interval.next_after(now, now))));
@@ -95,7 +112,9 @@ fn try_webhook(trigger: &Trigger, hook: &WebhookSource, places: &Places<'_>, now
 fn signed_curl(hook: &WebhookSource, places: &Places<'_>, now: Timestamp) -> Option<String> {
     let scheme = Scheme::builtin(&hook.scheme, &hook.options).ok()?;
     let secret = hook.secrets.iter().find_map(|reference| match reference {
-        SecretRef::Env(name) => places.secrets.get(name).map(str::to_owned).or_else(|| std::env::var(name).ok()),
+        SecretRef::Env(name) => {
+            places.secrets.get(name).map(str::to_owned).or_else(|| std::env::var(name).ok())
+        }
         SecretRef::File(_) | SecretRef::Credential(_) => None,
     })?;
     let (event_type, body) = scheme.sample();
@@ -107,8 +126,12 @@ fn signed_curl(hook: &WebhookSource, places: &Places<'_>, now: Timestamp) -> Opt
     if ages || quotes {
         return None;
     }
-    let headers: String = headers.iter().map(|(name, value)| format!(" -H '{name}: {value}'")).collect();
-    Some(format!("curl{headers} -H 'content-type: application/json' -d '{body}' {}/hooks/{}", places.hooks, hook.path))
+    let headers: Vec<String> = headers.iter().map(|(name, value)| format!("-H '{name}: {value}'")).collect();
+    let headers = headers.join(" ");
+    Some(format!(
+        "curl {headers} -H 'content-type: application/json' -d '{body}' {}/hooks/{}",
+        places.hooks, hook.path
+    ))
 }
 
 fn try_file(glob: &str, places: &Places<'_>) -> String {

@@ -50,7 +50,8 @@ impl Follower {
 
     /// Adds what the agent lacks; it keeps what it has.
     async fn label(&self, agent_id: &AgentId, wanted: &Labels) {
-        let Some(online) = self.state.hub.online().into_iter().find(|online| online.agent_id == *agent_id) else {
+        let Some(online) = self.state.hub.online().into_iter().find(|online| online.agent_id == *agent_id)
+        else {
             return;
         };
         let mut labels = wanted.clone();

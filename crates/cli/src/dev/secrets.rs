@@ -52,7 +52,9 @@ impl DevSecrets {
     }
 
     fn write(&self) -> Result<(), CliError> {
-        let mut text = String::from("# Made by `hetuflow dev` for hooks whose variable is not set in its environment.\n");
+        let mut text = String::from(
+            "# Made by `hetuflow dev` for hooks whose variable is not set in its environment.\n",
+        );
         for (name, secret) in &self.made {
             // Names of variables and alphanumeric secrets need no escaping.
             let _ = writeln!(text, "{name} = \"{secret}\"");

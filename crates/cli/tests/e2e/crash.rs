@@ -98,15 +98,17 @@ async fn everything_killed_under_load_settles_every_event_once(database: Databas
     let mut world = World::dev(database, &[("deploy", &job)]).await;
     let mut accepted = Vec::new();
     for round in 0..3 {
-        let burst = futures_util::future::join_all(
-            (0..20).map(|n| async move { format!("{round}-{n}") }),
-        )
-        .await;
+        let burst =
+            futures_util::future::join_all((0..20).map(|n| async move { format!("{round}-{n}") })).await;
         let answers =
-            futures_util::future::join_all(burst.iter().map(|delivery| world.push("deploy", delivery, "{}"))).await;
-        accepted.extend(answers.iter().filter(|answer| answer.status == 202).map(|answer| {
-            answer.body["event_id"].as_str().expect("an event").to_owned()
-        }));
+            futures_util::future::join_all(burst.iter().map(|delivery| world.push("deploy", delivery, "{}")))
+                .await;
+        accepted.extend(
+            answers
+                .iter()
+                .filter(|answer| answer.status == 202)
+                .map(|answer| answer.body["event_id"].as_str().expect("an event").to_owned()),
+        );
         // At once: some tasks wait, some are on their way, some run.
         world.server.kill().await;
         world.restart().await;
@@ -115,7 +117,8 @@ async fn everything_killed_under_load_settles_every_event_once(database: Databas
     let tasks = world
         .until("every task has ended", async |world| {
             let tasks = world.tasks().await;
-            let ended = |task: &serde_json::Value| matches!(task["status"].as_str(), Some("succeeded" | "lost"));
+            let ended =
+                |task: &serde_json::Value| matches!(task["status"].as_str(), Some("succeeded" | "lost"));
             (tasks.len() == accepted.len() && tasks.iter().all(ended)).then_some(tasks)
         })
         .await;

@@ -26,7 +26,7 @@ async fn a_slow_copy_runs_once_when_complete(database: Database) {
     // Another file, complete, shows that the watch works while the slow one is still open.
     fs::write(world.data().join("inbox/quick.csv"), "x").expect("written");
     let quick = format!("{} 1 1", world.data().join("inbox/quick.csv").display());
-    assert_eq!(world.effects_until(1).await, [quick.clone()]);
+    assert_eq!(world.effects_until(1).await, [quick.as_str()]);
 
     writeln!(file, "the end").expect("written");
     drop(file);

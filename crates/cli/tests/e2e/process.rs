@@ -15,7 +15,7 @@ use tokio::{
 };
 
 /// How long a story waits for something that must happen. Far above what it takes, because machines are shared.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(crate) struct Process {
     name: String,
@@ -78,7 +78,10 @@ impl Process {
     pub(crate) async fn stop(&mut self) -> Option<i32> {
         signal(self.child.id().expect("it runs"), "TERM");
         let status = tokio::time::timeout(PATIENCE, self.child.wait()).await;
-        status.unwrap_or_else(|_| panic!("{} did not stop; it said:\n{}", self.name, self.said())).expect("reaped").code()
+        status
+            .unwrap_or_else(|_| panic!("{} did not stop; it said:\n{}", self.name, self.said()))
+            .expect("reaped")
+            .code()
     }
 }
 

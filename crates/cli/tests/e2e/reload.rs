@@ -36,12 +36,20 @@ async fn edits_take_effect_and_breaks_keep_the_last_good_version(database: Datab
     world.write_trigger("deploy", &say("four"));
     revision(&world, 3).await;
     world.write_trigger("another", &say("another"));
-    world.until("it is added", async |world| (world.get("triggers/another").await["revision"] == 1).then_some(())).await;
+    world
+        .until("it is added", async |world| {
+            (world.get("triggers/another").await["revision"] == 1).then_some(())
+        })
+        .await;
     push(&world, "4").await;
     assert_eq!(world.effects_until(4).await[3], "four");
 
     world.remove_trigger("deploy");
-    world.until("it is gone", async |world| (world.get("triggers/deploy").await["status"] == 404).then_some(())).await;
+    world
+        .until("it is gone", async |world| {
+            (world.get("triggers/deploy").await["status"] == 404).then_some(())
+        })
+        .await;
     assert_eq!(world.push("deploy", "5", "{}").await.status, 404);
     assert_eq!(world.push("another", "5", "{}").await.status, 202);
 }

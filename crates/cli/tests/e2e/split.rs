@@ -64,7 +64,8 @@ impl Split {
             ("SERVER_URL".to_owned(), format!("ws://{server}")),
         ];
         for (key, value) in labels {
-            environment.push((format!("HETUFLOW_AGENT__LABELS__{}", key.to_uppercase()), (*value).to_owned()));
+            environment
+                .push((format!("HETUFLOW_AGENT__LABELS__{}", key.to_uppercase()), (*value).to_owned()));
         }
         let environment: Vec<(&str, String)> =
             environment.iter().map(|(key, value)| (key.as_str(), value.clone())).collect();
@@ -94,7 +95,11 @@ async fn start_server(
     ];
     let mut server = Process::start::<&str>("hetuflow-server", &[], &environment);
     let mut place = async |name: &'static str| -> std::net::SocketAddr {
-        server.line(name, |line| line.split_once(&format!("{name}="))?.1.split_whitespace().next()?.parse().ok()).await
+        server
+            .line(name, |line| {
+                line.split_once(&format!("{name}="))?.1.split_whitespace().next()?.parse().ok()
+            })
+            .await
     };
     let api = place("api").await;
     let agents = place("agents").await;

@@ -72,7 +72,8 @@ async fn a_failing_job_is_retried(database: Database) {
 }
 
 async fn the_command_line_shows_all_of_it(database: Database) {
-    let world = World::dev(database, &[("deploy", &on_push("echo to stdout; echo to stderr >&2; exit 3", ""))]).await;
+    let world =
+        World::dev(database, &[("deploy", &on_push("echo to stdout; echo to stderr >&2; exit 3", ""))]).await;
     let answer = world.push("deploy", "delivery-1", MAIN).await;
     let event = answer.body["event_id"].as_str().expect("an event").to_owned();
     let task = answer.body["task_ids"][0].as_str().expect("one task").to_owned();

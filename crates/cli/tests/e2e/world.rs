@@ -119,11 +119,6 @@ impl World {
         serde_json::from_str(&response.text().await.expect("a body")).expect("JSON")
     }
 
-    pub(crate) async fn post(&self, path: &str, body: &Value) -> u16 {
-        let url = format!("http://{}/api/v1/{path}", self.places.api);
-        self.http.post(url).json(body).send().await.expect("the API answers").status().as_u16()
-    }
-
     pub(crate) async fn tasks(&self) -> Vec<Value> {
         self.get("tasks?limit=500").await["items"].as_array().cloned().unwrap_or_default()
     }
@@ -148,10 +143,10 @@ impl World {
                 pause.tick().await;
             }
         };
-        match tokio::time::timeout(PATIENCE, search).await {
-            Ok(found) => found,
-            Err(_) => panic!("it never came to: {what}\ntasks: {:#?}\n{}", self.tasks().await, self.server.said()),
-        }
+        let Ok(found) = tokio::time::timeout(PATIENCE, search).await else {
+            panic!("it never came to: {what}\ntasks: {:#?}\n{}", self.tasks().await, self.server.said())
+        };
+        found
     }
 
     /// The `hetuflow` command against this world.

@@ -1,6 +1,14 @@
 //! Opens the file with the settings under which a commit survives a power cut.
 
-use std::{str::FromStr, sync::Arc, time::Duration};
+use std::{
+    fs::{DirBuilder, OpenOptions},
+    io,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::Path,
+    str::FromStr,
+    sync::Arc,
+    time::Duration,
+};
 
 use sqlx::{
     SqlitePool,
@@ -20,6 +28,7 @@ pub(crate) async fn open(options: &Options) -> Result<Arc<dyn Store>, StoreError
 
 pub(super) async fn open_file(options: &Options) -> Result<Sqlite, StoreError> {
     let file = file_options(&options.url)?;
+    make_file(file.get_filename())?;
     fitness::refuse_network(file.get_filename())?;
     let writer = connect(file.clone(), 1).await.map_err(|error| explain(error, &file))?;
     let version = fitness::check(&writer).await?;
@@ -27,6 +36,20 @@ pub(super) async fn open_file(options: &Options) -> Result<Sqlite, StoreError> {
     let readers = connect(file.pragma("query_only", "on"), options.pool_size.max(1)).await?;
     let (changes, _) = watch::channel(0);
     Ok(Sqlite { writer, readers, changes, version })
+}
+
+/// Payloads are nobody else's business: a new directory and a new file are their owner's alone. SQLite gives its log
+/// files the permissions of the file itself.
+fn make_file(path: &Path) -> Result<(), StoreError> {
+    let unfit =
+        |error: io::Error| StoreError::Unfit(format!("cannot make the database {}: {error}", path.display()));
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists()) {
+        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(unfit)?;
+    }
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(unfit(error)),
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
 fn file_options(url: &str) -> Result<SqliteConnectOptions, StoreError> {
