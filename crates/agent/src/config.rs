@@ -153,3 +153,79 @@ fn with_short_names(environment: &[(String, String)]) -> Vec<(String, String)> {
     }
     pairs
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(file: &str, environment: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("agent.toml");
+        fs::write(&path, file).expect("written");
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        Config::load(Some(&path), &environment.iter().map(owned).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn the_sample_is_the_default() {
+        let config = Config::load(None, &[]).expect("a configuration");
+        assert_eq!(config.agent.server_url, "ws://127.0.0.1:8081");
+        assert_eq!(config.agent.max_concurrent_tasks, 4);
+        assert_eq!(config.work_dir(), Path::new("/var/lib/hetuflow/agent/work"));
+        assert_eq!(config.executor.grace, Duration::from_secs(10));
+        assert_eq!(config.logging.format, LogFormat::Text);
+    }
+
+    #[test]
+    fn what_the_sample_shows_commented_out_is_accepted() {
+        let shown: Vec<&str> = SAMPLE
+            .lines()
+            .map(|line| line.strip_prefix("# ").filter(|rest| is_setting(rest)).unwrap_or(line))
+            .collect();
+        let config = load(&shown.join("\n"), &[]).expect("a configuration");
+        assert_eq!(config.agent.id, AgentId::new("web-1").ok());
+        assert_eq!(config.labels.len(), 2);
+        assert_eq!(config.work_dir(), Path::new("/var/tmp/hetuflow"));
+        assert_eq!(config.files_base(), Path::new("/srv/data"));
+    }
+
+    fn is_setting(line: &str) -> bool {
+        line.split_once(" = ")
+            .is_some_and(|(key, _)| key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
+    }
+
+    #[test]
+    fn the_environment_wins_and_the_long_name_over_the_short() {
+        let file = "[agent]\nserver_url = \"ws://a:1\"\nmax_concurrent_tasks = 2\n";
+        let check = |environment: &[(&str, &str)], url: &str, slots: u32| {
+            let agent = load(file, environment).expect("a configuration").agent;
+            assert_eq!(
+                (agent.server_url.as_str(), agent.max_concurrent_tasks),
+                (url, slots),
+                "{environment:?}"
+            );
+        };
+        check(&[], "ws://a:1", 2);
+        check(&[("SERVER_URL", "ws://b:1")], "ws://b:1", 2);
+        check(
+            &[("SERVER_URL", "ws://b:1"), ("HETUFLOW_AGENT__AGENT__SERVER_URL", "ws://c:1")],
+            "ws://c:1",
+            2,
+        );
+        check(&[("HETUFLOW_AGENT__AGENT__MAX_CONCURRENT_TASKS", "9")], "ws://a:1", 9);
+    }
+
+    #[test]
+    fn wrong_values_say_what_is_allowed() {
+        let check = |file: &str, part: &str| {
+            let message = load(file, &[]).expect_err(file).to_string();
+            assert!(message.contains(part), "{message}");
+        };
+        check("[agent]\nmax_concurrent_tasks = 0\n", "from 1 to 1000");
+        check("[agent]\nserver_url = \"https://x\"\n", "ws://127.0.0.1:8081");
+        check("[agent]\nserver_url = \"wss://x\"\n", "ws://HOST:PORT");
+        check("[agent]\nslots = 3\n", "slots");
+        check("[executor]\ngrace = \"soon\"\n", "is not a duration");
+        check("[agent]\nid = \"a/b\"\n", "is not a name");
+    }
+}

@@ -118,3 +118,58 @@ fn kill_exactly(id: ProcessId) {
         let _ = pidfd_send_signal(fd, Signal::KILL);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::process::CommandExt, path::Path, process::Stdio};
+
+    use super::*;
+
+    /// A group of three: one stays in the group and clears its environment, one leaves the group and
+    /// keeps its environment, and the leader waits until both have told their pids.
+    #[expect(clippy::disallowed_methods, reason = "the process module tries itself")]
+    fn start(instance_id: InstanceId, pids: &Path) -> std::process::Child {
+        let script = format!(
+            "env -i sh -c 'echo $$; exec sleep 1000' >> {0} & setsid sh -c 'echo $$; exec sleep 1000' >> {0} &
+             while [ $(wc -l < {0}) -lt 2 ]; do :; done; echo ready; wait",
+            pids.display()
+        );
+        fs::write(pids, "").expect("written");
+        let mut command = std::process::Command::new("/bin/sh");
+        command.args(["-c", &script]).env(MARKER, instance_id.to_string()).process_group(0);
+        command.stdout(Stdio::piped()).spawn().expect("started")
+    }
+
+    #[tokio::test]
+    async fn without_a_cgroup_the_group_and_the_marker_find_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let instance_id = InstanceId::at(jiff::Timestamp::UNIX_EPOCH);
+        let mut leader = start(instance_id, &dir.path().join("pids"));
+        let mut ready = [0; 6];
+        std::io::Read::read_exact(&mut leader.stdout.take().expect("a pipe"), &mut ready).expect("ready");
+        let pid = i32::try_from(leader.id()).expect("a pid");
+        let tree = Tree { instance_id, leader: procfs::stat(pid).map(|stat| stat.id), leaf: None };
+        assert_eq!(tree.members().len(), 3);
+        tree.kill().await.expect("gone");
+        assert_eq!(tree.members(), []);
+        leader.wait().expect("waited for");
+    }
+
+    #[tokio::test]
+    async fn a_group_of_another_process_is_not_ours() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (ours, theirs) =
+            (InstanceId::at(jiff::Timestamp::MIN), InstanceId::at(jiff::Timestamp::UNIX_EPOCH));
+        let mut leader = start(theirs, &dir.path().join("pids"));
+        let pid = i32::try_from(leader.id()).expect("a pid");
+        let leader_of_theirs = procfs::stat(pid).map(|stat| stat.id);
+        let reused = leader_of_theirs.map(|id| ProcessId { start_time: id.start_time + 1, ..id });
+        let tree = Tree { instance_id: ours, leader: reused, leaf: None };
+        assert_eq!(tree.members(), []);
+        tree.terminate();
+        tree.kill().await.expect("nothing to do");
+        assert!(leader.try_wait().expect("asked").is_none(), "it runs on");
+        Tree { instance_id: theirs, leader: leader_of_theirs, leaf: None }.kill().await.expect("gone");
+        leader.wait().expect("waited for");
+    }
+}

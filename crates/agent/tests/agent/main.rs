@@ -2,6 +2,7 @@
 //! tells it to.
 
 mod crash;
+mod files;
 mod link;
 mod runs;
 mod world;
