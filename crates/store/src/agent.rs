@@ -51,7 +51,7 @@ pub trait AgentStore: Send + Sync {
     ) -> Result<Session, StoreError>;
 
     /// Prolongs sessions by `lease` from now (the database's now). Yields the agents whose session is
-    /// not this one any more.
+    /// not this one any more, or was closed.
     async fn renew_sessions(
         &self,
         server_id: ServerId,

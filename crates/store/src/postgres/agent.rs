@@ -248,9 +248,9 @@ async fn renew(
         "with own as materialized (
             select a.id from sched_agent a
             join unnest($1::text[], $2::bigint[]) as u(id, epoch) on a.id = u.id and a.session_epoch = u.epoch
-            where a.server_id = $3 order by a.id for no key update of a
+            where a.server_id = $3 and a.online order by a.id for no key update of a
          )
-         update sched_agent set online = true, session_until = now() + $4 * interval '1 microsecond',
+         update sched_agent set session_until = now() + $4 * interval '1 microsecond',
             last_seen_at = now()
          where id = any(array(select id from own)) returning id",
     )

@@ -39,8 +39,7 @@ impl AgentStore for Sqlite {
         let mut session =
             Session { epoch, keep: Vec::new(), stop: Vec::new(), lost: Vec::new(), returned: Vec::new() };
         for (lease, status) in leased(&mut tx, &hello.agent_id).await? {
-            let held = same_journal && hello.held.iter().any(|held| held.lease == lease);
-            if held {
+            if same_journal && hello.held.iter().any(|held| held.lease == lease) {
                 session.keep.push(keep(&mut tx, lease, epoch).await?);
             } else if same_journal && status == Status::Locked {
                 return_attempt(&mut tx, lease, now).await?;
@@ -68,10 +67,10 @@ impl AgentStore for Sqlite {
         let mut gone = Vec::new();
         for (agent_id, epoch) in sessions {
             let renewed = sqlx::query(
-                "update sched_agent set online = 1, \
+                "update sched_agent set \
                  session_until = cast(unixepoch('now', 'subsec') * 1000000 as integer) + ?, \
                  last_seen_at = cast(unixepoch('now', 'subsec') * 1000000 as integer) \
-                 where id = ? and session_epoch = ? and server_id = ?",
+                 where id = ? and session_epoch = ? and server_id = ? and online = 1",
             )
             .bind(row::micros(lease))
             .bind(agent_id.as_str())

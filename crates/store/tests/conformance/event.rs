@@ -163,7 +163,10 @@ pub(crate) async fn a_dropped_call_leaves_nothing_half_done(db: &Db) {
         // What the database still had in flight is decided by now: the same keys wait for it.
         let again = db.store.ingest(batch.clone()).await.expect("a store that goes on");
         let first = batch.iter().map(duplicate_of).collect::<Vec<_>>();
-        assert!(again == first || again == [Ingested::Stored, Ingested::Stored], "after {polls} polls: {again:?}");
+        assert!(
+            again == first || again == [Ingested::Stored, Ingested::Stored],
+            "after {polls} polls: {again:?}"
+        );
         for ingest in &batch {
             let tasks = ingest.tasks.iter().map(|task| db.store.task(task.id));
             assert!(join_all(tasks).await.iter().all(Result::is_ok));

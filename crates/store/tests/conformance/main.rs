@@ -100,6 +100,7 @@ promises! {
         a_rolled_back_journal_loses_everything,
         a_session_is_renewed_by_its_server_only,
         a_closed_session_keeps_what_it_holds,
+        a_closed_session_is_not_renewed,
         closing_an_old_session_does_nothing;
     agent:
         a_session_that_ran_out_is_reaped_after_the_resume_time,

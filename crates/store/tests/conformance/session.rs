@@ -168,3 +168,14 @@ pub(crate) async fn closing_an_old_session_does_nothing(db: &Db) {
     db.store.close_session(&visitor.hello.agent_id, old.epoch).await.expect("ignored");
     assert_eq!(connection(&*db.store, &visitor).await, Connection::Online);
 }
+
+/// A renewal that was under way when the connection ended does not bring the agent back.
+pub(crate) async fn a_closed_session_is_not_renewed(db: &Db) {
+    let mut visitor = Visitor::new("web-1");
+    let session = visitor.hello(&*db.store, &[]).await;
+    let sessions = [(visitor.hello.agent_id.clone(), session.epoch)];
+    db.store.close_session(&sessions[0].0, session.epoch).await.expect("closed");
+    let gone = db.store.renew_sessions(visitor.server_id, &sessions, MINUTE).await.expect("an answer");
+    assert_eq!(gone, [sessions[0].0.clone()]);
+    assert_eq!(connection(&*db.store, &visitor).await, Connection::Offline);
+}
