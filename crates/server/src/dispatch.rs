@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use tokio::{sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::AppState;
+use crate::{AppState, ingest::chain};
 use assign::Desk;
 
 /// After a failure of the store.
@@ -35,7 +35,7 @@ enum Wake {
 }
 
 /// Runs until `shutdown`. A claim is never left half done: its tasks are sent or given back first.
-pub async fn run(state: AppState, shutdown: CancellationToken) {
+pub(crate) async fn run(state: AppState, shutdown: CancellationToken) {
     let mut tasks = state.store.task_changes();
     let mut room = state.hub.changes();
     let mut failing = false;
@@ -52,7 +52,7 @@ pub async fn run(state: AppState, shutdown: CancellationToken) {
             }
             Err(error) => {
                 if !std::mem::replace(&mut failing, true) {
-                    tracing::error!(%error, "tasks cannot be dispatched");
+                    tracing::error!(error = chain(&error), "tasks cannot be dispatched");
                 }
                 sleep_or(&shutdown, jittered(PAUSE)).await;
                 Duration::ZERO

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use hetuflow_core::{
     event::{Decision, DecisionOutcome, DedupeKey, Event, SourceKind, Verdict},
-    id::{AgentId, EventId, TaskId},
+    id::{AgentId, EventId, ScheduleId, TaskId},
+    labels::Labels,
     matching::{self, Body, Facts, Plan},
     protocol::{FileBatchAck, FileEvent, FileVerdict},
     trigger::{FileSource, RunOn},
@@ -15,7 +16,7 @@ use hetuflow_core::{
 use hetuflow_store::{Ingest, Ingested};
 use jiff::{SignedDuration, Timestamp};
 
-use crate::{AppState, gateway::watches, ingest::IngestError, triggers::Live};
+use crate::{AppState, ingest::IngestError, triggers::Live};
 
 /// How long a version of a file is recognised when it is reported again.
 const REMEMBERED: SignedDuration = SignedDuration::from_hours(90 * 24);
@@ -30,8 +31,20 @@ pub(crate) struct Accepted {
 }
 
 /// Stores what the agent saw. What is acknowledged is durable, or needs no storing.
-pub(crate) async fn accept(state: &AppState, agent_id: &AgentId, batch: Vec<FileEvent>) -> Accepted {
-    let verdicts = join_all(batch.iter().map(|file| accept_one(state, agent_id, file))).await;
+pub(crate) async fn accept(
+    state: &AppState,
+    agent_id: &AgentId,
+    labels: &Labels,
+    batch: Vec<FileEvent>,
+) -> Accepted {
+    let set = state.triggers.current();
+    let verdicts = join_all(batch.iter().map(|file| async {
+        match set.live.get(&file.key).filter(|live| !live.trigger.files.is_empty()) {
+            Some(live) => submit(state, ingest(live, agent_id, labels, file, state.clock.now())).await,
+            None => Ok(FileVerdict::Unwatched),
+        }
+    }))
+    .await;
     let mut accepted = Accepted::default();
     for (file, verdict) in batch.into_iter().zip(verdicts) {
         match verdict {
@@ -47,26 +60,14 @@ pub(crate) async fn accept(state: &AppState, agent_id: &AgentId, batch: Vec<File
     accepted
 }
 
-async fn accept_one(
-    state: &AppState,
-    agent_id: &AgentId,
-    file: &FileEvent,
-) -> Result<FileVerdict, IngestError> {
-    let set = state.triggers.current();
-    let Some(watched) = watches::find(&set, &file.key) else { return Ok(FileVerdict::Unwatched) };
-    let ingest = ingest(watched, agent_id, file, state.clock.now());
+async fn submit(state: &AppState, ingest: Ingest) -> Result<FileVerdict, IngestError> {
     match state.ingester.submit(ingest).await? {
         Ingested::Stored => Ok(FileVerdict::Accepted),
         Ingested::Duplicate { .. } => Ok(FileVerdict::Duplicate),
     }
 }
 
-fn ingest(
-    (live, index, source): (&Live, usize, &FileSource),
-    agent_id: &AgentId,
-    file: &FileEvent,
-    now: Timestamp,
-) -> Ingest {
+fn ingest(live: &Live, agent_id: &AgentId, labels: &Labels, file: &FileEvent, now: Timestamp) -> Ingest {
     let event = event(live, agent_id, file, now);
     let body = Body::parse(event.content_type.as_deref(), &event.body).unwrap_or(Body::Empty);
     let facts = Facts { event: &event, body: &body, file: Some(&file.facts) };
@@ -75,11 +76,8 @@ fn ingest(
             trigger: &live.trigger,
             job_id: live.job_id,
             job: &live.job,
-            schedule_id: live.schedule_id("file", index),
-            agent: match source.run_on {
-                RunOn::Origin => Some(agent_id),
-                RunOn::Anywhere => None,
-            },
+            schedule_id: schedule_id(live, labels),
+            agent: stays(live, labels).then_some(agent_id),
             task_id: TaskId::at(now),
             run_at: now,
         },
@@ -92,6 +90,22 @@ fn ingest(
         expires_at: now.saturating_add(REMEMBERED).unwrap_or(Timestamp::MAX),
     };
     Ingest { event, dedupe: Some(dedupe), tasks: vec![task] }
+}
+
+/// The entries of the trigger that this agent watches for, with their places. Which of several saw the
+/// file is not told: to the server they are one.
+fn sources<'a>(live: &'a Live, labels: &'a Labels) -> impl Iterator<Item = (usize, &'a FileSource)> {
+    live.trigger.files.iter().enumerate().filter(|(_, source)| source.agents.matches(labels))
+}
+
+/// Whether the task belongs to the agent's machine: unless every entry says that it may run anywhere.
+fn stays(live: &Live, labels: &Labels) -> bool {
+    let mut sources = sources(live, labels).peekable();
+    sources.peek().is_none() || sources.any(|(_, source)| source.run_on == RunOn::Origin)
+}
+
+fn schedule_id(live: &Live, labels: &Labels) -> Option<ScheduleId> {
+    sources(live, labels).next().and_then(|(index, _)| live.schedule_id("file", index))
 }
 
 fn event(live: &Live, agent_id: &AgentId, file: &FileEvent, now: Timestamp) -> Event {

@@ -4,12 +4,13 @@
 //! [`crate::dispatch`]'s matter. `run` serves [`router`] on the agent listener and starts
 //! [`keep_sessions`]. Steps 7 (push) and 9 (report) of the walk.
 
+mod hello;
 mod inbound;
 mod keep;
 mod session;
 #[cfg(test)]
 mod tests;
-pub mod watches;
+pub(crate) mod watches;
 mod writer;
 
 use std::time::Duration;
@@ -23,7 +24,7 @@ use axum::{
 };
 use hetuflow_core::protocol;
 
-pub use keep::keep_sessions;
+pub(crate) use keep::keep_sessions;
 
 use crate::{AppState, hub::Patience};
 
@@ -66,7 +67,7 @@ struct Gateway {
 }
 
 /// `GET /agent/v1`, and nothing else.
-pub fn router(state: AppState) -> Router {
+pub(crate) fn router(state: AppState) -> Router {
     router_with(state, Timing::default())
 }
 

@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use tokio::{sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::{AppState, triggers::TriggerSet};
+use crate::{AppState, ingest::chain, triggers::TriggerSet};
 
 /// Schedules that are looked at together.
 const BATCH: u32 = 1000;
@@ -41,7 +41,7 @@ enum Wake {
 }
 
 /// Runs until `shutdown`.
-pub async fn run(state: AppState, shutdown: CancellationToken) {
+pub(crate) async fn run(state: AppState, shutdown: CancellationToken) {
     let mut triggers = state.triggers.subscribe();
     let mut pause = None;
     loop {
@@ -56,7 +56,7 @@ pub async fn run(state: AppState, shutdown: CancellationToken) {
             }
             Err(error) => {
                 if pause.is_none() {
-                    tracing::error!(%error, "schedules cannot be fired");
+                    tracing::error!(error = chain(&error), "schedules cannot be fired");
                 }
                 let longer = pause.map_or(FIRST_PAUSE, |pause: Duration| (pause * 2).min(LONGEST_PAUSE));
                 pause = Some(longer);

@@ -20,7 +20,9 @@ use crate::{
 pub enum FromAgent {
     /// The first message of a connection.
     Hello(Hello),
-    /// Processes that the agent could start now. Absolute, so that a lost message does no harm.
+    /// Processes that the agent could start now, every assignment counted that it has answered before. Absolute, so
+    /// that a lost message does no harm. Said on every change, and after every [`FromAgent::Accepted`] even when the
+    /// number is the same, because the server takes one off for it.
     Credit {
         free: u32,
     },
@@ -190,7 +192,7 @@ pub enum ResultVerdict {
 /// One file trigger that the agent shall watch for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Watch {
-    /// Namespace and name of the trigger, joined by `/`.
+    /// Namespace and name of the trigger, joined by `/`; several entries of one trigger share it.
     pub key: String,
     /// Changes when the trigger's `[on.file]` does.
     pub revision: i64,

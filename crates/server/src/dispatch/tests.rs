@@ -104,13 +104,8 @@ async fn a_second_answer_to_a_repeated_assignment_changes_nothing() {
     agent.say(FromAgent::Bye).await;
     world.until("a", |online| online.free == 0).await;
     agent.result(lease, Outcome::exit(0)).await;
-    loop {
-        match agent.hear().await {
-            ToAgent::ResultAck { .. } => break,
-            ToAgent::Assign(_) => {}
-            other => panic!("{other:?}"),
-        }
-    }
+    // Copies of the assignment may still be on their way.
+    while !matches!(agent.hear().await, ToAgent::ResultAck { .. }) {}
     assert_eq!(world.stored(id).await.status, Status::Succeeded);
 }
 

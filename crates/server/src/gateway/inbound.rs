@@ -17,6 +17,7 @@ use super::session::Session;
 use crate::{
     file_events,
     hub::{Answer, Refusal},
+    ingest::chain,
     results,
 };
 
@@ -146,15 +147,10 @@ impl Session {
         if first.is_empty() {
             return Ok(());
         }
-        // Not repeated when it fails: only the status on display suffers, while a second answer could not
-        // tell "fenced" from "recorded the first time".
-        match self.state.store.accepted(&first).await {
-            Ok(reports) => {
-                for (lease, report) in first.iter().zip(reports) {
-                    self.unless_fenced(*lease, report).await?;
-                }
-            }
-            Err(error) => tracing::warn!(%error, count = first.len(), "acceptance not recorded"),
+        let store = &self.state.store;
+        let reports = insist(|| store.accepted(&first)).await.map_err(away)?;
+        for (lease, report) in first.iter().zip(reports) {
+            self.unless_fenced(*lease, report).await?;
         }
         Ok(())
     }
@@ -163,13 +159,9 @@ impl Session {
         if !self.state.hub.holds(&self.key, lease) {
             return self.end_stale(lease).await;
         }
-        match self.state.store.started(lease, at).await {
-            Ok(report) => self.unless_fenced(lease, report).await,
-            Err(error) => {
-                tracing::warn!(%error, task.id = %lease.task_id, "start not recorded");
-                Ok(())
-            }
-        }
+        let store = &self.state.store;
+        let report = insist(|| store.started(lease, at)).await.map_err(away)?;
+        self.unless_fenced(lease, report).await
     }
 
     async fn refused(&mut self, lease: Lease, reason: &str) -> Result<(), Stop> {
@@ -181,7 +173,7 @@ impl Session {
             Refusal::NeverBegan => {
                 let state = &self.state;
                 let given_back = insist(|| state.store.give_back(lease, state.clock.now())).await;
-                given_back.map(|_| ()).map_err(|error| Stop::Store(error.to_string()))
+                given_back.map(|_| ()).map_err(away)
             }
         }
     }
@@ -195,7 +187,7 @@ impl Session {
             return Ok(());
         }
         let store = &self.state.store;
-        insist(|| store.append_output(&chunks)).await.map_err(|error| Stop::Store(error.to_string()))?;
+        insist(|| store.append_output(&chunks)).await.map_err(away)?;
         for (index, (lease, chunk)) in leases.iter().zip(&chunks).enumerate() {
             // One acknowledgement stands for all before it.
             if !leases[index + 1..].contains(lease) {
@@ -206,17 +198,16 @@ impl Session {
     }
 
     async fn results(&mut self, results: Vec<RunResult>) -> Result<(), Stop> {
-        let (own, stale): (Vec<_>, Vec<_>) =
+        let (own, others): (Vec<_>, Vec<_>) =
             results.into_iter().partition(|result| self.state.hub.holds(&self.key, result.lease));
-        for result in stale {
+        for result in others {
             self.say(results::fenced(result.lease)).await?;
         }
         if own.is_empty() {
             return Ok(());
         }
         let state = &self.state;
-        let settled =
-            insist(|| results::settle(state, &own)).await.map_err(|error| Stop::Store(error.to_string()))?;
+        let settled = insist(|| results::settle(state, &own)).await.map_err(away)?;
         for (result, verdict) in own.iter().zip(settled) {
             self.state.hub.ended(&self.key, result.lease);
             self.say(ToAgent::ResultAck { lease: result.lease, verdict }).await?;
@@ -226,8 +217,9 @@ impl Session {
 
     async fn files(&mut self, batch: &[FileEvent]) -> Result<(), Stop> {
         let mut rest = batch.to_vec();
+        let labels = self.labels.borrow().clone();
         for wait in RETRIES.into_iter().map(Some).chain([None]) {
-            let accepted = file_events::accept(&self.state, &self.key.agent_id, rest).await;
+            let accepted = file_events::accept(&self.state, &self.key.agent_id, &labels, rest).await;
             if !accepted.acks.is_empty() {
                 self.say(ToAgent::FileAck { batch: accepted.acks }).await?;
             }
@@ -254,6 +246,11 @@ impl Session {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the form that map_err asks for")]
+fn away(error: StoreError) -> Stop {
+    Stop::Store(chain(&error))
+}
+
 /// Repeats a store call that may succeed later. Only for calls that may run twice.
 async fn insist<T, F, R>(mut call: F) -> Result<T, StoreError>
 where
@@ -263,7 +260,7 @@ where
     for wait in RETRIES {
         match call().await {
             Err(error @ (StoreError::Unavailable(_) | StoreError::Database(_))) => {
-                tracing::warn!(%error, "store call failed, trying again");
+                tracing::warn!(error = chain(&error), "store call failed, trying again");
                 tokio::time::sleep(wait).await;
             }
             done => return done,

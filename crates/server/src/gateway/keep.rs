@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     AppState,
     hub::{Hub, SessionKey},
+    ingest::chain,
 };
 
 /// The shortest pause between two renewals.
@@ -40,15 +41,12 @@ struct Keeper {
 }
 
 /// Runs until `shutdown`, then drains: it returns when every connection is closed, or after a few seconds.
-pub async fn keep_sessions(state: AppState, shutdown: CancellationToken) {
+pub(crate) async fn keep_sessions(state: AppState, shutdown: CancellationToken) {
     let mut keeper = Keeper::default();
     // Three chances before a session runs out.
     let pause = (state.config.agents.lease / 3).max(SHORTEST);
-    loop {
-        match wake(pause, &shutdown).await {
-            Wake::Renew => keeper.turn(&state).await,
-            Wake::Shutdown => break,
-        }
+    while let Wake::Renew = wake(pause, &shutdown).await {
+        keeper.turn(&state).await;
     }
     drain(&state.hub).await;
 }
@@ -70,7 +68,7 @@ impl Keeper {
             Ok(()) => {}
             Err(error) => {
                 self.sound_since = None;
-                tracing::error!(%error, "sessions of agents could not be kept");
+                tracing::error!(error = chain(&error), "sessions of agents could not be kept");
             }
         }
     }

@@ -13,9 +13,8 @@ use futures_util::{
 };
 use hetuflow_core::{
     labels::Labels,
-    protocol::{self, FromAgent, Hello, ToAgent, Welcome},
+    protocol::{self, Hello, ToAgent, Watch, Welcome},
 };
-use serde::Deserialize;
 use tokio::{
     sync::watch,
     time::{Instant, Interval, MissedTickBehavior, interval, timeout},
@@ -24,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::{
-    Timing,
+    Timing, hello,
     inbound::{self, Inbound, Stop},
     watches, writer,
 };
@@ -32,8 +31,9 @@ use crate::{
     AppState,
     hub::{
         Connection, SessionKey,
-        outbox::{Outbox, outbox},
+        outbox::{Outbox, Outgoing, outbox},
     },
+    ingest::chain,
     triggers::TriggerSet,
 };
 
@@ -47,8 +47,10 @@ pub(super) struct Session {
     pub(super) timing: Timing,
     pub(super) key: SessionKey,
     pub(super) outbox: Outbox,
-    labels: watch::Receiver<Labels>,
+    pub(super) labels: watch::Receiver<Labels>,
     triggers: watch::Receiver<Arc<TriggerSet>>,
+    /// What the agent was last told to watch.
+    watches: Option<Vec<Watch>>,
     closing: CancellationToken,
     /// When the agent was last heard, or last kept waiting by us.
     heard: Instant,
@@ -64,10 +66,10 @@ enum Wake {
 }
 
 pub(super) async fn serve(mut socket: WebSocket, state: AppState, timing: Timing) {
-    let hello = match timeout(timing.hello, read_hello(&mut socket)).await {
+    let hello = match timeout(timing.hello, hello::read(&mut socket)).await {
         Ok(Ok(hello)) => hello,
-        Ok(Err(reason)) => return refuse(socket, reason, timing).await,
-        Err(_) => return refuse(socket, format!("no hello within {:?}", timing.hello), timing).await,
+        Ok(Err(reason)) => return hello::refuse(socket, reason, timing).await,
+        Err(_) => return hello::refuse(socket, format!("no hello within {:?}", timing.hello), timing).await,
     };
     let span = tracing::info_span!("agent.session", agent.id = %hello.agent_id, agent.host = hello.hostname);
     converse(socket, hello, state, timing).instrument(span).await;
@@ -75,48 +77,26 @@ pub(super) async fn serve(mut socket: WebSocket, state: AppState, timing: Timing
 
 async fn converse(socket: WebSocket, hello: Hello, state: AppState, timing: Timing) {
     let (lease, now) = (state.config.agents.lease, state.clock.now());
-    let opened = state.store.open_session(&hello, state.server_id, lease, now, rand::random::<f64>()).await;
-    let session = match opened {
-        Ok(session) => session,
+    let opened = match state.store.open_session(&hello, state.server_id, lease, now, rand::random()).await {
+        Ok(opened) => opened,
         // Nothing to tell the agent to do: it dials again.
-        Err(error) => return tracing::warn!(%error, "the session could not be opened"),
+        Err(error) => return tracing::warn!(error = chain(&error), "the session could not be opened"),
     };
     tracing::info!(
-        epoch = session.epoch,
-        kept = session.keep.len(),
-        stopped = session.stop.len(),
-        lost = session.lost.len(),
-        returned = session.returned.len(),
+        epoch = opened.epoch,
+        kept = opened.keep.len(),
+        stopped = opened.stop.len(),
+        lost = opened.lost.len(),
+        returned = opened.returned.len(),
         version = hello.version,
         "agent connected"
     );
-    let (outbox, outgoing) = outbox();
-    let closing = CancellationToken::new();
-    let labels = watch::Sender::new(hello.labels.clone());
-    let labels_seen = labels.subscribe();
-    let welcome = Welcome {
-        server_id: state.server_id,
-        session_epoch: session.epoch,
-        heartbeat: state.config.agents.heartbeat,
-        keep: session.keep.clone(),
-        stop: session.stop,
-    };
-    // Before the connection is known to anybody else: nothing may come before the welcome.
-    outbox.try_send(ToAgent::Welcome(welcome));
-    let key = SessionKey { agent_id: hello.agent_id, epoch: session.epoch };
-    let connection =
-        Connection::new(session.epoch, labels, hello.slots, &session.keep, outbox.clone(), closing.clone());
-    if !state.hub.register(&key, connection) {
+    let Some((session, outgoing)) = Session::register(state, timing, hello, opened) else {
         return tracing::info!("a newer connection of this agent was quicker");
-    }
+    };
     let (sink, stream) = socket.split();
-    let writer = tokio::spawn(
-        writer::write(outgoing, sink, super::silence(&state), closing.clone()).in_current_span(),
-    );
-    let mut triggers = state.triggers.subscribe();
-    triggers.mark_changed();
-    let session =
-        Session { state, timing, key, outbox, labels: labels_seen, triggers, closing, heard: Instant::now() };
+    let write = writer::write(outgoing, sink, super::silence(&session.state), session.closing.clone());
+    let writer = tokio::spawn(write.in_current_span());
     session.run(stream.ready_chunks(BATCH)).await;
     if let Err(error) = writer.await {
         tracing::error!(%error, "the writer of a connection failed");
@@ -124,6 +104,36 @@ async fn converse(socket: WebSocket, hello: Hello, state: AppState, timing: Timi
 }
 
 impl Session {
+    /// Makes the connection known to everybody; `None` when a newer one of this agent is.
+    fn register(
+        state: AppState,
+        timing: Timing,
+        hello: Hello,
+        opened: hetuflow_store::Session,
+    ) -> Option<(Self, Outgoing)> {
+        let (outbox, outgoing) = outbox();
+        // Queued before the connection is known to anybody: nothing may come before the welcome.
+        outbox.try_send(ToAgent::Welcome(Welcome {
+            server_id: state.server_id,
+            session_epoch: opened.epoch,
+            heartbeat: state.config.agents.heartbeat,
+            keep: opened.keep.clone(),
+            stop: opened.stop,
+        }));
+        let key = SessionKey { agent_id: hello.agent_id, epoch: opened.epoch };
+        let (labels, labels_seen) = watch::channel(hello.labels);
+        let closing = CancellationToken::new();
+        let connection =
+            Connection::new(opened.epoch, labels, hello.slots, &opened.keep, outbox.clone(), closing.clone());
+        if !state.hub.register(&key, connection) {
+            return None;
+        }
+        let mut triggers = state.triggers.subscribe();
+        triggers.mark_changed();
+        let (labels, watches, heard) = (labels_seen, None, Instant::now());
+        Some((Self { state, timing, key, outbox, labels, triggers, watches, closing, heard }, outgoing))
+    }
+
     async fn run(mut self, mut stream: ReadyChunks<SplitStream<WebSocket>>) {
         let mut look = interval(self.timing.look);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -137,7 +147,7 @@ impl Session {
         // From here on nothing is assigned to it; then others may see it gone.
         self.closing.cancel();
         if let Err(error) = self.state.store.close_session(&self.key.agent_id, self.key.epoch).await {
-            tracing::warn!(%error, "the session could not be closed; it runs out by itself");
+            tracing::warn!(error = chain(&error), "the session could not be closed; it runs out by itself");
         }
         self.state.hub.remove(&self.key);
     }
@@ -205,8 +215,11 @@ impl Session {
         let set = Arc::clone(&self.triggers.borrow_and_update());
         let labels = self.labels.borrow_and_update().clone();
         let watches = watches::wanted(&set, &labels);
+        if self.watches.as_ref() == Some(&watches) {
+            return Ok(());
+        }
         let keys = watches.iter().map(|watch| watch.key.clone()).collect();
-        let message = ToAgent::Watches { watches };
+        let message = ToAgent::Watches { watches: watches.clone() };
         let size = writer::to_json(&message).len();
         if size > protocol::MAX_MESSAGE {
             tracing::error!(
@@ -216,6 +229,7 @@ impl Session {
             );
             return Ok(());
         }
+        self.watches = Some(watches);
         self.state.hub.watches(&self.key, keys);
         self.say(message).await
     }
@@ -236,51 +250,4 @@ impl Session {
     pub(super) async fn say(&self, message: ToAgent) -> Result<(), Stop> {
         if self.outbox.send(message).await { Ok(()) } else { Err(Stop::Closed) }
     }
-}
-
-/// What can be read of a hello of any version.
-#[derive(Deserialize)]
-struct AnyHello {
-    protocol: u16,
-}
-
-async fn read_hello(socket: &mut WebSocket) -> Result<Hello, String> {
-    let first = match socket.recv().await {
-        Some(Ok(Message::Text(text))) => text,
-        Some(Ok(_)) => return Err("the first message must be a hello, as JSON text".to_owned()),
-        Some(Err(_)) | None => return Err("the connection ended before its hello".to_owned()),
-    };
-    check_version(first.as_str())?;
-    match serde_json::from_str(first.as_str()) {
-        Ok(FromAgent::Hello(hello)) => Ok(hello),
-        Ok(_) => Err("the first message must be a hello".to_owned()),
-        Err(error) => Err(format!("the hello cannot be read: {error}")),
-    }
-}
-
-fn check_version(text: &str) -> Result<(), String> {
-    // No number: the reading of the whole says what is wrong.
-    let Ok(AnyHello { protocol }) = serde_json::from_str(text) else { return Ok(()) };
-    let older = match protocol.cmp(&protocol::VERSION) {
-        std::cmp::Ordering::Equal => return Ok(()),
-        std::cmp::Ordering::Less => "agent",
-        std::cmp::Ordering::Greater => "server",
-    };
-    Err(format!(
-        "the agent speaks protocol {protocol}, this server speaks protocol {}: upgrade the {older}",
-        protocol::VERSION
-    ))
-}
-
-async fn refuse(mut socket: WebSocket, reason: String, timing: Timing) {
-    tracing::info!(reason, "agent refused");
-    let message = writer::encode(&ToAgent::Refuse { reason });
-    let goodbye = async {
-        if socket.send(message).await.is_ok() {
-            // Its side of the closing handshake shows that the reason was read.
-            let _ = socket.send(Message::Close(None)).await;
-            while let Some(Ok(_)) = socket.recv().await {}
-        }
-    };
-    let _ = timeout(timing.hello, goodbye).await;
 }

@@ -41,7 +41,9 @@ async fn a_hello_is_welcomed_and_gets_its_watches() {
 
     world.remove_trigger("import").await;
     assert!(ingest.watches().await.is_empty());
-    assert!(web.watches().await.is_empty());
+    // What it watches has not changed, so it is not told again.
+    web.say(FromAgent::Ping).await;
+    assert_eq!(web.hear_any().await, ToAgent::Pong);
 }
 
 #[tokio::test]

@@ -5,31 +5,17 @@ use sha2::{Digest, Sha256};
 
 use crate::triggers::{Live, TriggerSet};
 
-/// The watches of an agent with these labels, by key.
-pub fn wanted(set: &TriggerSet, labels: &Labels) -> Vec<Watch> {
-    let sources = set.live.values().flat_map(|live| {
-        live.trigger.files.iter().enumerate().map(|(index, source)| (key(live, index), source))
-    });
-    sources
-        .filter(|(_, source)| source.agents.matches(labels))
-        .map(|(key, source)| Watch { key, revision: revision(source), source: source.clone() })
-        .collect()
+/// The watches of an agent with these labels, by trigger.
+pub(crate) fn wanted(set: &TriggerSet, labels: &Labels) -> Vec<Watch> {
+    set.live.iter().flat_map(|(key, live)| watches(key, live, labels)).collect()
 }
 
-/// The live trigger, and the entry (with its place) that a watch key names.
-pub(crate) fn find<'a>(set: &'a TriggerSet, watch_key: &str) -> Option<(&'a Live, usize, &'a FileSource)> {
-    let (trigger, index) = match watch_key.split_once('#') {
-        None => (watch_key, 0),
-        Some((trigger, number)) => (trigger, number.parse::<usize>().ok()?.checked_sub(1)?),
-    };
-    let live = set.live.get(trigger)?;
-    Some((live, index, live.trigger.files.get(index)?))
-}
-
-/// The trigger's key; further `[[on.file]]` entries of it are numbered from 2.
-fn key(live: &Live, index: usize) -> String {
-    let trigger = live.trigger.key();
-    if index == 0 { trigger } else { format!("{trigger}#{}", index + 1) }
+fn watches<'a>(key: &'a str, live: &'a Live, labels: &'a Labels) -> impl Iterator<Item = Watch> + 'a {
+    live.trigger.files.iter().filter(|source| source.agents.matches(labels)).map(|source| Watch {
+        key: key.to_owned(),
+        revision: revision(source),
+        source: source.clone(),
+    })
 }
 
 /// A number that stays while the entry stays: other edits of the trigger must not disturb its watch.

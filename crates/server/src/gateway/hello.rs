@@ -1,0 +1,55 @@
+//! The first words of a connection: what is taken for a hello, and how anything else is turned away.
+
+use axum::extract::ws::{Message, WebSocket};
+use hetuflow_core::protocol::{self, FromAgent, Hello, ToAgent};
+use serde::Deserialize;
+use tokio::time::timeout;
+
+use super::{Timing, writer};
+
+/// What can be read of a hello of any version.
+#[derive(Deserialize)]
+struct AnyHello {
+    protocol: u16,
+}
+
+pub(super) async fn read(socket: &mut WebSocket) -> Result<Hello, String> {
+    let first = match socket.recv().await {
+        Some(Ok(Message::Text(text))) => text,
+        Some(Ok(_)) => return Err("the first message must be a hello, as JSON text".to_owned()),
+        Some(Err(_)) | None => return Err("the connection ended before its hello".to_owned()),
+    };
+    check_version(first.as_str())?;
+    match serde_json::from_str(first.as_str()) {
+        Ok(FromAgent::Hello(hello)) => Ok(hello),
+        Ok(_) => Err("the first message must be a hello".to_owned()),
+        Err(error) => Err(format!("the hello cannot be read: {error}")),
+    }
+}
+
+fn check_version(text: &str) -> Result<(), String> {
+    // No number: the reading of the whole says what is wrong.
+    let Ok(AnyHello { protocol }) = serde_json::from_str(text) else { return Ok(()) };
+    let older = match protocol.cmp(&protocol::VERSION) {
+        std::cmp::Ordering::Equal => return Ok(()),
+        std::cmp::Ordering::Less => "agent",
+        std::cmp::Ordering::Greater => "server",
+    };
+    Err(format!(
+        "the agent speaks protocol {protocol}, this server speaks protocol {}: upgrade the {older}",
+        protocol::VERSION
+    ))
+}
+
+pub(super) async fn refuse(mut socket: WebSocket, reason: String, timing: Timing) {
+    tracing::info!(reason, "agent refused");
+    let message = writer::encode(&ToAgent::Refuse { reason });
+    let goodbye = async {
+        if socket.send(message).await.is_ok() {
+            // Its side of the closing handshake shows that the reason was read.
+            let _ = socket.send(Message::Close(None)).await;
+            while let Some(Ok(_)) = socket.recv().await {}
+        }
+    };
+    let _ = timeout(timing.hello, goodbye).await;
+}
