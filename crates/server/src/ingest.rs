@@ -2,6 +2,9 @@
 //! in flight shares the next one, so an idle server answers after one commit and a busy one
 //! commits many events at once. Step 5 of the walk.
 
+#[cfg(test)]
+mod tests;
+
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use hetuflow_store::{Ingest, Ingested, Store, StoreError};
@@ -128,6 +131,7 @@ impl IngestLoop {
         }
     }
 
+    #[tracing::instrument(name = "event.ingest", skip_all, fields(events = part.len()))]
     async fn store_all(&self, part: &[Waiting]) -> Result<Vec<Ingested>, Failure> {
         self.metrics.ingest_commits.inc();
         let events = part.iter().map(|one| one.ingest.clone()).collect();

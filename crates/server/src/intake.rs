@@ -166,3 +166,83 @@ fn task(decided: &Decided<'_>, facts: &Facts<'_>) -> Option<NewTask> {
         facts,
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use hetuflow_core::{
+        event::SourceKind,
+        id::{EventId, JobId, Namespace},
+        trigger::{self, TriggerJob},
+    };
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::triggers::{KnownSchemes, routes};
+
+    const TEXT: &str = r#"
+        [on.webhook]
+        scheme = "github"
+        secret = { env = "A" }
+        [job]
+        cmd = "true"
+    "#;
+
+    fn set() -> TriggerSet {
+        let mut triggers =
+            trigger::parse("a.toml", "a", &Namespace::default(), TEXT, &KnownSchemes).expect("it parses");
+        let trigger = triggers.pop().expect("a trigger");
+        let TriggerJob::Inline(job) = trigger.job.clone() else { panic!("it declares its job") };
+        let live = Live {
+            trigger,
+            revision: 1,
+            job_id: JobId::at(Timestamp::UNIX_EPOCH),
+            job,
+            clocks: Vec::new(),
+            schedules: BTreeMap::new(),
+        };
+        let live = BTreeMap::from([("default/a".to_owned(), live)]);
+        TriggerSet { routes: routes(&live).0, live, ..TriggerSet::default() }
+    }
+
+    fn event() -> Event {
+        let now = Timestamp::UNIX_EPOCH;
+        Event {
+            id: EventId::at(now),
+            namespace: Namespace::default(),
+            kind: SourceKind::Webhook,
+            source: "/hooks/a".to_owned(),
+            event_type: "push".to_owned(),
+            subject: None,
+            time: now,
+            received_at: now,
+            content_type: Some("application/json".to_owned()),
+            headers: Vec::new(),
+            query: None,
+            verdict: Verdict::Accepted,
+            decisions: Vec::new(),
+            body: bytes::Bytes::from_static(b"{}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_matches_is_planned() {
+        let candidates = Candidates::Route("default/a".to_owned());
+        let judged = Judge::new().judge(event(), Arc::new(set()), candidates).await;
+        assert_eq!(judged.event.verdict, Verdict::Accepted);
+        assert_eq!(judged.event.decisions.len(), 1);
+        assert_eq!(judged.tasks.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_breaks_the_matching_is_kept() {
+        let mut set = set();
+        // The route names a source that is not there: looking it up panics.
+        set.live.get_mut("default/a").expect("a trigger").trigger.webhooks.clear();
+        let candidates = Candidates::Route("default/a".to_owned());
+        let judged = Judge::new().judge(event(), Arc::new(set), candidates).await;
+        assert!(matches!(judged.event.verdict, Verdict::Malformed { .. }), "{:?}", judged.event.verdict);
+        assert!(judged.tasks.is_empty());
+    }
+}

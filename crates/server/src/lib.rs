@@ -30,4 +30,5 @@ pub use config::Config;
 pub use health::{Health, Status};
 pub use listen::{Addresses, BindError, Entrance, Listeners};
 pub use run::{Server, ServerError, run, start};
+pub use secrets::SecretSource;
 pub use state::AppState;

@@ -9,7 +9,7 @@ mod loader;
 mod route;
 mod scheme;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use hetuflow_core::{
     id::{JobId, ScheduleId},
@@ -23,8 +23,13 @@ use tokio::sync::{Notify, watch};
 
 pub(crate) use definition::{FOLDER_OWNER, parse_text};
 pub(crate) use loader::Loader;
+#[cfg(test)]
+pub(crate) use route::routes;
 pub(crate) use route::{Route, route_key};
-pub use scheme::BuiltinSchemes;
+pub use scheme::KnownSchemes;
+
+/// How long a change waits for being in force before it is answered.
+const REACH_WITHIN: Duration = Duration::from_secs(3);
 
 /// A handle to the current set.
 #[derive(Debug, Clone)]
@@ -75,6 +80,7 @@ pub struct Clocked {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "few, and each is kept for long")]
 pub enum ClockRule {
     Cron(CronSchedule),
     Interval(IntervalSchedule),
@@ -89,8 +95,10 @@ impl Triggers {
     pub(crate) async fn reach(&self, generation: i64) {
         let mut current = self.current.clone();
         self.reload.notify_one();
-        // An error says that the loader has stopped: then the server stops too.
-        let _ = current.wait_for(|set| set.generation >= generation).await;
+        // It is stored already and will be in force soon; an error says that the loader has stopped, and
+        // then the server stops too.
+        let reached = current.wait_for(|set| set.generation >= generation);
+        let _ = tokio::time::timeout(REACH_WITHIN, reached).await;
     }
 
     pub fn current(&self) -> Arc<TriggerSet> {

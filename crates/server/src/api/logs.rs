@@ -7,7 +7,7 @@
 //!
 //! `?follow=true` makes the first two go on until the end too.
 
-use std::{collections::VecDeque, convert::Infallible, time::Duration};
+use std::{collections::VecDeque, time::Duration};
 
 use axum::{
     body::Body,
@@ -180,12 +180,15 @@ fn json(chunk: &OutputChunk) -> String {
     serde_json::to_string(&Piece { seq: chunk.seq, stream: chunk.stream, text, base64 }).unwrap_or_default()
 }
 
-fn sse_event(item: Item) -> Result<Event, Infallible> {
-    Ok(match item {
-        Item::Piece(chunk) => Event::default().event("output").id(chunk.seq.to_string()).data(json(&chunk)),
-        Item::End(status) => Event::default().event("end").data(format!("{{\"status\":\"{status}\"}}")),
-        Item::Broken => Event::default().event("error").data("{}"),
-    })
+/// A reader of events comes back with `Last-Event-ID` when the connection breaks off.
+fn sse_event(item: Item) -> Result<Event, Broken> {
+    match item {
+        Item::Piece(chunk) => {
+            Ok(Event::default().event("output").id(chunk.seq.to_string()).data(json(&chunk)))
+        }
+        Item::End(status) => Ok(Event::default().event("end").data(format!("{{\"status\":\"{status}\"}}"))),
+        Item::Broken => Err(Broken),
+    }
 }
 
 fn json_line(item: Item) -> Result<Bytes, Broken> {

@@ -94,18 +94,19 @@ pub(super) struct Text {
     namespace: Namespace,
     /// Where it came from, for messages.
     origin: String,
-    text: String,
+    #[serde(rename = "text")]
+    content: String,
 }
 
 impl Text {
     fn parse(&self, now: Timestamp) -> Result<Result<Vec<NewTrigger>, Problems>, ApiError> {
-        if self.text.len() > MAX_TEXT {
+        if self.content.len() > MAX_TEXT {
             return Err(ApiError::TooLarge(MAX_TEXT as u64));
         }
         let file = self.origin.rsplit('/').next().unwrap_or_default();
         let stem = file.strip_suffix(".toml").unwrap_or(file);
         let name = self.name.as_deref().unwrap_or(stem);
-        Ok(parse_text(&self.origin, name, &self.namespace, &self.text, now))
+        Ok(parse_text(&self.origin, name, &self.namespace, &self.content, now))
     }
 }
 

@@ -73,6 +73,7 @@ struct Delivery {
     now: Timestamp,
 }
 
+#[tracing::instrument(name = "webhook.receive", skip_all, fields(hook.name = %name))]
 async fn receive(
     hooks: &Hooks,
     namespace: Namespace,
@@ -183,11 +184,8 @@ async fn commit(
     let ingest = Ingest { event: judged.event, dedupe, tasks: judged.tasks };
     match hooks.app.ingester.submit(ingest).await? {
         Ingested::Stored => {
-            if malformed {
-                metrics.hooks_malformed.inc()
-            } else {
-                metrics.hooks_accepted.inc()
-            }
+            let counter = if malformed { &metrics.hooks_malformed } else { &metrics.hooks_accepted };
+            counter.inc();
             Ok(receipt.into_response())
         }
         Ingested::Duplicate { event_id, task_ids } => {

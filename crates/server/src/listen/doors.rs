@@ -108,9 +108,12 @@ impl Listeners {
 impl Door {
     async fn open(entrance: Entrance, address: Address) -> Result<Self, BindError> {
         let key = entrance.key();
-        let failed = |source: io::Error| match source.kind() {
-            io::ErrorKind::AddrInUse => BindError::InUse { key, address },
-            _ => BindError::Other { key, address, source },
+        let failed = |source: io::Error| {
+            if source.kind() == io::ErrorKind::AddrInUse {
+                BindError::InUse { key, address }
+            } else {
+                BindError::Other { key, address, source }
+            }
         };
         let listener = TcpListener::bind(address.socket_addr()).await.map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;

@@ -1,7 +1,5 @@
 //! From what the store holds to a [`TriggerSet`]: texts are parsed again, jobs looked up, secrets resolved.
 
-use std::collections::BTreeMap;
-
 use hetuflow_core::{
     id::JobId,
     job::JobSpec,
@@ -9,7 +7,7 @@ use hetuflow_core::{
 };
 use hetuflow_store::{Store, StoreError, StoredTrigger};
 
-use super::{BuiltinSchemes, ClockRule, Clocked, Live, TriggerSet, route, schedule_name};
+use super::{ClockRule, Clocked, KnownSchemes, Live, Route, TriggerSet, route, schedule_name};
 use crate::secrets::Vault;
 
 pub(super) async fn build(store: &dyn Store, vault: &Vault) -> Result<TriggerSet, StoreError> {
@@ -58,7 +56,7 @@ async fn live(store: &dyn Store, stored: &StoredTrigger) -> Result<Result<Live, 
 /// A text that parsed when it was applied may not parse in a newer or older server.
 fn parse_stored(stored: &StoredTrigger) -> Result<Trigger, String> {
     let triggers =
-        trigger::parse(&stored.origin, &stored.name, &stored.namespace, &stored.text, &BuiltinSchemes)
+        trigger::parse(&stored.origin, &stored.name, &stored.namespace, &stored.text, &KnownSchemes)
             .map_err(|problems| problems.to_string())?;
     triggers
         .into_iter()
@@ -101,20 +99,15 @@ async fn add_routes(set: &mut TriggerSet, vault: &Vault) {
     let (mut routes, problems) = route::routes(&set.live);
     let vault = vault.clone();
     let resolved = tokio::task::spawn_blocking(move || {
-        routes.values_mut().for_each(|route| route.resolve(&vault));
+        for route in routes.values_mut() {
+            route.resolve(&vault);
+        }
         routes
     });
     // The only way to fail is a panic in there; without routes every delivery is refused, not lost.
     set.routes = resolved.await.unwrap_or_default();
-    for (key, problem) in problems {
+    let missing = set.routes.values().flat_map(Route::member_problems);
+    for (key, problem) in problems.into_iter().chain(missing.collect::<Vec<_>>()) {
         set.warn(key, problem);
-    }
-    let missing: BTreeMap<String, Vec<String>> = set
-        .routes
-        .values()
-        .flat_map(|route| route.members.keys().map(|key| (key.clone(), route.missing_secrets.clone())))
-        .collect();
-    for (key, problems) in missing {
-        problems.into_iter().for_each(|problem| set.warn(key.clone(), problem));
     }
 }

@@ -1,6 +1,6 @@
 //! One log line for each trigger that changed between two sets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hetuflow_store::StoredTrigger;
 
@@ -12,9 +12,10 @@ pub(super) fn log(before: &TriggerSet, after: &TriggerSet) {
         let previous = old.get(&key(one)).copied();
         let warnings = |set: &TriggerSet| set.warnings.get(&key(one)).cloned().unwrap_or_default();
         if let Some(line) = line(previous, one) {
-            match one.problem {
-                None => tracing::info!("{line}"),
-                Some(_) => tracing::warn!("{line}"),
+            if one.problem.is_none() {
+                tracing::info!("{line}");
+            } else {
+                tracing::warn!("{line}");
             }
         }
         if previous.is_none() || warnings(before) != warnings(after) {
@@ -23,9 +24,9 @@ pub(super) fn log(before: &TriggerSet, after: &TriggerSet) {
             }
         }
     }
-    let new: BTreeMap<String, ()> = after.stored.iter().map(|one| (key(one), ())).collect();
+    let new: BTreeSet<String> = after.stored.iter().map(key).collect();
     for (key, one) in old {
-        if !new.contains_key(&key) {
+        if !new.contains(&key) {
             tracing::info!("trigger {}: removed", one.name);
         }
     }

@@ -20,7 +20,7 @@ const SCAN_EVERY: Duration = Duration::from_millis(500);
 /// How often the store is asked whether another server, or the API, changed something.
 const POLL_EVERY: Duration = Duration::from_secs(1);
 /// How often secrets are read again.
-const SECRETS_EVERY: Duration = Duration::from_secs(60);
+const SECRETS_EVERY: Duration = Duration::from_mins(1);
 
 pub(crate) struct Loader {
     store: Arc<dyn Store>,

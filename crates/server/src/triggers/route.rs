@@ -39,7 +39,7 @@ pub(crate) fn route_key(namespace: &str, path: &str) -> String {
 }
 
 /// Every route of the live triggers, and what keeps some source from having one, by trigger.
-pub(super) fn routes(live: &BTreeMap<String, Live>) -> (BTreeMap<String, Route>, Vec<(String, String)>) {
+pub(crate) fn routes(live: &BTreeMap<String, Live>) -> (BTreeMap<String, Route>, Vec<(String, String)>) {
     let mut routes: BTreeMap<String, Route> = BTreeMap::new();
     let mut problems = Vec::new();
     for (name, live) in live {
@@ -85,6 +85,13 @@ impl Route {
         self.members.entry(name.to_owned()).or_default().push(index);
         self.max_body = self.max_body.max(source.max_body);
         Ok(())
+    }
+
+    /// Every member with every secret that could not be resolved.
+    pub(super) fn member_problems(&self) -> impl Iterator<Item = (String, String)> {
+        self.members
+            .keys()
+            .flat_map(|key| self.missing_secrets.iter().map(|problem| (key.clone(), problem.clone())))
     }
 
     /// Reads files: not for an async thread.

@@ -6,9 +6,9 @@ use serde_json::{Map, Value};
 
 /// The schemes that are built in.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct BuiltinSchemes;
+pub struct KnownSchemes;
 
-impl Known for BuiltinSchemes {
+impl Known for KnownSchemes {
     fn check_scheme(&self, scheme: &str, options: &Map<String, Value>, secrets: usize) -> Result<(), String> {
         Scheme::builtin(scheme, options).map_err(|error| error.to_string())?;
         if secrets == 0 {

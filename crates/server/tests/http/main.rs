@@ -1,0 +1,8 @@
+//! A server on free ports with a real SQLite database, spoken to over real sockets.
+
+mod api;
+mod hooks;
+mod listeners;
+mod logs;
+mod triggers;
+mod world;
