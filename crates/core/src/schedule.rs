@@ -3,7 +3,7 @@
 //! Around a change of the clocks a line with fixed hours and minutes fires once: after the gap in spring,
 //! at the first of the two times in autumn. A line that repeats within the hour follows real time.
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use croner::{
     Cron,
@@ -18,7 +18,20 @@ use crate::suggest;
 /// Bytes of an expression, at most.
 const MAX_EXPRESSION: usize = 256;
 
-const NICKNAMES: &str = "@yearly, @annually, @monthly, @weekly, @daily, @hourly";
+const NICKNAMES: &str = "allowed: @yearly, @annually, @monthly, @weekly, @daily, @hourly";
+
+const FORM: &str = "minute hour day month weekday, with seconds in front if six: \"30 2 * * *\"";
+
+/// The fields and what may stand in them.
+const FIELDS: [(&str, &str); 7] = [
+    ("second", "0 to 59, lists 1,2, ranges 1-5, steps */5 or 0-30/5"),
+    ("minute", "0 to 59, lists 1,2, ranges 1-5, steps */5 or 0-30/5"),
+    ("hour", "0 to 23, lists 1,2, ranges 1-5, steps */5 or 0-12/5"),
+    ("day", "1 to 31, L (last), 15W (weekday nearest), lists, ranges, steps */2"),
+    ("month", "1 to 12 or JAN to DEC, lists, ranges, steps */2"),
+    ("weekday", "SUN to SAT or 0 to 7, FRI#2 (second), FRIL (last), lists, ranges; in quartz 1 to 7"),
+    ("year", "1 to 5000, lists, ranges, steps */2"),
+];
 
 /// The kinds of `sched_schedule.kind`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -83,7 +96,13 @@ pub enum Dialect {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CronError {
     #[error("{message}")]
-    Expression { message: String },
+    Expression {
+        message: String,
+        /// What is allowed there.
+        help: String,
+        /// The bytes of the expression that are wrong, where that is known.
+        part: Option<Range<usize>>,
+    },
     /// It is well formed, and its time never comes: February 30th.
     #[error("{expression:?} never fires")]
     Never { expression: String },
@@ -104,14 +123,11 @@ impl CronSchedule {
         missed: Missed,
     ) -> Result<Self, CronError> {
         if expression.len() > MAX_EXPRESSION {
-            let message = format!("an expression has at most {MAX_EXPRESSION} characters");
-            return Err(CronError::Expression { message });
+            return Err(refused(format!("an expression has at most {MAX_EXPRESSION} characters"), FORM));
         }
         let name = timezone.unwrap_or("UTC");
         let zone = zone(name)?;
-        let cron = parser(dialect)
-            .parse(expression)
-            .map_err(|error| CronError::Expression { message: explain(expression, &error) })?;
+        let cron = parser(dialect).parse(expression).map_err(|error| explain(expression, dialect, &error))?;
         let schedule = Self {
             expression: expression.to_owned(),
             timezone: name.to_owned(),
@@ -168,26 +184,40 @@ fn parser(dialect: Dialect) -> CronParser {
         .build()
 }
 
-fn explain(expression: &str, error: &CronerError) -> String {
-    let fields = expression.split_whitespace().count();
-    match error {
-        CronerError::EmptyPattern => "the expression is empty".to_owned(),
-        CronerError::InvalidPattern(_) if expression.trim().starts_with('@') => {
-            format!("{expression:?} is no nickname: {NICKNAMES}")
+fn refused(message: impl Into<String>, help: &str) -> CronError {
+    CronError::Expression { message: message.into(), help: help.to_owned(), part: None }
+}
+
+/// croner says what is wrong but not where: the field that also fails alone is to blame.
+fn explain(expression: &str, dialect: Dialect, error: &CronerError) -> CronError {
+    let fields: Vec<&str> = expression.split_whitespace().collect();
+    match fields.as_slice() {
+        [] => return refused("the expression is empty", FORM),
+        [nickname] if nickname.starts_with('@') => {
+            return refused(format!("{nickname:?} is no nickname"), NICKNAMES);
         }
-        CronerError::InvalidPattern(_) if !(5..=7).contains(&fields) => {
-            format!(
-                "an expression has 5 fields (minute hour day month weekday) or 6 with seconds in front, not {fields}"
-            )
+        _ if !(5..=7).contains(&fields.len()) => {
+            return refused(format!("an expression has 5 or 6 fields, not {}", fields.len()), FORM);
         }
-        CronerError::InvalidPattern(message)
-        | CronerError::IllegalCharacters(message)
-        | CronerError::ComponentError(message) => {
-            format!("{expression:?}: {}", message.trim_end_matches('.').replace("CronPattern", "it"))
-        }
-        CronerError::InvalidDate | CronerError::InvalidTime | CronerError::TimeSearchLimitExceeded => {
-            format!("{expression:?}: {error}")
-        }
+        _ => {}
+    }
+    // Without seconds the first name is not used.
+    let names = &FIELDS[usize::from(fields.len() == 5)..];
+    let wrong = (0..fields.len()).find(|n| {
+        let alone: Vec<&str> = (0..fields.len()).map(|m| if m == *n { fields[m] } else { "*" }).collect();
+        parser(dialect).parse(&alone.join(" ")).is_err()
+    });
+    let Some(((name, allowed), field)) = wrong.and_then(|n| names.get(n).zip(fields.get(n))) else {
+        return refused(format!("{expression:?}: {error}"), FORM);
+    };
+    let start = fields[..wrong.unwrap_or_default()]
+        .iter()
+        .fold(0, |at, before| at + expression[at..].find(before).unwrap_or_default() + before.len());
+    let start = start + expression[start..].find(field).unwrap_or_default();
+    CronError::Expression {
+        message: format!("{name} cannot be {field:?}"),
+        help: (*allowed).to_owned(),
+        part: Some(start..start + field.len()),
     }
 }
 

@@ -19,6 +19,8 @@ pub const MAX_RENDERED: usize = 128 * 1024 - 1;
 const FILTERS: [&str; 10] =
     ["default", "upper", "lower", "trim", "replace", "join", "length", "basename", "tojson", "json"];
 
+const UNCLOSED: &str = "`{{` has no closing `}}`; write {{ '{{' }} for two braces that are meant literally";
+
 /// Steps of the filters of one template.
 const FUEL: u64 = 10_000;
 
@@ -66,36 +68,27 @@ pub struct TemplateError {
 pub struct RenderError(String);
 
 impl Template {
-    pub fn compile(source: &str) -> Result<Self, TemplateError> {
-        refuse_blocks(source)?;
+    /// Compiles; the errors are all that are wrong with it.
+    pub fn compile(source: &str) -> Result<Self, Vec<TemplateError>> {
+        let mut errors: Vec<TemplateError> = refuse_blocks(source).err().into_iter().collect();
         let mut parts = Vec::new();
         let mut at = 0;
         while let Some(found) = source[at..].find("{{") {
             let open = at + found;
-            let close = hole_end(source, open + 2).ok_or_else(|| TemplateError {
-                message: "`{{` has no closing `}}`; write {{ '{{' }} for two braces that are meant literally"
-                    .to_owned(),
-                span: open..source.len(),
-            })?;
             push_text(&mut parts, &source[at..open]);
-            let hole = syntax::hole(&source[open + 2..close], open + 2)?;
-            match hole.head {
-                Head::Literal(text) if hole.filters.is_empty() => push_text(&mut parts, &text),
-                Head::Literal(_) => {
-                    return Err(TemplateError {
-                        message: "a quoted text takes no filter".to_owned(),
-                        span: open..close + 2,
-                    });
-                }
-                Head::Path(path) => {
-                    let filters = Filters::compile(&hole.filters, hole.chain, open..close + 2)?;
-                    parts.push(Part::Look { path, filters });
-                }
+            let Some(close) = hole_end(source, open + 2) else {
+                errors.push(TemplateError { message: UNCLOSED.to_owned(), span: open..source.len() });
+                return Err(errors);
+            };
+            match Part::of_hole(&source[open + 2..close], open + 2) {
+                Ok(Part::Text(text)) => push_text(&mut parts, &text),
+                Ok(part) => parts.push(part),
+                Err(error) => errors.push(error),
             }
             at = close + 2;
         }
         push_text(&mut parts, &source[at..]);
-        Ok(Self { parts })
+        if errors.is_empty() { Ok(Self { parts }) } else { Err(errors) }
     }
 
     /// It looks nothing up: what it renders is always the same.
@@ -130,6 +123,24 @@ impl Template {
             return Err(RenderError("the text holds a NUL byte, which no process can be given".to_owned()));
         }
         Ok(text)
+    }
+}
+
+impl Part {
+    /// What stands between two pairs of braces, from byte `offset` of the template on.
+    fn of_hole(inner: &str, offset: usize) -> Result<Self, TemplateError> {
+        let hole = syntax::hole(inner, offset)?;
+        let span = offset..offset + inner.len();
+        match hole.head {
+            Head::Literal(text) if hole.filters.is_empty() => Ok(Self::Text(text)),
+            Head::Literal(_) => {
+                Err(TemplateError { message: "a quoted text takes no filter".to_owned(), span })
+            }
+            Head::Path(path) => {
+                let filters = Filters::compile(&hole.filters, hole.chain, span)?;
+                Ok(Self::Look { path, filters })
+            }
+        }
     }
 }
 

@@ -82,6 +82,9 @@ fn command(job: &JobSpec, facts: &Facts<'_>) -> Result<Command, String> {
 }
 
 fn fill(text: &str, facts: &Facts<'_>, place: impl Fn() -> String) -> Result<String, String> {
-    let template = Template::compile(text).map_err(|error| format!("{}: {error}", place()))?;
+    let template = Template::compile(text).map_err(|errors| {
+        let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        format!("{}: {}", place(), errors.join("; "))
+    })?;
     template.render(facts).map_err(|error| format!("{}: {error}", place()))
 }

@@ -105,9 +105,10 @@ pub(super) fn loads_code(variable: &str) -> bool {
 }
 
 pub(super) fn program(table: &Table<'_>, text: &Text) {
-    table.no_template(text, "cmd");
     let cmd = text.value.trim();
-    if cmd.is_empty() {
+    if cmd.contains("{{") {
+        table.no_template(text, "cmd");
+    } else if cmd.is_empty() {
         table.problem(text.span.clone(), "cmd is empty", "name the program to run");
     } else if cmd.contains(char::is_whitespace) && !cmd.starts_with('/') {
         let help = "arguments go into args: cmd = \"echo\", args = [\"hello\"]";
@@ -115,9 +116,14 @@ pub(super) fn program(table: &Table<'_>, text: &Text) {
     }
 }
 
-/// Compiles a text with templates; the problem points at the hole that is wrong.
+/// Compiles a text with templates; the problems point at the holes that are wrong.
 pub(super) fn template(table: &Table<'_>, text: &Text) -> Option<Template> {
-    Template::compile(&text.value)
-        .map_err(|error| table.problem(text.place(error.span), error.message, ""))
-        .ok()
+    let errors = match Template::compile(&text.value) {
+        Ok(template) => return Some(template),
+        Err(errors) => errors,
+    };
+    for error in errors {
+        table.problem(text.place(error.span), error.message, "");
+    }
+    None
 }

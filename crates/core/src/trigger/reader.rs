@@ -139,7 +139,7 @@ impl<'d> Table<'d> {
         };
         let number = number.filter(|number: &f64| number.is_finite() && *number > 0.0);
         if number.is_none() {
-            self.wrong_type(value, key, "a number above 0", "such as 0.5");
+            self.problem(value.span(), format!("{key} must be a number above 0"), "such as 0.5");
         }
         number
     }
@@ -263,6 +263,10 @@ impl<'d> Table<'d> {
         self.sheet.problem(span, message, help);
     }
 
+    pub(super) fn is_empty_list(&self, key: &str) -> bool {
+        self.entries.get(key).and_then(|value| value.get_ref().as_array()).is_some_and(|list| list.is_empty())
+    }
+
     /// A problem with the value of a key.
     pub(super) fn problem_at(&self, key: &str, message: impl Into<String>, help: impl Into<String>) {
         let span = self.entries.get(key).map_or_else(|| self.span.clone(), Spanned::span);
@@ -290,6 +294,13 @@ impl<'d> Table<'d> {
             None => format!("{key} must be {wanted}, not {what}"),
         };
         self.problem(value.span(), message, help);
+    }
+
+    /// A last look at the table, then [`Table::finish`].
+    pub(super) fn finish_with<T>(self, look: impl FnOnce(&Self) -> T) -> T {
+        let result = look(&self);
+        self.finish();
+        result
     }
 
     /// Notes every key that nobody asked for.

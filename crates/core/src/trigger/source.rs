@@ -97,7 +97,7 @@ fn read_file(mut table: Table<'_>) -> FileSource {
     let paths = globs(&mut table, "paths", check::watched_glob, help);
     let names = CHANGES.map(|(name, _)| name).join(", ");
     let events = table.choices("events", &CHANGES);
-    if events.as_ref().is_some_and(Vec::is_empty) {
+    if table.is_empty_list("events") {
         table.problem_at("events", "events is empty", format!("leave it out, or name some of {names}"));
     }
     let source = FileSource {
@@ -133,30 +133,40 @@ fn read_cron(mut table: Table<'_>) -> Option<CronSchedule> {
     let timezone = table.text("timezone");
     let dialect = table.choice("dialect", &[("unix", Dialect::Unix), ("quartz", Dialect::Quartz)]);
     let missed = table.choice("missed", &MISSED).unwrap_or_default();
-    let expression = expression.and_then(|expression| {
-        let zone = timezone.as_ref().map(|zone| zone.value.as_str());
-        CronSchedule::compile(&expression.value, zone, dialect.unwrap_or_default(), missed)
-            .map_err(|error| cron_problem(&table, &expression, timezone.as_ref(), &error))
-            .ok()
-    });
-    table.finish();
-    expression
+    table.finish_with(|table| {
+        let (expression, zone) = (expression?, timezone.as_ref().map(|zone| zone.value.as_str()));
+        let compile =
+            |zone| CronSchedule::compile(&expression.value, zone, dialect.unwrap_or_default(), missed);
+        let error = match compile(zone) {
+            Ok(schedule) => return Some(schedule),
+            Err(error) => error,
+        };
+        cron_problem(table, &expression, timezone.as_ref(), &error);
+        if matches!(error, CronError::Zone { .. })
+            && let Err(error) = compile(None)
+        {
+            cron_problem(table, &expression, None, &error);
+        }
+        None
+    })
 }
 
 fn cron_problem(table: &Table<'_>, expression: &Text, timezone: Option<&Text>, error: &CronError) {
-    let (text, help) = match error {
-        CronError::Zone { close: Some(close), .. } => (timezone, format!("did you mean {close:?}?")),
-        CronError::Zone { close: None, .. } => {
-            (timezone, "a name such as \"Europe/Berlin\" or \"UTC\"".to_owned())
+    let (span, help) = match error {
+        CronError::Zone { close, .. } => {
+            let help = match close {
+                Some(close) => format!("did you mean {close:?}?"),
+                None => "a name such as \"Europe/Berlin\" or \"UTC\"".to_owned(),
+            };
+            (timezone.unwrap_or(expression).span.clone(), help)
         }
-        CronError::Never { .. } => (None, "no date fits it".to_owned()),
-        CronError::Expression { .. } => (
-            None,
-            "minute hour day month weekday, with seconds in front if six; numbers, names, * , - / ? L W #"
-                .to_owned(),
-        ),
+        CronError::Expression { help, part, .. } => {
+            let span = part.clone().map_or_else(|| expression.span.clone(), |part| expression.place(part));
+            (span, help.clone())
+        }
+        CronError::Never { .. } => (expression.span.clone(), "no date fits it".to_owned()),
     };
-    table.problem(text.unwrap_or(expression).span.clone(), error.to_string(), help);
+    table.problem(span, error.to_string(), help);
 }
 
 fn read_interval(mut table: Table<'_>) -> Option<IntervalSchedule> {
