@@ -155,7 +155,7 @@ fn merge(first: &mut WatchState, other: WatchState) {
 
 impl Overflow {
     const FIRST: Duration = Duration::from_secs(1);
-    const LONGEST: Duration = Duration::from_secs(60);
+    const LONGEST: Duration = Duration::from_mins(1);
 
     const fn new(now: Instant) -> Self {
         Self { not_before: now, pause: Self::FIRST }
@@ -187,7 +187,7 @@ mod tests {
             at = next;
         }
         assert_eq!(pauses, [0, 2, 4, 8, 16, 32, 60, 60]);
-        let later = at + Duration::from_secs(600);
+        let later = at + Duration::from_mins(10);
         assert_eq!(overflow.next(later), later);
     }
 }

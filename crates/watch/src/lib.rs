@@ -6,11 +6,11 @@
 //! Events have deterministic ids and stay in an outbox until they are acknowledged, so that a crash
 //! at any point means at most that an event is told again under the id that it had.
 //!
-//! - what is watched: [`rule`] (globs), [`noise`] (names never reported), [`root`] (where walks start)
-//! - finding: [`hint`] (the system's events), [`probe`] (facts), [`live`] (looks, walks, judges)
-//! - deciding: [`settle`] (pure), [`lease`] (who writes), [`version`] (identity and event ids)
-//! - remembering: [`snapshot`], [`state`] (SQLite), [`turn`] (what one commit holds)
-//! - running: [`engine`] (one turn), [`run`] (the loop), [`watcher`] (the handle)
+//! - what is watched: `rule` (globs), `noise` (names never reported), `root` (where walks start)
+//! - finding: `hint` (the system's events), `probe` (facts), `live` (looks, walks, judges)
+//! - deciding: `settle` (pure), `lease` (who writes), `version` (identity and event ids)
+//! - remembering: `snapshot`, `state` (SQLite), `turn` (what one commit holds)
+//! - running: `engine` (one turn), `run` (the loop), `watcher` (the handle)
 
 mod engine;
 mod error;

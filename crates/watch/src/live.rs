@@ -103,7 +103,7 @@ impl Live {
 
     /// Every directory that the system watches for it.
     pub(crate) fn watched(&self) -> impl Iterator<Item = PathBuf> {
-        self.roots.iter().flat_map(|root| root.known.keys().filter_map(|dir| root.to_real(dir)))
+        self.roots.iter().flat_map(|root| root.known.keys().filter_map(|dir| root.in_system(dir)))
     }
 
     /// The turn is committed: what it decided is true now.

@@ -105,14 +105,15 @@ impl Root {
         &self.record.dir
     }
 
-    /// A path as the system's events name it, in the words of the glob.
-    pub(crate) fn from_real(&self, path: &Path) -> Option<PathBuf> {
+    /// A path of the system's events, as the glob names it.
+    pub(crate) fn in_glob(&self, path: &Path) -> Option<PathBuf> {
         let Presence::Present { real, .. } = &self.presence else { return None };
         let below = path.strip_prefix(real).ok()?;
         Some(if below.as_os_str().is_empty() { self.dir().to_owned() } else { self.dir().join(below) })
     }
 
-    pub(crate) fn to_real(&self, path: &Path) -> Option<PathBuf> {
+    /// A path below the root without links, as the system's events name it.
+    pub(crate) fn in_system(&self, path: &Path) -> Option<PathBuf> {
         let Presence::Present { real, .. } = &self.presence else { return None };
         let below = path.strip_prefix(self.dir()).ok()?;
         Some(if below.as_os_str().is_empty() { real.clone() } else { real.join(below) })
@@ -230,9 +231,12 @@ impl Root {
 
 /// Finds the directory, through links in the path that the user gave.
 pub(crate) fn locate(dir: &Path) -> Result<(PathBuf, DirFact), String> {
-    let real = fs::canonicalize(dir).map_err(|error| match error.kind() == io::ErrorKind::NotFound {
-        true => "it does not exist".to_owned(),
-        false => error.to_string(),
+    let real = fs::canonicalize(dir).map_err(|error| {
+        if error.kind() == io::ErrorKind::NotFound {
+            "it does not exist".to_owned()
+        } else {
+            error.to_string()
+        }
     })?;
     match see(&real) {
         Seen::Directory(fact) => Ok((real, fact)),

@@ -100,7 +100,7 @@ impl Run {
                 tracing::error!(error = error as &dyn std::error::Error, "watching for files is held up");
                 retry_at = Some(Instant::now() + RETRY);
             }
-            self.trouble = worked.err().map(|error| error.to_string());
+            self.trouble = worked.err().map(|error| explain(&error));
             self.publish();
         }
         self.engine = None;
@@ -203,7 +203,9 @@ impl Run {
         let Some(engine) = &self.engine else { return };
         let mut states = engine.states();
         if let Some(trouble) = &self.trouble {
-            states.iter_mut().for_each(|state| state.problem = Some(trouble.clone()));
+            for state in &mut states {
+                state.problem = Some(trouble.clone());
+            }
         }
         let differs = self.shared.states.send_if_modified(|shown| {
             let differs = *shown != states;
@@ -214,4 +216,15 @@ impl Run {
             self.shared.changes.send_modify(|count| *count += 1);
         }
     }
+}
+
+/// An error with what is behind it, on one line.
+fn explain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
 }

@@ -118,7 +118,9 @@ impl Engine {
         if let Some(old) = self.lives.remove(&definition.slot) {
             watched = old.watched().collect();
             snapshot = old.into_snapshot();
-            uncovered.iter().for_each(|file| snapshot.remove(&file.path));
+            for file in &uncovered {
+                snapshot.remove(&file.path);
+            }
         }
         let slot = definition.slot.clone();
         self.lives.insert(slot, Live::new(definition, rule, prior, roots, snapshot));
@@ -149,11 +151,14 @@ impl Engine {
 
 /// A trigger may have several file sources, and all have its key.
 fn free_slot(key: &str, taken: &HashSet<String>) -> String {
-    if !taken.contains(key) {
-        return key.to_owned();
-    }
     // A key has no `#`, so no slot is another's key.
-    (2_u32..).map(|number| format!("{key}#{number}")).find(|slot| !taken.contains(slot)).unwrap_or_default()
+    let mut slot = key.to_owned();
+    let mut number = 1_usize;
+    while taken.contains(&slot) {
+        number += 1;
+        slot = format!("{key}#{number}");
+    }
+    slot
 }
 
 fn same_files(one: &FileSource, two: &FileSource) -> bool {

@@ -27,7 +27,7 @@ impl Live {
             if concerns(root, directory, names) {
                 root.request_pass(Instant::now());
             }
-            let Some(directory) = root.from_real(directory) else { continue };
+            let Some(directory) = root.in_glob(directory) else { continue };
             if !self.rule.enters(&directory) {
                 continue;
             }
@@ -104,7 +104,8 @@ impl Live {
 
     /// Whether a file was there before the watch. `ctime` is the judge: no user can set it, and a file
     /// that was moved here, or written to, after the watch began has a later one. So a
-    /// baseline that a crash made us repeat does not swallow what came in the meantime.
+    /// baseline that a crash made us repeat does not swallow what came in the meantime. (The kernel's
+    /// clock for it ticks every few milliseconds; who comes in the very tick of the start is old.)
     fn is_old(&self, index: usize, path: &Path, fact: &FileFact) -> bool {
         let root = &self.roots[index];
         !root.record.done
@@ -158,7 +159,7 @@ impl Live {
 /// Whether a hint is about the root itself or a directory above it.
 fn concerns(root: &Root, directory: &Path, names: &Names) -> bool {
     match names {
-        Names::All => root.is_at_or_below(directory) && root.from_real(directory).is_none(),
+        Names::All => root.is_at_or_below(directory) && root.in_glob(directory).is_none(),
         Names::Some(names) => names.iter().any(|name| root.is_at_or_below(&directory.join(name))),
     }
 }

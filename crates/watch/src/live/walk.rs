@@ -185,7 +185,7 @@ impl Live {
 
 impl Root {
     fn add_watch(&mut self, directory: &Path, cx: &mut Context<'_>) {
-        let Some(real) = self.to_real(directory) else { return };
+        let Some(real) = self.in_system(directory) else { return };
         match cx.hints.add_dir(&real) {
             Ok(()) | Err(AddError::Unreachable) => {}
             Err(error @ AddError::Limit(_)) => self.problems().limit = Some(error.to_string()),

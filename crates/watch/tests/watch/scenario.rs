@@ -14,8 +14,6 @@
 //! expect CHANGE PATH SIZE, ..    waits for exactly these new events
 //! ```
 
-mod world;
-
 use std::{
     collections::BTreeMap,
     fs::{self, File, OpenOptions, Permissions},
@@ -25,8 +23,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use crate::world::World;
 use serde::Deserialize;
-use world::World;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -51,7 +49,7 @@ async fn run(origin: PathBuf) {
     let text = fs::read_to_string(&origin).expect("readable");
     let scenario: Scenario =
         toml::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", origin.display()));
-    let mut play = Play { world: World::new(&scenario.source.to_string()).await, held: BTreeMap::new() };
+    let mut play = Play { world: World::new(&scenario.source.to_string()), held: BTreeMap::new() };
     let name = origin.file_stem().expect("a name").display().to_string();
     for (number, step) in scenario.steps.iter().enumerate() {
         let _scene = Scene { name: &name, number, step };

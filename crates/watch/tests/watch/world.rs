@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 /// Only a broken watcher takes so long.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 pub(crate) const KEY: &str = "default/test";
 
@@ -31,7 +31,7 @@ pub(crate) struct World {
 
 impl World {
     /// Globs in `source` start at the folder `base`, which is made.
-    pub(crate) async fn new(source: &str) -> Self {
+    pub(crate) fn new(source: &str) -> Self {
         let home = tempfile::tempdir().expect("a folder");
         for folder in ["base", "state"] {
             std::fs::create_dir(home.path().join(folder)).expect("a folder");
@@ -87,9 +87,28 @@ impl World {
         Watch { key: KEY.to_owned(), revision: self.revision, source: self.source.clone() }
     }
 
-    async fn set(&self) {
+    pub(crate) async fn set(&self) {
         self.watcher().set(vec![self.watch()]);
         self.state(|state| state.revision == self.revision && state.baseline_done).await;
+    }
+
+    /// The same source twice under one key.
+    pub(crate) async fn set_twice(&mut self) {
+        self.revision += 1;
+        self.watcher().set(vec![self.watch(), self.watch()]);
+        self.state(|state| state.revision == self.revision && state.baseline_done).await;
+    }
+
+    /// Watches for nothing, and waits until that is so.
+    pub(crate) async fn unset(&self) {
+        self.watcher().set(Vec::new());
+        let mut changes = self.watcher().changes();
+        let wait = async {
+            while !self.watcher().states().is_empty() {
+                changes.changed().await.expect("a running watcher");
+            }
+        };
+        tokio::time::timeout(DEADLINE, wait).await.expect("it is taken away");
     }
 
     pub(crate) fn watcher(&self) -> &Watcher {
@@ -108,10 +127,10 @@ impl World {
                 changes.changed().await.expect("a running watcher");
             }
         };
-        match tokio::time::timeout(DEADLINE, wait).await {
-            Ok(state) => state,
-            Err(_) => panic!("the state is {:?}", self.watcher().states()),
-        }
+        let Ok(state) = tokio::time::timeout(DEADLINE, wait).await else {
+            panic!("the state is {:?}", self.watcher().states());
+        };
+        state
     }
 
     async fn pending(&self) -> Vec<FileEvent> {
@@ -120,6 +139,18 @@ impl World {
 
     /// The next `count` events, in order of their paths. More than that is a failure.
     pub(crate) async fn events(&mut self, count: usize) -> Vec<FileEvent> {
+        let events = self.events_of_many(count).await;
+        assert_eq!(
+            events.len(),
+            count,
+            "more events than expected: {:#?}",
+            events.iter().take(10).collect::<Vec<_>>()
+        );
+        events
+    }
+
+    /// At least the next `count` events, in order of their paths.
+    pub(crate) async fn events_of_many(&mut self, count: usize) -> Vec<FileEvent> {
         let mut changes = self.watcher().changes();
         let wait = async {
             loop {
@@ -133,9 +164,14 @@ impl World {
             }
         };
         let Ok(mut events) = tokio::time::timeout(DEADLINE, wait).await else {
-            panic!("not {count} new events: {:?}; {:?}", self.pending().await, self.watcher().states());
+            let mut last = self.pending().await;
+            let pending = last.len();
+            last.drain(..pending.saturating_sub(10));
+            panic!(
+                "not {count} new events: {pending} pending, last {last:#?}; {:#?}",
+                self.watcher().states()
+            );
         };
-        assert_eq!(events.len(), count, "more events than expected: {events:#?}");
         events.sort_by(|a, b| (&a.facts.path, &a.facts.change).cmp(&(&b.facts.path, &b.facts.change)));
         self.told.extend(events.iter().map(|event| event.dedupe.clone()));
         events
