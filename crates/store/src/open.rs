@@ -12,8 +12,8 @@ pub struct Options {
     pub pool_size: u32,
 }
 
-/// Opens the database and applies the migrations that it lacks. The directory of an SQLite file, or the
-/// PostgreSQL database, must exist.
+/// Opens the database and applies the migrations that it lacks. An SQLite file is made when it is missing, readable
+/// by its owner only; a PostgreSQL database must exist.
 pub async fn open(options: &Options) -> Result<Arc<dyn Store>, StoreError> {
     match options.scheme() {
         "sqlite" => sqlite::open(options).await,

@@ -1,6 +1,6 @@
 //! What holds for SQLite only: which files are refused, and that nothing leaves the writer busy.
 
-use std::path::Path;
+use std::{os::unix::fs::PermissionsExt, path::Path};
 
 use hetuflow_store::{Options, StoreError, open};
 use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
@@ -33,10 +33,20 @@ async fn what_is_no_file_is_refused() {
 }
 
 #[tokio::test]
-async fn a_missing_folder_is_named() {
+async fn a_new_folder_and_file_are_the_owners_alone() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let text = refusal(url(&folder.path().join("no/such/test.db"))).await;
-    assert!(text.contains("no/such/test.db") && text.contains("directory must exist"), "{text}");
+    let file = folder.path().join("new/test.db");
+    open(&Options { url: url(&file), pool_size: 1 }).await.expect("a new database").close().await;
+    let mode = |path: &Path| std::fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
+    assert_eq!((mode(&folder.path().join("new")), mode(&file)), (0o700, 0o600));
+}
+
+#[tokio::test]
+async fn a_place_that_cannot_hold_a_database_is_named() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    std::fs::write(folder.path().join("file"), "").expect("written");
+    let text = refusal(url(&folder.path().join("file/test.db"))).await;
+    assert!(text.contains("file/test.db") && text.contains("cannot make"), "{text}");
 }
 
 #[tokio::test]
