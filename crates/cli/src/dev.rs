@@ -33,7 +33,11 @@ pub(crate) async fn run(args: DevArgs, output: Output) -> Result<(), CliError> {
     let server = server_config(&args, &secrets)?;
     let listeners = Listeners::bind(&server).await.map_err(|error| failed("cannot listen", &error))?;
     let agent = agent_config(&args, &format!("ws://{}", listeners.addresses().agents))?;
-    let mut machine = Machine::start(server, agent, listeners).await?;
+    // With its first hello: an agent that lacked a label for a moment would be told to forget what it watches.
+    let mut machine = Machine::start(server, agent, listeners, |triggers, agent| {
+        agent.labels = follow::wanted(triggers);
+    })
+    .await?;
     let follower = follow::Follower::new(&machine.server, args.data_dir.clone());
     follower.prepare().await;
     let following = tokio::spawn(follower.run());

@@ -5,7 +5,7 @@
 
 use hetuflow_agent::AgentError;
 use hetuflow_core::Clock;
-use hetuflow_server::{Listeners, Server};
+use hetuflow_server::{Listeners, Server, triggers::TriggerSet};
 use tokio::{
     signal::unix::{SignalKind, signal},
     task::JoinHandle,
@@ -22,11 +22,13 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// Starts the server, then the agent that it waits for. `agent` must dial the server's own listener.
+    /// Starts the server, then the agent that it waits for. `agent` must dial the server's own listener;
+    /// `complete` may add to it what only the loaded triggers tell, before its first hello.
     pub(crate) async fn start(
         mut server: hetuflow_server::Config,
-        agent: hetuflow_agent::Config,
+        mut agent: hetuflow_agent::Config,
         listeners: Listeners,
+        complete: impl FnOnce(&TriggerSet, &mut hetuflow_agent::Config),
     ) -> Result<Self, CliError> {
         let id = hetuflow_agent::agent_id(&agent).map_err(|error| failed("the agent cannot run", &error))?;
         server.embedded.expect_agent = Some(id);
@@ -34,6 +36,7 @@ impl Machine {
         let server = hetuflow_server::start(server, listeners, stop_server.clone())
             .await
             .map_err(|error| failed("the server cannot run", &error))?;
+        complete(&server.state.triggers.current(), &mut agent);
         let agent = tokio::spawn(hetuflow_agent::run(agent, Clock::system(), stop_agent.clone()));
         Ok(Self { server, agent, stop_agent, stop_server })
     }

@@ -20,7 +20,7 @@ pub(crate) async fn run(args: UpArgs, _output: Output) -> Result<(), CliError> {
     let stop = stop_on_signal()?;
     let listeners = Listeners::bind(&server).await.map_err(|error| failed("cannot listen", &error))?;
     agent.agent.server_url = format!("ws://{}", listeners.addresses().agents);
-    let mut machine = Machine::start(server, agent, listeners).await?;
+    let mut machine = Machine::start(server, agent, listeners, |_, _| {}).await?;
     tokio::select! {
         ready = machine.ready() => {
             ready?;

@@ -67,7 +67,7 @@ impl Follower {
 }
 
 /// Every label that a job or a watch asks for. Where two ask for different values of one key, the first has it.
-fn wanted(set: &TriggerSet) -> Labels {
+pub(super) fn wanted(set: &TriggerSet) -> Labels {
     let mut labels = Labels::new();
     for live in set.live.values() {
         let selectors = live.trigger.files.iter().map(|source| &source.agents).chain([&live.job.labels]);

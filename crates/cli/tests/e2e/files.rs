@@ -10,7 +10,7 @@ use crate::{
 on_both! { a_slow_copy_runs_once_when_complete, a_renamed_file_runs_once, files_that_came_while_it_was_down_run_once }
 
 fn import() -> (&'static str, &'static str) {
-    let text = "[on.file]\npaths = [\"inbox/*.csv\"]\n\n[job]\ncmd = \"sh\"\n\
+    let text = "[on.file]\npaths = [\"inbox/*.csv\"]\nagents = { ingest = \"yes\" }\n\n[job]\ncmd = \"sh\"\n\
          args = [\"-c\", '''echo \"$HETUFLOW_FILE $HETUFLOW_FILE_SIZE $(wc -c < \"$HETUFLOW_FILE\")\" >> $DIR/effects''']\n";
     ("import", text)
 }
