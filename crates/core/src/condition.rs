@@ -214,10 +214,14 @@ impl Clause {
     fn trouble(&self, error: &ExecutionError, facts: &Facts<'_>) -> Judgement {
         let missing =
             self.paths.iter().find_map(|path| facts.find(path).err().map(|missing| missing.to_string()));
-        let missing = missing.or_else(|| match error {
-            ExecutionError::NoSuchKey(name) => Some(format!("there is no field {name:?}")),
-            ExecutionError::IndexOutOfBounds(_) => Some("the list is shorter".to_owned()),
-            _ => None,
+        let missing = missing.or_else(|| {
+            if let ExecutionError::NoSuchKey(name) = error {
+                Some(format!("there is no field {name:?}"))
+            } else if let ExecutionError::IndexOutOfBounds(_) = error {
+                Some("the list is shorter".to_owned())
+            } else {
+                None
+            }
         });
         match missing {
             Some(missing) => Judgement::No(format!("{} does not hold: {missing}", self.source)),

@@ -58,7 +58,7 @@ pub fn read<T: DeserializeOwned>(
     let value = reading.read();
     match value {
         Some(value) if reading.problems.is_empty() => Ok(value),
-        Some(_) | None => Err(problems(reading.problems)),
+        Some(_) | None => Err(problems(reading.into_problems())),
     }
 }
 
@@ -95,6 +95,16 @@ impl Reading<'_> {
         None
     }
 
+    /// File by file and variable by variable, in the order of their places.
+    fn into_problems(mut self) -> Vec<Problem> {
+        let layers: Vec<&str> = self.sources.iter().map(Source::origin).collect();
+        self.problems.sort_by_key(|problem| {
+            let layer = layers.iter().position(|origin| Some(*origin) == problem.origin.as_deref());
+            (layer, problem.span.start)
+        });
+        self.problems
+    }
+
     fn merged(&self) -> toml::Table {
         let mut merged = toml::Table::new();
         for (n, source) in self.sources.iter().enumerate() {
@@ -116,7 +126,7 @@ impl Reading<'_> {
     }
 
     fn blame(&mut self, n: usize, keys: &[String], message: &str) {
-        let unknown = message.strip_prefix("unknown field ").map(|rest| allowed_words(rest));
+        let unknown = message.strip_prefix("unknown field ").map(allowed_words);
         let key = keys.last().map(String::as_str).unwrap_or_default();
         let (message, help) = match unknown {
             Some(allowed) => {

@@ -103,7 +103,7 @@ impl RetryPolicy {
 }
 
 const fn default_max_interval() -> Duration {
-    Duration::from_secs(3600)
+    Duration::from_hours(1)
 }
 
 #[cfg(test)]
@@ -114,7 +114,7 @@ mod tests {
         RetryPolicy {
             max_retries: 5,
             interval: Duration::from_secs(10),
-            retry: Retry { backoff, max_interval: Duration::from_secs(60), jitter },
+            retry: Retry { backoff, max_interval: Duration::from_mins(1), jitter },
             on_lost,
         }
     }

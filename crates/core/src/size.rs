@@ -32,7 +32,7 @@ pub fn parse(text: &str) -> Result<u64, SizeError> {
 pub fn format(bytes: u64) -> String {
     UNITS[..3]
         .iter()
-        .find(|(_, unit)| bytes >= *unit && bytes % unit == 0)
+        .find(|(_, unit)| bytes >= *unit && bytes.is_multiple_of(*unit))
         .map_or_else(|| bytes.to_string(), |(name, unit)| format!("{}{name}", bytes / unit))
 }
 

@@ -148,10 +148,7 @@ fn look(path: &Path, filters: Option<&Filters>, facts: &Facts<'_>) -> Result<Str
     let found = facts.find(path);
     let Some(filters) = filters else {
         let value = found.map_err(|missing| RenderError(missing.to_string()))?;
-        return Ok(match value.as_ref() {
-            serde_json::Value::String(text) => text.clone(),
-            other => other.to_string(),
-        });
+        return Ok(value.as_str().map_or_else(|| value.to_string(), str::to_owned));
     };
     let value = match (found, filters.first) {
         (Err(_), First::TakesNothing) => Value::UNDEFINED,
@@ -257,3 +254,6 @@ fn push_text(parts: &mut Vec<Part>, text: &str) {
         parts.push(Part::Text(text.to_owned()));
     }
 }
+
+#[cfg(test)]
+mod tests;

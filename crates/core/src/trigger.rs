@@ -42,6 +42,7 @@ pub struct Trigger {
 }
 
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "there is one per trigger, and most are inline")]
 pub enum TriggerJob {
     Inline(JobSpec),
     /// A job that exists already.

@@ -112,10 +112,15 @@ fn longer(mut path: Path, step: Step) -> Path {
 }
 
 fn literal_step(key: &IdedExpr) -> Option<Step> {
-    match &key.expr {
-        Expr::Literal(LiteralValue::String(name)) => Some(Step::Field(name.inner().to_owned())),
-        Expr::Literal(LiteralValue::Int(index)) => usize::try_from(*index.inner()).ok().map(Step::Index),
-        _ => None,
+    let Expr::Literal(literal) = &key.expr else { return None };
+    match literal {
+        LiteralValue::String(name) => Some(Step::Field(name.inner().to_owned())),
+        LiteralValue::Int(index) => usize::try_from(*index.inner()).ok().map(Step::Index),
+        LiteralValue::Boolean(_)
+        | LiteralValue::Bytes(_)
+        | LiteralValue::Double(_)
+        | LiteralValue::Null
+        | LiteralValue::UInt(_) => None,
     }
 }
 

@@ -87,10 +87,11 @@ fn convert(json: &Json, wanted: Option<&Wanted>, left: &mut usize) -> Result<Val
             match wanted {
                 None => object.iter().try_for_each(|(name, value)| add(name, value, None))?,
                 Some(wanted) => {
-                    wanted.fields.iter().try_for_each(|(name, below)| match object.get(name) {
-                        Some(value) => add(name, value, Some(below)),
-                        None => Ok(()),
-                    })?
+                    let mut parts = wanted
+                        .fields
+                        .iter()
+                        .filter_map(|(name, below)| Some((name, object.get(name)?, below)));
+                    parts.try_for_each(|(name, value, below)| add(name, value, Some(below)))?;
                 }
             }
             Value::Map(cel::objects::Map { map: Arc::new(fields) })

@@ -26,13 +26,8 @@ impl<'a> Source<'a> {
             let content = Content::File { text: layer.text, document: document.into_inner() };
             return Ok(Self { origin: layer.origin, content });
         }
-        Err(errors
-            .iter()
-            .map(|error| {
-                let span = error.span().unwrap_or(0..0);
-                Problem::at(layer.text, span, error.message().replace('\n', ", "), None).from(layer.origin)
-            })
-            .collect())
+        let problems = Problem::of_syntax(layer.text, &errors);
+        Err(problems.into_iter().map(|problem| problem.from(layer.origin)).collect())
     }
 
     /// One layer per variable. A name stands for a key in any case; keys that a lower layer has in
@@ -49,6 +44,10 @@ impl<'a> Source<'a> {
             .collect();
         sources.sort_by_key(|source| source.origin);
         sources
+    }
+
+    pub(super) fn origin(&self) -> &'a str {
+        self.origin
     }
 
     pub(super) fn is_environment(&self) -> bool {
@@ -192,7 +191,7 @@ fn key_like(document: &DeTable<'_>, parents: &[String], name: &str) -> Option<St
     for key in parents {
         table = table.get(key.as_str())?.get_ref().as_table()?;
     }
-    table.keys().map(|key| key.get_ref()).find(|key| key.eq_ignore_ascii_case(name)).map(ToString::to_string)
+    table.keys().map(Spanned::get_ref).find(|key| key.eq_ignore_ascii_case(name)).map(ToString::to_string)
 }
 
 fn as_toml(text: &str) -> Value {

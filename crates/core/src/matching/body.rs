@@ -39,11 +39,10 @@ impl Body {
             Some(kind) if kind == "application/json" || kind.ends_with("+json") => {
                 json(bytes).map(Self::Json)
             }
-            Some(_) => Ok(text(bytes)),
             None if matches!(bytes.first(), Some(b'{' | b'[')) => {
                 Ok(json(bytes).map_or_else(|_| text(bytes), Self::Json))
             }
-            None => Ok(text(bytes)),
+            Some(_) | None => Ok(text(bytes)),
         }
     }
 }

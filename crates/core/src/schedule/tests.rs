@@ -50,11 +50,24 @@ fn expressions() {
     check("0 9 ? * SUN", quartz, &["Sun 2026-11-22 09:00:00"]);
     check("0 0/20 * * * ?", quartz, &["Fri 2026-11-20 10:20:00", "Fri 2026-11-20 10:40:00"]);
     check("0 0 L * *", unix, &["Mon 2026-11-30 00:00:00", "Thu 2026-12-31 00:00:00"]);
-    check("0 0 15W * *", unix, &["Tue 2026-12-15 00:00:00", "Fri 2027-01-15 00:00:00", "Mon 2027-02-15 00:00:00"]);
+    check(
+        "0 0 15W * *",
+        unix,
+        &["Tue 2026-12-15 00:00:00", "Fri 2027-01-15 00:00:00", "Mon 2027-02-15 00:00:00"],
+    );
     check("0 0 * * FRI#2", unix, &["Fri 2026-12-11 00:00:00"]);
     check("0 0 * * FRIL", unix, &["Fri 2026-11-27 00:00:00"]);
     // Day of the month or day of the week, as cron has it.
-    check("0 0 13 * FRI", unix, &["Fri 2026-11-27 00:00:00", "Fri 2026-12-04 00:00:00", "Fri 2026-12-11 00:00:00", "Sun 2026-12-13 00:00:00"]);
+    check(
+        "0 0 13 * FRI",
+        unix,
+        &[
+            "Fri 2026-11-27 00:00:00",
+            "Fri 2026-12-04 00:00:00",
+            "Fri 2026-12-11 00:00:00",
+            "Sun 2026-12-13 00:00:00",
+        ],
+    );
     check("0 0 29 2 *", unix, &["Tue 2028-02-29 00:00:00", "Sun 2032-02-29 00:00:00"]);
 }
 
@@ -70,19 +83,28 @@ fn a_change_of_the_clocks_neither_skips_nor_doubles_a_daily_line() {
     check("30 2 * * *", autumn, &["Sun 2026-10-25 02:30:00+02:00", "Mon 2026-10-26 02:30:00+01:00"]);
     check("0 3 * * *", spring, &["Sun 2026-03-29 03:00:00+02:00", "Mon 2026-03-30 03:00:00+02:00"]);
     // A line that repeats follows real time.
-    check("0 * * * *", "2026-03-29T00:00:00Z", &["Sun 2026-03-29 03:00:00+02:00", "Sun 2026-03-29 04:00:00+02:00"]);
+    check(
+        "0 * * * *",
+        "2026-03-29T00:00:00Z",
+        &["Sun 2026-03-29 03:00:00+02:00", "Sun 2026-03-29 04:00:00+02:00"],
+    );
     check(
         "0 * * * *",
         "2026-10-24T23:00:00Z",
         &["Sun 2026-10-25 02:00:00+02:00", "Sun 2026-10-25 02:00:00+01:00", "Sun 2026-10-25 03:00:00+01:00"],
     );
-    check("*/30 2 * * *", "2026-10-24T23:59:00Z", &["Sun 2026-10-25 02:00:00+02:00", "Sun 2026-10-25 02:30:00+02:00"]);
+    check(
+        "*/30 2 * * *",
+        "2026-10-24T23:59:00Z",
+        &["Sun 2026-10-25 02:00:00+02:00", "Sun 2026-10-25 02:30:00+02:00"],
+    );
 }
 
 #[test]
 fn what_is_refused() {
     let check = |expression: &str, zone: Option<&str>, expected: &str| {
-        let error = CronSchedule::compile(expression, zone, Dialect::Unix, Missed::Latest).expect_err(expression);
+        let error =
+            CronSchedule::compile(expression, zone, Dialect::Unix, Missed::Latest).expect_err(expression);
         assert_eq!(error.to_string(), expected);
     };
     check("0 0 30 2 *", None, "\"0 0 30 2 *\" never fires");
@@ -110,7 +132,11 @@ fn intervals_hang_on_their_anchor() {
     let anchor = at("2026-11-20T10:00:00Z");
     let every = |seconds| IntervalSchedule { every: Duration::from_secs(seconds), missed: Missed::Latest };
     let check = |seconds: u64, after: &str, expected: &str| {
-        assert_eq!(every(seconds).next_after(anchor, at(after)), Some(at(expected)), "{seconds} after {after}");
+        assert_eq!(
+            every(seconds).next_after(anchor, at(after)),
+            Some(at(expected)),
+            "{seconds} after {after}"
+        );
     };
     check(300, "2026-11-20T10:00:00Z", "2026-11-20T10:05:00Z");
     check(300, "2026-11-20T10:04:59.999Z", "2026-11-20T10:05:00Z");

@@ -166,14 +166,13 @@ impl<'s> Scanner<'s> {
                 return Ok(());
             }
             let start = self.at;
-            match self.peek() {
-                Some('"' | '\'') => drop(self.quoted()?),
-                Some(_) | None => {
-                    let word = self.take(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.'));
-                    if !matches!(word, "true" | "false" | "none") && word.parse::<f64>().is_err() {
-                        let message = "a filter takes literals only: \"text\", 1, true, false, none";
-                        return Err(self.error(start..self.text.len(), message));
-                    }
+            if matches!(self.peek(), Some('"' | '\'')) {
+                self.quoted()?;
+            } else {
+                let word = self.take(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.'));
+                if !matches!(word, "true" | "false" | "none") && word.parse::<f64>().is_err() {
+                    let message = "a filter takes literals only: \"text\", 1, true, false, none";
+                    return Err(self.error(start..self.text.len(), message));
                 }
             }
             self.skip_spaces();

@@ -32,26 +32,12 @@ pub(super) fn parse(
     }
     let (document, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
-        return Err(problems(syntax_problems(text, &errors)));
+        return Err(problems(Problem::of_syntax(text, &errors)));
     }
     let sheet = Sheet::new(text);
     let reader = File { namespace, default_name, known };
     let triggers = reader.read(Table::new(&sheet, "the file", 0..0, document.get_ref()));
     if sheet.has_problems() { Err(problems(sheet.into_problems())) } else { Ok(triggers) }
-}
-
-/// A file that is not TOML has no other problems yet: what stands in it is a guess.
-fn syntax_problems(text: &str, errors: &[toml::de::Error]) -> Vec<Problem> {
-    let mut problems: Vec<Problem> = errors
-        .iter()
-        .map(|error| {
-            Problem::at(text, error.span().unwrap_or(0..0), error.message().replace('\n', ", "), None)
-        })
-        .collect();
-    problems.sort_by_key(|problem| problem.span.start);
-    // What follows on the line of a mistake is mostly its echo.
-    problems.dedup_by_key(|problem| problem.line);
-    problems
 }
 
 struct File<'a> {
@@ -64,7 +50,7 @@ impl File<'_> {
     fn read(&self, mut file: Table<'_>) -> Vec<Trigger> {
         let Some(list) = file.take("trigger") else {
             let name =
-                self.name(&file, &Text::unplaced(self.default_name), "the file's name is the trigger's name");
+                name_of(&file, &Text::unplaced(self.default_name), "the file's name is the trigger's name");
             return self.trigger(file, name).into_iter().collect();
         };
         let DeValue::Array(list) = list.get_ref() else {
@@ -73,10 +59,10 @@ impl File<'_> {
         };
         let mut names = BTreeSet::new();
         let mut triggers = Vec::new();
-        for entry in list.iter() {
+        for entry in list {
             let Some(mut table) = file.as_table(entry, "[[trigger]]") else { continue };
             let text = table.required("name", "several triggers in one file need a name each");
-            let name = text.as_ref().and_then(|text| self.name(&table, text, ""));
+            let name = text.as_ref().and_then(|text| name_of(&table, text, ""));
             if let Some(text) = text.filter(|text| !names.insert(text.value.clone())) {
                 table.problem(text.span, format!("the name {:?} is taken in this file", text.value), "");
             }
@@ -86,17 +72,11 @@ impl File<'_> {
         triggers
     }
 
-    fn name(&self, table: &Table<'_>, text: &Text, help: &str) -> Option<TriggerName> {
-        TriggerName::new(text.value.as_str())
-            .map_err(|error| table.problem(text.span.clone(), error.to_string(), help))
-            .ok()
-    }
-
     /// Without a name it cannot be, but everything in it is checked all the same.
     fn trigger(&self, mut table: Table<'_>, name: Option<TriggerName>) -> Option<Trigger> {
         let description = table.text("description").map(|text| text.value).unwrap_or_default();
         let sources = read_sources(&mut table, name.as_ref(), self.known);
-        let job = self.job(&mut table, &sources);
+        let job = job_of(&mut table, &sources);
         table.finish();
         let Sources { webhooks, files, crons, intervals, events } = sources;
         let namespace = self.namespace.clone();
@@ -112,29 +92,35 @@ impl File<'_> {
             events,
         })
     }
+}
 
-    fn job(&self, table: &mut Table<'_>, sources: &Sources) -> Option<TriggerJob> {
-        let Some(value) = table.take("job") else {
-            table.problem(table.span.clone(), "the trigger has no job", JOB_HELP);
-            return None;
-        };
-        match value.get_ref() {
-            DeValue::String(name) => {
-                let text = Text::of_value(table.sheet.text, name, value.span());
-                Some(TriggerJob::Named(self.name(table, &text, "")?.as_str().to_owned()))
-            }
-            DeValue::Table(entries) => {
-                let job = Table::new(table.sheet, "[job]", value.span(), entries);
-                read_job(job, !sources.files.is_empty()).map(TriggerJob::Inline)
-            }
-            DeValue::Integer(_)
-            | DeValue::Float(_)
-            | DeValue::Boolean(_)
-            | DeValue::Datetime(_)
-            | DeValue::Array(_) => {
-                table.wrong_type(value, "job", "a table or a name", JOB_HELP);
-                None
-            }
+fn job_of(table: &mut Table<'_>, sources: &Sources) -> Option<TriggerJob> {
+    let Some(value) = table.take("job") else {
+        table.problem(table.span.clone(), "the trigger has no job", JOB_HELP);
+        return None;
+    };
+    match value.get_ref() {
+        DeValue::String(name) => {
+            let text = Text::of_value(table.sheet.text, name, value.span());
+            Some(TriggerJob::Named(name_of(table, &text, "")?.as_str().to_owned()))
+        }
+        DeValue::Table(entries) => {
+            let job = Table::new(table.sheet, "[job]", value.span(), entries);
+            Some(TriggerJob::Inline(read_job(job, !sources.files.is_empty())))
+        }
+        DeValue::Integer(_)
+        | DeValue::Float(_)
+        | DeValue::Boolean(_)
+        | DeValue::Datetime(_)
+        | DeValue::Array(_) => {
+            table.wrong_type(value, "job", "a table or a name", JOB_HELP);
+            None
         }
     }
+}
+
+fn name_of(table: &Table<'_>, text: &Text, help: &str) -> Option<TriggerName> {
+    TriggerName::new(text.value.as_str())
+        .map_err(|error| table.problem(text.span.clone(), error.to_string(), help))
+        .ok()
 }

@@ -20,7 +20,7 @@ const ADVICE: &str = "what it stands for would be run as code; pass it as a vari
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Reads `[job]`; only with `[on.file]` there is a `file` for templates to look at.
-pub(super) fn read_job(mut table: Table<'_>, has_file: bool) -> Option<JobSpec> {
+pub(super) fn read_job(mut table: Table<'_>, has_file: bool) -> JobSpec {
     let cmd = table.required("cmd", "the program to run: cmd = \"echo\"");
     if let Some(cmd) = &cmd {
         check::program(&table, cmd);
@@ -35,7 +35,9 @@ pub(super) fn read_job(mut table: Table<'_>, has_file: bool) -> Option<JobSpec> 
         Templates { table: &table, has_file }.check(text);
     }
     let user = table.text("user");
-    user.iter().for_each(|text| table.no_template(text, "user"));
+    if let Some(text) = &user {
+        table.no_template(text, "user");
+    }
     let defaults = JobSpec::running("");
     let job = JobSpec {
         cmd: cmd.map(|text| text.value).unwrap_or_default(),
@@ -63,7 +65,7 @@ pub(super) fn read_job(mut table: Table<'_>, has_file: bool) -> Option<JobSpec> 
         labels: table.selector("labels"),
     };
     table.finish();
-    Some(job)
+    job
 }
 
 fn read_environment(table: &mut Table<'_>, has_file: bool) -> BTreeMap<String, String> {

@@ -47,6 +47,21 @@ impl Problem {
         }
     }
 
+    /// A file that is not TOML has no other problems yet: what stands in it is a guess.
+    #[must_use]
+    pub(crate) fn of_syntax(text: &str, errors: &[toml::de::Error]) -> Vec<Self> {
+        let mut problems: Vec<Self> = errors
+            .iter()
+            .map(|error| {
+                Self::at(text, error.span().unwrap_or(0..0), error.message().replace('\n', ", "), None)
+            })
+            .collect();
+        problems.sort_by_key(|problem| problem.span.start);
+        // What follows on the line of a mistake is mostly its echo.
+        problems.dedup_by_key(|problem| problem.line);
+        problems
+    }
+
     /// A problem that is in no line of a text.
     #[must_use]
     pub(crate) fn placeless(message: impl Into<String>, help: Option<String>) -> Self {

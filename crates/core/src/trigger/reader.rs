@@ -133,9 +133,9 @@ impl<'d> Table<'d> {
 
     pub(super) fn decimal(&mut self, key: &'static str) -> Option<f64> {
         let value = self.take(key)?;
-        let number = match value.get_ref() {
-            DeValue::Float(float) => float.as_str().replace('_', "").parse().ok(),
-            other => as_integer(other).and_then(|whole| i32::try_from(whole).ok()).map(f64::from),
+        let number = match value.get_ref().as_float() {
+            Some(float) => float.as_str().replace('_', "").parse().ok(),
+            None => as_integer(value.get_ref()).and_then(|whole| i32::try_from(whole).ok()).map(f64::from),
         };
         let number = number.filter(|number: &f64| number.is_finite() && *number > 0.0);
         if number.is_none() {
@@ -156,9 +156,9 @@ impl<'d> Table<'d> {
     pub(super) fn duration(&mut self, key: &'static str, least: Duration) -> Option<Duration> {
         let value = self.take(key)?;
         let form = "whole seconds (30) or a text with a unit (\"250ms\", \"5m\", \"1h 30m\")";
-        let found = match value.get_ref() {
-            DeValue::String(text) => duration::parse(text).ok(),
-            other => as_integer(other).and_then(|whole| u64::try_from(whole).ok()).map(Duration::from_secs),
+        let found = match value.get_ref().as_str() {
+            Some(text) => duration::parse(text).ok(),
+            None => as_natural(value.get_ref()).map(Duration::from_secs),
         };
         match found {
             Some(found) if found >= least => return Some(found),
@@ -174,9 +174,9 @@ impl<'d> Table<'d> {
     /// A number of bytes, plain or with a unit.
     pub(super) fn size(&mut self, key: &'static str, allowed: RangeInclusive<u64>) -> Option<u64> {
         let value = self.take(key)?;
-        let found = match value.get_ref() {
-            DeValue::String(text) => size::parse(text).ok(),
-            other => as_integer(other).and_then(|whole| u64::try_from(whole).ok()),
+        let found = match value.get_ref().as_str() {
+            Some(text) => size::parse(text).ok(),
+            None => as_natural(value.get_ref()),
         };
         match found {
             Some(found) if allowed.contains(&found) => return Some(found),
@@ -224,13 +224,11 @@ impl<'d> Table<'d> {
     }
 
     pub(super) fn as_table(&self, value: &'d Spanned<DeValue<'d>>, key: &str) -> Option<Table<'d>> {
-        match value.get_ref().as_table() {
-            Some(entries) => Some(Table::new(self.sheet, key, value.span(), entries)),
-            None => {
-                self.wrong_type(value, key, "a table", "");
-                None
-            }
+        let entries = value.get_ref().as_table();
+        if entries.is_none() {
+            self.wrong_type(value, key, "a table", "");
         }
+        entries.map(|entries| Table::new(self.sheet, key, value.span(), entries))
     }
 
     /// `{ key = "value" }`, where both are texts.
@@ -312,6 +310,15 @@ impl<'d> Table<'d> {
             }
         }
     }
+}
+
+/// The elements of a list; what is no list stands for itself.
+pub(super) fn one_or_many<'d>(value: &'d Spanned<DeValue<'d>>) -> Vec<&'d Spanned<DeValue<'d>>> {
+    value.get_ref().as_array().map_or_else(|| vec![value], |list| list.iter().collect())
+}
+
+fn as_natural(value: &DeValue<'_>) -> Option<u64> {
+    as_integer(value).and_then(|whole| u64::try_from(whole).ok())
 }
 
 fn as_integer(value: &DeValue<'_>) -> Option<i64> {

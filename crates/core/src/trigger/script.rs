@@ -263,3 +263,87 @@ impl Interpreter {
 fn is_option(arg: &str) -> bool {
     arg.len() > 1 && arg.starts_with(['-', '+'])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `T` marks the arguments that may hold a template.
+    fn check(line: &str, stdin: bool) {
+        let words: Vec<&str> = line.split(' ').collect();
+        let (cmd, args) = words.split_first().expect("a program");
+        let code = code_of(cmd, args);
+        for (n, arg) in args.iter().enumerate() {
+            assert_eq!(!code.args.contains(&n), arg.ends_with('T'), "{line}: {arg} ({code:?})");
+        }
+        assert_eq!(code.stdin, stdin, "{line}: standard input");
+    }
+
+    #[test]
+    fn shells() {
+        check("bash -c code T T", false);
+        check("/bin/sh -ec code -T", false);
+        check("bash -lc code T", false);
+        check("bash -c -e code T", false);
+        check("bash -o pipefail -ec code T", false);
+        check("bash --rcfile x -c code T", false);
+        check("zsh script.sh T -T", false);
+        check("dash", true);
+        check("bash -x", true);
+        check("bash -s x", true);
+        check("busybox sh -c code T", false);
+    }
+
+    #[test]
+    fn interpreters() {
+        check("python3 -c code T", false);
+        check("/usr/bin/python3.11 -u app.py T --x=T", false);
+        check("python -m http.server T", false);
+        check("python3 -", true);
+        check("perl -ne code T", false);
+        check("perl -e code -e code T", false);
+        check("perl -eprint T", false);
+        check("ruby -e code T", false);
+        check("node -e code T", false);
+        check("node --eval=code T", false);
+        check("nodejs --require x app.js T", false);
+        check("php -r code T", false);
+        check("php -f file T", false);
+        check("awk code T", false);
+        check("awk -F: code T", false);
+        check("sed -n -e code T", false);
+        check("sed code T", false);
+    }
+
+    #[test]
+    fn awk_takes_values_safely() {
+        let code = code_of("awk", &["-v", "ref={{ body.ref }}", "{ print ref }", "{{ file.path }}"]);
+        assert_eq!(code.args, [2]);
+    }
+
+    #[test]
+    fn programs_that_start_others() {
+        check("env A=1 bash -c code T", false);
+        check("env -i LANG=C python3 app.py T", false);
+        check("env -S code code code", false);
+        check("sudo -u deploy bash -c code T", false);
+        check("sudo -u deploy T", false);
+        check("timeout 5 rsync T T", false);
+        check("nice -n 5 timeout 5m sh -c code T", false);
+        check("docker exec app sh -c code T", false);
+        check("docker run image T", false);
+        check("find /x -exec sh -c code T", false);
+        check("xargs -0 rm T", false);
+        check("ssh host ls code", true);
+        check("su deploy -c code", true);
+        check("watch ls code", true);
+    }
+
+    #[test]
+    fn other_programs_run_nothing() {
+        check("rsync -aT T", false);
+        check("/opt/bash-like T T", false);
+        check("git checkoutT T", false);
+        check("curl -dT -cT", false);
+    }
+}

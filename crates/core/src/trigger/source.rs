@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use toml::de::DeValue;
-
 use super::{
-    EventSource, FileChange, FileSource, Initial, Known, RunOn, check, reader::Table, text::Text,
+    EventSource, FileChange, FileSource, Initial, Known, RunOn, check,
+    reader::{Table, one_or_many},
+    text::Text,
     webhook::read_webhook,
 };
 use crate::{
@@ -62,11 +62,7 @@ pub(super) fn read_sources(
             continue;
         }
         let section = format!("[on.{}]", kind.value);
-        let entries = match value.get_ref() {
-            DeValue::Array(list) => list.iter().collect(),
-            _ => vec![value],
-        };
-        for entry in entries {
+        for entry in one_or_many(value) {
             found += 1;
             if let Some(entry) = table.as_table(entry, &section) {
                 sources.read(&kind, entry, name, known);
@@ -124,7 +120,9 @@ fn globs(
     if texts.is_empty() {
         table.problem_at(key, format!("{key} is empty"), help_if_empty);
     }
-    texts.iter().for_each(|text| check(table, text, key));
+    for text in &texts {
+        check(table, text, key);
+    }
     texts.into_iter().map(|text| text.value).collect()
 }
 

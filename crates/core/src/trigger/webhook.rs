@@ -6,7 +6,12 @@ use toml::{
     de::{DeArray, DeValue},
 };
 
-use super::{Known, SecretRef, WebhookSource, check, reader::Table, source::read_when, text::Text};
+use super::{
+    Known, SecretRef, WebhookSource, check,
+    reader::{Table, one_or_many},
+    source::read_when,
+    text::Text,
+};
 use crate::id::TriggerName;
 
 const DEFAULT_MAX_BODY: u64 = 1024 * 1024;
@@ -47,24 +52,19 @@ pub(super) fn read_webhook(
 
 fn read_path(table: &mut Table<'_>) -> Option<String> {
     let text = table.text("path")?;
-    match TriggerName::new(text.value.as_str()) {
-        Ok(path) => Some(path.into()),
-        Err(_) => {
-            let help = "one segment of the address /hooks/..: 1 to 64 of a-z A-Z 0-9 . _ -, \
+    let path = TriggerName::new(text.value.as_str()).ok();
+    if path.is_none() {
+        let help = "one segment of the address /hooks/..: 1 to 64 of a-z A-Z 0-9 . _ -, \
                         starting with a letter or digit";
-            table.problem(text.span, format!("path cannot be {:?}", text.value), help);
-            None
-        }
+        table.problem(text.span, format!("path cannot be {:?}", text.value), help);
     }
+    path.map(String::from)
 }
 
 /// `None` after a problem was noted; no secret at all is for the scheme to judge.
 fn read_secrets(table: &mut Table<'_>) -> Option<Vec<SecretRef>> {
     let Some(value) = table.take("secret") else { return Some(Vec::new()) };
-    let list: Vec<&Spanned<DeValue<'_>>> = match value.get_ref() {
-        DeValue::Array(list) => list.iter().collect(),
-        _ => vec![value],
-    };
+    let list = one_or_many(value);
     if list.is_empty() {
         table.problem(value.span(), "secret is an empty list", SECRET_HELP);
         return None;

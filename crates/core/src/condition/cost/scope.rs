@@ -50,12 +50,11 @@ impl<'v> Data<'v> {
     /// The values of a path; `None` where they are not known.
     fn known(&self, expr: &IdedExpr, scope: &Scope<'_, 'v>) -> Option<Values<'v>> {
         let Path { root, steps } = names::path(expr)?;
-        let mut values = match scope.iter().rev().find(|bound| bound.name == root) {
-            Some(bound) => bound.values.clone()?,
-            None => {
-                let name = root.trim_start_matches('.');
-                vec![self.roots.iter().find(|root| root.name == name).map(|root| root.value.as_ref())?]
-            }
+        let mut values = if let Some(bound) = scope.iter().rev().find(|bound| bound.name == root) {
+            bound.values.clone()?
+        } else {
+            let name = root.trim_start_matches('.');
+            vec![self.roots.iter().find(|root| root.name == name).map(|root| root.value.as_ref())?]
         };
         for step in &steps {
             values = values.into_iter().filter_map(|value| below(value, step)).collect();
