@@ -3,6 +3,7 @@
 //!
 //! - words: [`event`], [`trigger`], [`job`], [`schedule`], [`task`], [`agent`], [`labels`], [`id`]
 //! - rules: [`matching`], [`condition`], [`template`], [`retry`], [`status`]
+//! - how users write things: [`config`], [`duration`], [`size`]
 //! - between server and agent: [`protocol`]
 
 pub mod agent;

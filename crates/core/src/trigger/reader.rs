@@ -1,7 +1,9 @@
 //! A typed reader over parsed TOML that collects problems instead of stopping at the first: every
 //! getter answers `None` after it has noted what is wrong, and [`Table::finish`] notes the keys that nobody asked for.
 
-use std::{cell::RefCell, collections::BTreeMap, ops::RangeInclusive, time::Duration};
+mod values;
+
+use std::cell::RefCell;
 
 use toml::{
     Spanned,
@@ -12,7 +14,7 @@ use super::{
     problem::{Problem, Span},
     text::Text,
 };
-use crate::{duration, labels::Selector, size, suggest};
+use crate::suggest;
 
 /// The text being read and what was found wrong with it.
 pub(super) struct Sheet<'t> {
@@ -82,142 +84,6 @@ impl<'d> Table<'d> {
         self.entries.iter().map(|(key, value)| (Text::of_key(key), value))
     }
 
-    pub(super) fn required(&mut self, key: &'static str, help: &str) -> Option<Text> {
-        self.demand(key, help);
-        self.text(key)
-    }
-
-    pub(super) fn text(&mut self, key: &'static str) -> Option<Text> {
-        let value = self.take(key)?;
-        self.as_text(value, key)
-    }
-
-    pub(super) fn texts(&mut self, key: &'static str) -> Option<Vec<Text>> {
-        let value = self.take(key)?;
-        let Some(list) = value.get_ref().as_array() else {
-            let help = match value.get_ref().as_str() {
-                Some(text) => format!("write {key} = [{text:?}]"),
-                None => format!("write {key} = [\"..\"]"),
-            };
-            self.wrong_type(value, key, "a list of texts", help);
-            return None;
-        };
-        Some(list.iter().filter_map(|element| self.as_text(element, key)).collect())
-    }
-
-    fn as_text(&self, value: &Spanned<DeValue<'d>>, key: &str) -> Option<Text> {
-        let Some(text) = value.get_ref().as_str() else {
-            self.wrong_type(value, key, "a text", "texts are in quotes");
-            return None;
-        };
-        if text.contains('\0') {
-            self.problem(value.span(), format!("{key} holds a NUL byte"), "no process can be given one");
-            return None;
-        }
-        Some(Text::of_value(self.sheet.text, text, value.span()))
-    }
-
-    pub(super) fn integer(&mut self, key: &'static str, allowed: RangeInclusive<i64>) -> Option<i64> {
-        let value = self.take(key)?;
-        let range = format!("{} to {}", allowed.start(), allowed.end());
-        let Some(number) = as_integer(value.get_ref()) else {
-            self.wrong_type(value, key, "a whole number", range);
-            return None;
-        };
-        if allowed.contains(&number) {
-            return Some(number);
-        }
-        self.problem(value.span(), format!("{key} is out of range"), format!("allowed: {range}"));
-        None
-    }
-
-    pub(super) fn decimal(&mut self, key: &'static str) -> Option<f64> {
-        let value = self.take(key)?;
-        let number = match value.get_ref().as_float() {
-            Some(float) => float.as_str().replace('_', "").parse().ok(),
-            None => as_integer(value.get_ref()).and_then(|whole| i32::try_from(whole).ok()).map(f64::from),
-        };
-        let number = number.filter(|number: &f64| number.is_finite() && *number > 0.0);
-        if number.is_none() {
-            self.problem(value.span(), format!("{key} must be a number above 0"), "such as 0.5");
-        }
-        number
-    }
-
-    pub(super) fn flag(&mut self, key: &'static str) -> Option<bool> {
-        let value = self.take(key)?;
-        let flag = value.get_ref().as_bool();
-        if flag.is_none() {
-            self.wrong_type(value, key, "true or false", "");
-        }
-        flag
-    }
-
-    pub(super) fn duration(&mut self, key: &'static str, least: Duration) -> Option<Duration> {
-        let value = self.take(key)?;
-        let form = "whole seconds (30) or a text with a unit (\"250ms\", \"5m\", \"1h 30m\")";
-        let found = match value.get_ref().as_str() {
-            Some(text) => duration::parse(text).ok(),
-            None => as_natural(value.get_ref()).map(Duration::from_secs),
-        };
-        match found {
-            Some(found) if found >= least => return Some(found),
-            Some(_) => {
-                let help = format!("at least {}", duration::format(least));
-                self.problem(value.span(), format!("{key} is too short"), help);
-            }
-            None => self.wrong_type(value, key, "a duration", form),
-        }
-        None
-    }
-
-    /// A number of bytes, plain or with a unit.
-    pub(super) fn size(&mut self, key: &'static str, allowed: RangeInclusive<u64>) -> Option<u64> {
-        let value = self.take(key)?;
-        let found = match value.get_ref().as_str() {
-            Some(text) => size::parse(text).ok(),
-            None => as_natural(value.get_ref()),
-        };
-        match found {
-            Some(found) if allowed.contains(&found) => return Some(found),
-            Some(_) => {
-                let help = format!(
-                    "allowed: {} to {}",
-                    size::format(*allowed.start()),
-                    size::format(*allowed.end())
-                );
-                self.problem(value.span(), format!("{key} is out of range"), help);
-            }
-            None => self.wrong_type(
-                value,
-                key,
-                "a size",
-                "bytes (65536) or a text with a unit (\"64KiB\", \"1MiB\")",
-            ),
-        }
-        None
-    }
-
-    pub(super) fn choice<T: Copy>(&mut self, key: &'static str, choices: &[(&str, T)]) -> Option<T> {
-        let text = self.text(key)?;
-        self.pick(&text, key, choices)
-    }
-
-    pub(super) fn choices<T: Copy>(&mut self, key: &'static str, choices: &[(&str, T)]) -> Option<Vec<T>> {
-        let texts = self.texts(key)?;
-        Some(texts.iter().filter_map(|text| self.pick(text, key, choices)).collect())
-    }
-
-    fn pick<T: Copy>(&self, text: &Text, key: &str, choices: &[(&str, T)]) -> Option<T> {
-        let found = choices.iter().find(|(name, _)| *name == text.value).map(|(_, choice)| *choice);
-        if found.is_none() {
-            let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-            let message = format!("{key} cannot be {:?}", text.value);
-            self.problem(text.span.clone(), message, suggest::among(&text.value, &names));
-        }
-        found
-    }
-
     pub(super) fn table(&mut self, key: &'static str) -> Option<Table<'d>> {
         let value = self.take(key)?;
         self.as_table(value, key)
@@ -229,24 +95,6 @@ impl<'d> Table<'d> {
             self.wrong_type(value, key, "a table", "");
         }
         entries.map(|entries| Table::new(self.sheet, key, value.span(), entries))
-    }
-
-    /// `{ key = "value" }`, where both are texts.
-    pub(super) fn pairs(&mut self, key: &'static str) -> Option<Vec<(Text, Text)>> {
-        let table = self.table(key)?;
-        let pairs = table.entries().filter_map(|(name, value)| Some((name, table.as_text(value, key)?)));
-        Some(pairs.collect())
-    }
-
-    pub(super) fn selector(&mut self, key: &'static str) -> Selector {
-        let mut labels = BTreeMap::new();
-        for (name, value) in self.pairs(key).unwrap_or_default() {
-            for text in [&name, &value] {
-                self.no_template(text, key);
-            }
-            labels.insert(name.value, value.value);
-        }
-        Selector(labels)
     }
 
     /// Templates work in few places; anywhere else two braces would be passed on silently.
@@ -315,13 +163,4 @@ impl<'d> Table<'d> {
 /// The elements of a list; what is no list stands for itself.
 pub(super) fn one_or_many<'d>(value: &'d Spanned<DeValue<'d>>) -> Vec<&'d Spanned<DeValue<'d>>> {
     value.get_ref().as_array().map_or_else(|| vec![value], |list| list.iter().collect())
-}
-
-fn as_natural(value: &DeValue<'_>) -> Option<u64> {
-    as_integer(value).and_then(|whole| u64::try_from(whole).ok())
-}
-
-fn as_integer(value: &DeValue<'_>) -> Option<i64> {
-    let integer = value.as_integer()?;
-    i64::from_str_radix(integer.as_str(), integer.radix()).ok()
 }
