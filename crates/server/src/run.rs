@@ -29,7 +29,7 @@ use crate::{
     metrics::Metrics,
     scheduler,
     secrets::Vault,
-    triggers::Loader,
+    triggers::{Loader, TriggerFolder},
 };
 
 /// What must run for health to be good.
@@ -74,9 +74,9 @@ pub async fn start(
     let (clock, metrics) = (Clock::system(), Arc::new(Metrics::default()));
     let (ingester, ingest) = Ingester::new(Arc::clone(&store), Arc::clone(&metrics));
     let vault = Vault::new(config.embedded.make_secret.clone());
-    let directory = config.triggers.directory.clone().filter(|directory| !directory.as_os_str().is_empty());
+    let folder = TriggerFolder::of(&config);
     let (mut loader, triggers) =
-        Loader::new(Arc::clone(&store), vault, clock.clone(), Arc::clone(&metrics), directory);
+        Loader::new(Arc::clone(&store), vault, clock.clone(), Arc::clone(&metrics), folder);
     loader.load().await.map_err(ServerError::Triggers)?;
     let server_id = ServerId::at(clock.now());
     let (config, hub) = (Arc::new(config), Hub::default());

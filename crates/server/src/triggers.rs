@@ -21,7 +21,8 @@ use hetuflow_store::StoredTrigger;
 use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 
-pub(crate) use definition::{FOLDER_OWNER, parse_text};
+pub(crate) use definition::parse_text;
+pub(crate) use folder::TriggerFolder;
 pub(crate) use loader::Loader;
 #[cfg(test)]
 pub(crate) use route::routes;

@@ -39,7 +39,7 @@ use crate::{
     ingest::Ingester,
     metrics::Metrics,
     secrets::Vault,
-    triggers::Loader,
+    triggers::{Loader, TriggerFolder},
 };
 
 /// How long a test waits for what must come.
@@ -77,8 +77,9 @@ impl World {
         let (ingester, ingest) = Ingester::new(Arc::clone(&store), Arc::clone(&metrics));
         tokio::spawn(ingest.run(stop.clone()));
         let vault = Vault::new(None);
+        let owned = TriggerFolder { path: folder.clone(), owner: "folder".to_owned() };
         let (loader, triggers) =
-            Loader::new(Arc::clone(&store), vault, clock.clone(), Arc::clone(&metrics), Some(folder.clone()));
+            Loader::new(Arc::clone(&store), vault, clock.clone(), Arc::clone(&metrics), Some(owned));
         let state = AppState {
             config: Arc::new(config),
             store,

@@ -15,7 +15,7 @@ use super::{
     input::{Input, Params},
     page::Items,
 };
-use crate::triggers::{TriggerSet, parse_text};
+use crate::triggers::{TriggerFolder, TriggerSet, parse_text};
 
 /// The owner of what is applied here.
 const OWNER: &str = "api";
@@ -154,9 +154,14 @@ pub(super) async fn remove(
     Path(name): Path<String>,
     Params(place): Params<In>,
 ) -> Result<StatusCode, ApiError> {
-    find(&api, &place.namespace, &name).await?;
+    let stored = find(&api, &place.namespace, &name).await?;
+    // A folder that is not this server's may be gone for good; one that is would put the trigger back at once.
+    if TriggerFolder::of(&api.app.config).is_some_and(|folder| folder.owner == stored.owner) {
+        let file = stored.origin;
+        return Err(ApiError::Conflict(format!("it belongs to this server's folder: delete {file}")));
+    }
     let change = TriggerChange::Remove { namespace: place.namespace, name };
-    let generation = api.app.store.apply_triggers(OWNER, &[change], api.app.clock.now()).await?;
+    let generation = api.app.store.apply_triggers(&stored.owner, &[change], api.app.clock.now()).await?;
     api.app.triggers.reach(generation).await;
     Ok(StatusCode::NO_CONTENT)
 }

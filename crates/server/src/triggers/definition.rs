@@ -13,8 +13,6 @@ use serde_json::{Value, json};
 
 use super::{KnownSchemes, schedule_name};
 
-/// Who owns the triggers of a server's folder.
-pub(crate) const FOLDER_OWNER: &str = "folder";
 /// Every trigger of the text, or every problem of it.
 pub(crate) fn parse_text(
     origin: &str,

@@ -12,10 +12,35 @@ use hetuflow_core::id::{Namespace, TriggerName};
 use hetuflow_store::{NewTrigger, StoredTrigger, TriggerChange};
 use jiff::Timestamp;
 
-use super::definition::{FOLDER_OWNER, parse_text};
+use super::definition::parse_text;
+use crate::config::Config;
 
 const MAX_FILE: u64 = 256 * 1024;
 const MAX_FILES: usize = 4096;
+
+/// A folder of trigger files, and the name under which its triggers are owned.
+#[derive(Debug, Clone)]
+pub(crate) struct TriggerFolder {
+    pub(crate) path: PathBuf,
+    pub(crate) owner: String,
+}
+
+impl TriggerFolder {
+    /// None where the configuration names no folder, or "".
+    pub(crate) fn of(config: &Config) -> Option<Self> {
+        let path = config.triggers.directory.clone().filter(|path| !path.as_os_str().is_empty())?;
+        // Where servers share a database, each folder owns its own triggers: two servers with a folder each
+        // must not take the other's files for deleted ones.
+        let shared = config.database.url.starts_with("postgres");
+        let owner =
+            if shared { format!("folder {}:{}", host(), path.display()) } else { "folder".to_owned() };
+        Some(Self { path, owner })
+    }
+}
+
+fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
 
 /// What shows that a file changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,11 +126,12 @@ fn read(
 /// What the store must be told so that it agrees with the folder, file by file, each with its path.
 pub(super) fn changes(
     files: &Files,
+    owner: &str,
     namespace: &Namespace,
     stored: &[StoredTrigger],
 ) -> Vec<(PathBuf, Vec<TriggerChange>)> {
     let mine: Vec<&StoredTrigger> =
-        stored.iter().filter(|one| one.owner == FOLDER_OWNER && one.namespace == *namespace).collect();
+        stored.iter().filter(|one| one.owner == owner && one.namespace == *namespace).collect();
     let mut claimed: BTreeMap<String, &Path> = BTreeMap::new();
     let mut changes = Vec::new();
     for (path, read) in files {

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    FOLDER_OWNER, TriggerSet, Triggers, build, diff,
+    TriggerFolder, TriggerSet, Triggers, build, diff,
     folder::{self, Files},
 };
 use crate::{metrics::Metrics, secrets::Vault};
@@ -28,7 +28,7 @@ pub(crate) struct Loader {
     clock: Clock,
     metrics: Arc<Metrics>,
     namespace: Namespace,
-    directory: Option<PathBuf>,
+    folder: Option<TriggerFolder>,
     /// As last applied; `None` before the first time.
     files: Option<Files>,
     folder_problems: Vec<String>,
@@ -48,7 +48,7 @@ impl Loader {
         vault: Vault,
         clock: Clock,
         metrics: Arc<Metrics>,
-        directory: Option<PathBuf>,
+        folder: Option<TriggerFolder>,
     ) -> (Self, Triggers) {
         let (current, receiver) = watch::channel(Arc::default());
         let triggers = Triggers::new(receiver);
@@ -58,7 +58,7 @@ impl Loader {
             clock,
             metrics,
             namespace: Namespace::default(),
-            directory,
+            folder,
             files: None,
             folder_problems: Vec::new(),
             current,
@@ -112,12 +112,12 @@ impl Loader {
 
     /// Applies what changed in the folder. Files count as seen only after the store has their changes.
     async fn look_at_folder(&mut self) -> Result<(), StoreError> {
-        let Some(directory) = self.directory.clone() else { return Ok(()) };
-        let files = match self.scan(directory.clone()).await {
+        let Some(folder) = self.folder.clone() else { return Ok(()) };
+        let files = match self.scan(folder.path.clone()).await {
             Ok(files) => files,
             // A folder that cannot be read says nothing about its triggers: they stay in force.
             Err(error) => {
-                let name = directory.display();
+                let name = folder.path.display();
                 let problem = format!("the trigger folder {name} cannot be read: {error}");
                 return self.note_folder_problems(vec![problem]).await;
             }
@@ -125,7 +125,7 @@ impl Loader {
         if self.files.as_ref().is_some_and(|seen| folder::same(seen, &files)) {
             return Ok(());
         }
-        let problems = self.apply(&files).await?;
+        let problems = self.apply(&folder.owner, &files).await?;
         self.files = Some(files);
         self.set_folder_problems(problems);
         self.rebuild().await
@@ -140,17 +140,17 @@ impl Loader {
 
     /// All files in one transaction; file by file where one of them has a trigger that is not the
     /// folder's. Yields the problems that the store has no place for.
-    async fn apply(&self, files: &Files) -> Result<Vec<String>, StoreError> {
+    async fn apply(&self, owner: &str, files: &Files) -> Result<Vec<String>, StoreError> {
         let stored = self.store.triggers().await?;
-        let by_file = folder::changes(files, &self.namespace, &stored);
+        let by_file = folder::changes(files, owner, &self.namespace, &stored);
         let all: Vec<TriggerChange> = by_file.iter().flat_map(|(_, changes)| changes.clone()).collect();
-        match self.put(&all).await {
+        match self.put(owner, &all).await {
             Err(StoreError::Conflict(_)) => {}
             other => return other.map(|()| Vec::new()),
         }
         let mut problems = Vec::new();
         for (path, changes) in by_file {
-            match self.put(&changes).await {
+            match self.put(owner, &changes).await {
                 Err(StoreError::Conflict(reason)) => problems.push(format!("{}: {reason}", path.display())),
                 other => other?,
             }
@@ -158,11 +158,11 @@ impl Loader {
         Ok(problems)
     }
 
-    async fn put(&self, changes: &[TriggerChange]) -> Result<(), StoreError> {
+    async fn put(&self, owner: &str, changes: &[TriggerChange]) -> Result<(), StoreError> {
         if changes.is_empty() {
             return Ok(());
         }
-        self.store.apply_triggers(FOLDER_OWNER, changes, self.clock.now()).await.map(|_| ())
+        self.store.apply_triggers(owner, changes, self.clock.now()).await.map(|_| ())
     }
 
     async fn note_folder_problems(&mut self, problems: Vec<String>) -> Result<(), StoreError> {
