@@ -16,6 +16,9 @@ use crate::{
     output::{Output, Tone, plain, time},
 };
 
+const NOTHING_YET: &str =
+    "Nothing has happened yet. `hetuflow trigger list` shows what would start something.";
+
 /// `GET events/{id}`
 #[derive(Debug, Deserialize)]
 struct Shown {
@@ -38,6 +41,7 @@ pub(crate) async fn run(verb: EventVerb, client: &Client, output: Output) -> Res
 }
 
 async fn list(args: EventListArgs, client: &Client, output: Output) -> Result<(), CliError> {
+    let filtered = args.kind.is_some() || args.event_type.is_some() || args.verdict.is_some();
     let parameters = query(&[
         ("kind", args.kind),
         ("type", args.event_type),
@@ -65,11 +69,7 @@ async fn list(args: EventListArgs, client: &Client, output: Output) -> Result<()
         })
         .collect();
     let heads = ["EVENT", "RECEIVED", "SOURCE", "TYPE", "VERDICT", "MATCHED"];
-    output.table(
-        &heads,
-        rows,
-        "Nothing has happened yet. `hetuflow trigger list` shows what would start something.",
-    )?;
+    output.table(&heads, rows, if filtered { "No event is like that." } else { NOTHING_YET })?;
     more(output, list.next_cursor.as_deref())
 }
 

@@ -17,7 +17,9 @@ pub(crate) async fn run(client: &Client, output: Output) -> Result<(), CliError>
         let tone = if status == 200 && word == "ok" { Tone::Good } else { Tone::Bad };
         output.line(&output.tone(word, tone))?;
         for reason in answer.get("reasons").and_then(Value::as_array).into_iter().flatten() {
-            output.line(&format!("  {}", plain(reason.as_str().unwrap_or("?"))))?;
+            for line in reason.as_str().unwrap_or("?").lines() {
+                output.line(&format!("  {}", plain(line)))?;
+            }
         }
     }
     if status == 200 {

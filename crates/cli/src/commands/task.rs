@@ -16,6 +16,8 @@ use crate::{
     output::{Output, Tone, pairs, plain, time},
 };
 
+const NONE_YET: &str = "No task yet. `hetuflow event list` shows what happened and what matched.";
+
 /// `GET tasks/{id}`
 #[derive(Debug, Deserialize)]
 pub(super) struct Shown {
@@ -39,6 +41,7 @@ pub(crate) async fn run(verb: TaskVerb, client: &Client, output: Output) -> Resu
 }
 
 async fn list(args: TaskListArgs, client: &Client, output: Output) -> Result<(), CliError> {
+    let filtered = !args.status.is_empty() || args.trigger.is_some() || args.event.is_some();
     let status = (!args.status.is_empty()).then(|| args.status.join(","));
     let parameters = query(&[
         ("status", status),
@@ -67,7 +70,7 @@ async fn list(args: TaskListArgs, client: &Client, output: Output) -> Result<(),
         })
         .collect();
     let heads = ["TASK", "TRIGGER", "STATUS", "ATTEMPT", "CREATED", "ENDED"];
-    output.table(&heads, rows, "No task yet. `hetuflow event list` shows what happened and what matched.")?;
+    output.table(&heads, rows, if filtered { "No task is like that." } else { NONE_YET })?;
     more(output, list.next_cursor.as_deref())
 }
 

@@ -65,13 +65,13 @@ async fn a_lost_attempt_is_repeated_when_the_job_says_so(database: Database) {
 
 async fn a_link_cut_mid_run_changes_nothing(database: Database) {
     let mut split = Split::start(database, &[("deploy", &on_push(WAITS, "max_retries = 3"))]).await;
-    let link = split.agent_behind_link("worker", &[]).await;
+    split.agent("worker", &[]).await;
     let task = running(&split.world).await;
 
-    link.cut();
+    split.link.cut();
     fs::write(split.world.dir.path().join("go"), "").expect("written");
     assert_eq!(split.world.effects_until(2).await, ["start", "end"]);
-    link.mend();
+    split.mend_link();
     let task = split.world.task_until(&task, "succeeded").await;
     assert_eq!(task["attempt"], 1);
     assert_eq!(split.world.effects(), ["start", "end"]);

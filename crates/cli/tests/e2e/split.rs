@@ -13,7 +13,8 @@ on_both! { each_job_runs_where_its_labels_match, a_stop_drains_and_exits_cleanly
 
 /// A world whose server and agents are processes of their own.
 pub(crate) struct Split {
-    pub world: World,
+    pub(crate) world: World,
+    pub(crate) link: Link,
     agents: BTreeMap<String, Process>,
 }
 
@@ -22,7 +23,8 @@ impl Split {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let database_url = database.url(dir.path()).await;
         fs::create_dir_all(dir.path().join("triggers")).expect("made");
-        let (server, places) = start_server(&dir, &database_url, None).await;
+        let (server, places) = start_server(&dir, &database_url).await;
+        let link = Link::to(places.agents).await;
         let world = World { dir, database_url, server, places, http: http() };
         for (name, text) in triggers {
             world.write_trigger(name, text);
@@ -31,37 +33,27 @@ impl Split {
             };
             world.until("the trigger is live", live).await;
         }
-        Self { world, agents: BTreeMap::new() }
+        Self { world, link, agents: BTreeMap::new() }
     }
 
+    /// On other ports: the old ones may be somebody else's by now. The agents notice nothing of that.
     pub(crate) async fn restart_server(&mut self) {
-        let (server, places) =
-            start_server(&self.world.dir, &self.world.database_url, Some(&self.world.places)).await;
+        let (server, places) = start_server(&self.world.dir, &self.world.database_url).await;
         (self.world.server, self.world.places) = (server, places);
+        self.mend_link();
+    }
+
+    pub(crate) fn mend_link(&self) {
+        self.link.plug_into(self.world.places.agents);
     }
 
     /// Starts an agent, and waits until the server says that it is online.
     pub(crate) async fn agent(&mut self, id: &str, labels: &[(&str, &str)]) {
-        self.start_agent(id, labels, self.world.places.agents).await;
-    }
-
-    /// The same behind a cable that the story can cut.
-    pub(crate) async fn agent_behind_link(&mut self, id: &str, labels: &[(&str, &str)]) -> Link {
-        let link = Link::to(self.world.places.agents).await;
-        self.start_agent(id, labels, link.address).await;
-        link
-    }
-
-    pub(crate) async fn kill_agent(&mut self, id: &str) {
-        self.agents.get_mut(id).expect("it was started").kill().await;
-    }
-
-    async fn start_agent(&mut self, id: &str, labels: &[(&str, &str)], server: std::net::SocketAddr) {
         let data = self.world.dir.path().join(format!("agent-{id}"));
         let mut environment = vec![
             ("HETUFLOW_AGENT__AGENT__ID".to_owned(), id.to_owned()),
             ("HETUFLOW_AGENT__AGENT__DATA_DIR".to_owned(), data.display().to_string()),
-            ("SERVER_URL".to_owned(), format!("ws://{server}")),
+            ("SERVER_URL".to_owned(), format!("ws://{}", self.link.address)),
         ];
         for (key, value) in labels {
             environment
@@ -75,22 +67,20 @@ impl Split {
         };
         self.world.until(&format!("agent {id} is online"), online).await;
     }
+
+    pub(crate) async fn kill_agent(&mut self, id: &str) {
+        self.agents.get_mut(id).expect("it was started").kill().await;
+    }
 }
 
-async fn start_server(
-    dir: &tempfile::TempDir,
-    database_url: &str,
-    places: Option<&Places>,
-) -> (Process, Places) {
-    let address = |pick: fn(&Places) -> std::net::SocketAddr| {
-        places.map_or_else(|| "127.0.0.1:0".to_owned(), |places| pick(places).to_string())
-    };
+async fn start_server(dir: &tempfile::TempDir, database_url: &str) -> (Process, Places) {
+    let any = || "127.0.0.1:0".to_owned();
     let environment = [
         ("DATABASE_URL", database_url.to_owned()),
         ("HETUFLOW_SERVER__TRIGGERS__DIRECTORY", dir.path().join("triggers").display().to_string()),
-        ("HETUFLOW_SERVER__SERVER__HTTP_PORT", address(|places| places.api)),
-        ("HETUFLOW_SERVER__SERVER__WEBSOCKET_PORT", address(|places| places.agents)),
-        ("HETUFLOW_SERVER__SERVER__HOOK_PORT", address(|places| places.hooks)),
+        ("HETUFLOW_SERVER__SERVER__HTTP_PORT", any()),
+        ("HETUFLOW_SERVER__SERVER__WEBSOCKET_PORT", any()),
+        ("HETUFLOW_SERVER__SERVER__HOOK_PORT", any()),
         ("STORY_SECRET", SECRET.to_owned()),
     ];
     let mut server = Process::start::<&str>("hetuflow-server", &[], &environment);

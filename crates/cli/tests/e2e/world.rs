@@ -56,13 +56,13 @@ impl World {
         for (name, text) in triggers {
             write_trigger(dir.path(), name, text);
         }
-        let (server, places) = start_dev(dir.path(), &database_url, None).await;
+        let (server, places) = start_dev(dir.path(), &database_url).await;
         Self { dir, database_url, server, places, http: http() }
     }
 
-    /// Starts `hetuflow dev` again, on the same data and the same ports.
+    /// Starts `hetuflow dev` again on the same data, on ports of its own: the old ones may be somebody else's by now.
     pub(crate) async fn restart(&mut self) {
-        let (server, places) = start_dev(self.dir.path(), &self.database_url, Some(&self.places)).await;
+        let (server, places) = start_dev(self.dir.path(), &self.database_url).await;
         (self.server, self.places) = (server, places);
     }
 
@@ -192,10 +192,8 @@ pub(crate) fn on_push(script: &str, more: &str) -> String {
     )
 }
 
-async fn start_dev(dir: &Path, database_url: &str, places: Option<&Places>) -> (Process, Places) {
-    let address = |pick: fn(&Places) -> SocketAddr| {
-        places.map_or_else(|| "127.0.0.1:0".to_owned(), |places| pick(places).to_string())
-    };
+async fn start_dev(dir: &Path, database_url: &str) -> (Process, Places) {
+    let any = || "127.0.0.1:0".to_owned();
     let path = |name: &str| dir.join(name).display().to_string();
     let args = [
         "dev".to_owned(),
@@ -204,11 +202,11 @@ async fn start_dev(dir: &Path, database_url: &str, places: Option<&Places>) -> (
         "--triggers".to_owned(),
         path("triggers"),
         "--http".to_owned(),
-        address(|places| places.api),
+        any(),
         "--agents".to_owned(),
-        address(|places| places.agents),
+        any(),
         "--hooks".to_owned(),
-        address(|places| places.hooks),
+        any(),
         "--database".to_owned(),
         database_url.to_owned(),
     ];

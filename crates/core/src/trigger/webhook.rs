@@ -28,8 +28,10 @@ pub(super) fn read_webhook(
     let scheme = table.required("scheme", "how deliveries are signed: scheme = \"github\"");
     let secrets = read_secrets(&mut table);
     let options = read_options(&mut table);
-    if let (Some(scheme), Some(secrets), Some(options)) = (&scheme, &secrets, &options)
-        && let Err(reason) = known.check_scheme(&scheme.value, options, secrets.len())
+    // A secret that is wrong in itself has a problem of its own; it must not hide one of the scheme.
+    let count = secrets.as_ref().map_or(1, Vec::len);
+    if let (Some(scheme), Some(options)) = (&scheme, &options)
+        && let Err(reason) = known.check_scheme(&scheme.value, options, count)
     {
         table.problem(scheme.span.clone(), reason, "");
     }
