@@ -50,6 +50,11 @@ pub(crate) fn claim(data_dir: &Path, configured: Option<&AgentId>) -> Result<Ide
         });
     }
     let agent_id = kept_id(data_dir, configured)?;
+    // What jobs are given is nobody else's business: others may pass through the directory, but not read these.
+    // SQLite gives its log files the permissions of the file itself.
+    for file in ["journal.db", "watch.db"] {
+        open_private(&data_dir.join(file)).map_err(unusable)?;
+    }
     Ok(Identity { agent_id, _lock: lock })
 }
 
@@ -124,6 +129,17 @@ fn open_private(path: &Path) -> io::Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_kept_is_its_owners_alone() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().expect("a directory");
+        let _identity = claim(dir.path(), None).expect("claimed");
+        for file in ["journal.db", "watch.db", "agent_id", "lock"] {
+            let mode = fs::metadata(dir.path().join(file)).expect("there").permissions().mode();
+            assert_eq!(mode & 0o077, 0, "{file}");
+        }
+    }
 
     #[test]
     fn the_id_is_made_once_and_kept() {
