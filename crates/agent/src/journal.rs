@@ -1,6 +1,6 @@
 //! The journal: what this agent has promised, durable before it acts on it. One SQLite file, one
 //! connection. An assignment is in it before its process starts, an end before it is reported, and
-//! both leave it only when the server has acknowledged the result.
+//! both leave it only when the server has acknowledged the result. Step 8 of the walk.
 //!
 //! It also knows the highest fence of every task that it has seen, which is what makes "an attempt
 //! starts at most once" hold against assignments that come twice or late.

@@ -1,6 +1,6 @@
 //! The only place that starts and ends processes. A process gets an environment, a group and,
 //! where the kernel has one to give, a cgroup of its own; no shell comes in between. Everything
-//! that it starts ends with it ([`Tree`]). Called by [`crate::runner`].
+//! that it starts ends with it ([`Tree`]). Called by [`crate::runner`]. Step 9 of the walk.
 
 mod cgroup;
 mod environment;

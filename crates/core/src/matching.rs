@@ -1,4 +1,4 @@
-//! From an event to tasks: which trigger matches, why not, and what exactly shall run. Pure.
+//! From an event to tasks: which trigger matches, why not, and what exactly shall run. Pure. Step 4 of the walk.
 
 mod body;
 mod facts;

@@ -1,4 +1,4 @@
-//! Files that agents saw: each becomes an event with its tasks, exactly once. Step 3 of the walk for files.
+//! Files that agents saw: each becomes an event with its tasks, exactly once. Files enter the walk at its step 4 here.
 
 #[cfg(test)]
 mod tests;

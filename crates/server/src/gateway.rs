@@ -2,7 +2,7 @@
 //!
 //! Owns the connections from upgrade to close and everything an agent says on them; what to run where is
 //! [`crate::dispatch`]'s matter. `run` serves [`router`] on the agent listener and starts
-//! [`keep_sessions`]. Steps 7 (push) and 9 (report) of the walk.
+//! [`keep_sessions`]. Steps 7 (push) and 10 (report) of the walk.
 
 mod hello;
 mod inbound;

@@ -1,4 +1,4 @@
-//! How attempts ended: from an agent's report to the store, and the verdict back. Step 9 of the walk.
+//! How attempts ended: from an agent's report to the store, and the verdict back. Step 10 of the walk.
 //!
 //! Nothing is retried here: the store applies the task's own policy in the same commit.
 

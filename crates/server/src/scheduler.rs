@@ -1,4 +1,4 @@
-//! Fires schedules when their time comes: cron lines and intervals. Step 3 of the walk for clocks.
+//! Fires schedules when their time comes: cron lines and intervals. Clocks enter the walk at its step 4 here.
 //!
 //! Times are kept by the store, and each fire is one guarded statement there, so any number of servers may run this
 //! loop: a (schedule, time) pair fires once. The loop sleeps to the next time and not by a tick, so that a fire is

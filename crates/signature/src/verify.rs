@@ -1,4 +1,4 @@
-//! Judges one request. Step 1 of the walk: nothing else looks at a body before this has.
+//! Judges one request. Step 3 of the walk: nothing else looks at a body before this has.
 
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
