@@ -6,12 +6,17 @@ use std::{
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use hetuflow_core::id::AgentId;
 use rustix::fs::FlockOperation;
+use tokio::time::{Instant, sleep};
 
 use crate::config::Config;
+
+const LOCK_PATIENCE: Duration = Duration::from_secs(3);
+const LOCK_RETRY: Duration = Duration::from_millis(50);
 
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
@@ -39,7 +44,22 @@ pub(crate) struct Identity {
     _lock: File,
 }
 
-pub(crate) fn claim(data_dir: &Path, configured: Option<&AgentId>) -> Result<Identity, IdentityError> {
+/// Claims the directory, waiting a moment for a lock that nobody means: after `kill -9` of an agent it is held on by a
+/// child that was between fork and exec, which has every descriptor of its parent.
+pub(crate) async fn claim_patiently(
+    data_dir: &Path,
+    configured: Option<&AgentId>,
+) -> Result<Identity, IdentityError> {
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match claim(data_dir, configured) {
+            Err(IdentityError::Locked { .. }) if Instant::now() < deadline => sleep(LOCK_RETRY).await,
+            claimed => return claimed,
+        }
+    }
+}
+
+fn claim(data_dir: &Path, configured: Option<&AgentId>) -> Result<Identity, IdentityError> {
     let unusable = |source| IdentityError::Unusable { path: data_dir.to_owned(), source };
     create_dir(data_dir).map_err(unusable)?;
     let lock = open_private(&data_dir.join("lock")).map_err(unusable)?;
@@ -60,8 +80,8 @@ pub(crate) fn claim(data_dir: &Path, configured: Option<&AgentId>) -> Result<Ide
 
 /// The name that an agent with this configuration has, made and kept if this is its first start. For whoever
 /// embeds an agent and waits for it; fails where another agent runs with the same data directory.
-pub fn agent_id(config: &Config) -> Result<AgentId, IdentityError> {
-    Ok(claim(&config.agent.data_dir, config.agent.id.as_ref())?.agent_id)
+pub async fn agent_id(config: &Config) -> Result<AgentId, IdentityError> {
+    Ok(claim_patiently(&config.agent.data_dir, config.agent.id.as_ref()).await?.agent_id)
 }
 
 /// Makes a directory that others may pass through (a job under another user reaches its own
@@ -129,6 +149,19 @@ fn open_private(path: &Path) -> io::Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_lock_that_is_let_go_of_is_waited_for() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let held = claim(dir.path(), None).expect("claimed");
+        let waiting = claim_patiently(dir.path(), None);
+        tokio::pin!(waiting);
+        let first = futures_util::poll!(&mut waiting);
+        assert!(first.is_pending(), "{first:?}");
+        let id = held.agent_id.clone();
+        drop(held);
+        assert_eq!(waiting.await.expect("claimed").agent_id, id);
+    }
 
     #[test]
     fn what_is_kept_is_its_owners_alone() {

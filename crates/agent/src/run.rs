@@ -52,7 +52,7 @@ pub enum AgentError {
 pub async fn run(config: Config, clock: Clock, shutdown: CancellationToken) -> Result<(), AgentError> {
     let data_dir = config.agent.data_dir.clone();
     // Held to the end: the lock on the data directory is in it.
-    let identity = identity::claim(&data_dir, config.agent.id.as_ref())?;
+    let identity = identity::claim_patiently(&data_dir, config.agent.id.as_ref()).await?;
     let runner = prepare(&config, clock).await?;
     let journal_failed = |source| AgentError::Journal { path: data_dir.join("journal.db"), source };
     runner.adopt().await.map_err(journal_failed)?;

@@ -30,7 +30,8 @@ impl Machine {
         listeners: Listeners,
         complete: impl FnOnce(&TriggerSet, &mut hetuflow_agent::Config),
     ) -> Result<Self, CliError> {
-        let id = hetuflow_agent::agent_id(&agent).map_err(|error| failed("the agent cannot run", &error))?;
+        let id =
+            hetuflow_agent::agent_id(&agent).await.map_err(|error| failed("the agent cannot run", &error))?;
         server.embedded.expect_agent = Some(id);
         let (stop_agent, stop_server) = (CancellationToken::new(), CancellationToken::new());
         let server = hetuflow_server::start(server, listeners, stop_server.clone())

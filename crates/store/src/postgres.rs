@@ -59,7 +59,16 @@ fn rolled_back(error: &StoreError) -> bool {
 
 impl Postgres {
     async fn begin(&self) -> Result<Tx, StoreError> {
-        Ok(self.pool.begin().await?)
+        self.begin_with("begin").await
+    }
+
+    /// In a task of its own, which hears the answer even when the caller has gone: sqlx counts a transaction as begun
+    /// only then. Otherwise its connection would come back to the pool inside a transaction that nobody ends, and the
+    /// next single statement on it would be answered but not committed.
+    async fn begin_with(&self, statement: &'static str) -> Result<Tx, StoreError> {
+        let pool = self.pool.clone();
+        let begun = tokio::spawn(async move { pool.begin_with(statement).await }).await;
+        Ok(begun.unwrap_or(Err(sqlx::Error::WorkerCrashed))?)
     }
 
     /// Tells listeners, after a commit, that tasks may have become claimable or cancelled.

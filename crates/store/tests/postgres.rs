@@ -6,13 +6,13 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use hetuflow_core::{
     event::{DedupeKey, Event, SourceKind, Verdict},
-    id::{AgentId, EventId, JobId, JournalId, Namespace, ServerId, TaskId},
+    id::{AgentId, EventId, InstanceId, JobId, JournalId, Namespace, ServerId, TaskId},
     job::Command,
     labels::Lane,
     protocol::Hello,
     retry::{OnLost, Retry, RetryPolicy},
     status::Status,
-    task::{NewTask, Outcome},
+    task::{Lease, NewTask, Outcome},
 };
 use hetuflow_store::{Finish, Ingest, Ingested, Options, Report, Slot, Store, StoreError, open};
 use jiff::Timestamp;
@@ -393,4 +393,49 @@ async fn a_nul_in_a_payload_harms_nothing() {
     assert_eq!(task.command.expect("a command").stdin.as_deref(), Some("1\x002"));
     store.close().await;
     database.drop().await;
+}
+
+/// Whoever asks may go away at any point, as the session of an agent does when its connection breaks.
+#[tokio::test]
+async fn a_call_that_is_given_up_leaves_no_transaction_behind() {
+    let database = Database::create().await;
+    let store = open(&Options { pool_size: 2, ..database.options("") }).await.expect("the store opens");
+    let mut other = database.connect().await;
+    let leases = [Lease { task_id: TaskId::at(now()), instance_id: InstanceId::at(now()), fence: 1 }];
+    let mut finished = 0;
+    for turns in 0.. {
+        tokio::select! {
+            biased;
+            reports = store.accepted(&leases) => {
+                assert_eq!(reports.expect("an answer"), [Report::Fenced]);
+                finished += 1;
+            }
+            () = given_up_after(turns) => {}
+        }
+        let event = event("kept");
+        let id = event.id;
+        let stored = store.ingest(vec![Ingest { event, dedupe: None, tasks: Vec::new() }]).await;
+        assert_eq!(stored.expect("an answer"), [Ingested::Stored]);
+        let seen: i64 = sqlx::query_scalar("select count(*) from sched_event where id = $1")
+            .bind(id.uuid())
+            .fetch_one(&mut other)
+            .await
+            .expect("a count");
+        assert_eq!(
+            seen, 1,
+            "answered as stored, but not committed; the call before was given up after {turns} turns"
+        );
+        if finished == 5 {
+            break;
+        }
+    }
+    drop(other);
+    store.close().await;
+    database.drop().await;
+}
+
+async fn given_up_after(turns: u32) {
+    for _ in 0..turns {
+        tokio::task::yield_now().await;
+    }
 }

@@ -32,7 +32,7 @@ impl TriggerStore for Postgres {
 
     async fn triggers(&self) -> Result<Vec<StoredTrigger>, StoreError> {
         // One snapshot, so that a trigger and its schedules are of the same moment.
-        let mut tx = self.pool.begin_with("begin isolation level repeatable read, read only").await?;
+        let mut tx = self.begin_with("begin isolation level repeatable read, read only").await?;
         let rows = sqlx::query(
             "select t.*, j.id as job_id from sched_trigger t \
              left join sched_job j on j.namespace = t.namespace and j.name = t.job_name \
