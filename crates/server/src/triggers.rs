@@ -92,9 +92,12 @@ impl Triggers {
         Self { current, reload: Arc::default() }
     }
 
-    /// Waits until the set is at least as new as `generation`; the loader looks at once.
+    /// Waits until the set is at least as new as `generation`; the loader looks at once where it is not.
     pub(crate) async fn reach(&self, generation: i64) {
         let mut current = self.current.clone();
+        if current.borrow().generation >= generation {
+            return;
+        }
         self.reload.notify_one();
         // It is stored already and will be in force soon; an error says that the loader has stopped, and
         // then the server stops too.

@@ -1,5 +1,7 @@
 //! Triggers: what is in force, what is wrong with the rest; and `trigger apply|check` for those who have no folder.
 
+use std::sync::Arc;
+
 use axum::{
     Json,
     extract::{Path, State},
@@ -50,11 +52,18 @@ pub(super) struct In {
     namespace: Namespace,
 }
 
-/// From the store, so that what was just applied is there; warnings come from the set in force.
 pub(super) async fn list(State(api): State<Api>) -> Result<Json<Items<Shown>>, ApiError> {
-    let set = api.app.triggers.current();
-    let stored = api.app.store.triggers().await?;
-    Ok(Json(Items::all(stored.into_iter().map(|one| Shown::new(one, &set)).collect())))
+    let set = in_force(&api).await?;
+    let shown = set.stored.iter().map(|one| Shown::new(one.clone(), &set));
+    Ok(Json(Items::all(shown.collect())))
+}
+
+/// Everything that the store knew when it was asked, and in force: who is told that a trigger is gone may
+/// rely on it that its hook is gone too.
+async fn in_force(api: &Api) -> Result<Arc<TriggerSet>, ApiError> {
+    let generation = api.app.store.trigger_generation().await?;
+    api.app.triggers.reach(generation).await;
+    Ok(api.app.triggers.current())
 }
 
 #[derive(Debug, Serialize)]
@@ -70,16 +79,16 @@ pub(super) async fn show(
     Path(name): Path<String>,
     Params(place): Params<In>,
 ) -> Result<Json<WithText>, ApiError> {
-    let stored = find(&api, &place.namespace, &name).await?;
+    let set = in_force(&api).await?;
+    let stored = find(&set, &place.namespace, &name)?;
     let text = stored.text.clone();
-    Ok(Json(WithText { shown: Shown::new(stored, &api.app.triggers.current()), text }))
+    Ok(Json(WithText { shown: Shown::new(stored, &set), text }))
 }
 
-async fn find(api: &Api, namespace: &Namespace, name: &str) -> Result<StoredTrigger, ApiError> {
-    let stored = api.app.store.triggers().await?;
-    stored
-        .into_iter()
-        .find(|one| one.namespace == *namespace && one.name == name)
+fn find(set: &TriggerSet, namespace: &Namespace, name: &str) -> Result<StoredTrigger, ApiError> {
+    let found = set.stored.iter().find(|one| one.namespace == *namespace && one.name == name);
+    found
+        .cloned()
         .ok_or_else(|| ApiError::NotFound(format!("there is no trigger {name:?} in namespace {namespace}")))
 }
 
@@ -154,7 +163,7 @@ pub(super) async fn remove(
     Path(name): Path<String>,
     Params(place): Params<In>,
 ) -> Result<StatusCode, ApiError> {
-    let stored = find(&api, &place.namespace, &name).await?;
+    let stored = find(in_force(&api).await?.as_ref(), &place.namespace, &name)?;
     // A folder that is not this server's may be gone for good; one that is would put the trigger back at once.
     if TriggerFolder::of(&api.app.config).is_some_and(|folder| folder.owner == stored.owner) {
         let file = stored.origin;
