@@ -1,13 +1,19 @@
 //! What follows an attempt that ended badly: pure rules over the job's policy.
+//!
+//! The store asks [`RetryPolicy::next`] whenever an attempt ends; every task carries the policy that it was
+//! planned with. docs/triggers.md has the same rules for people.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{job::JobSpec, status::Status};
+use crate::{
+    job::JobSpec,
+    task::{EndReason, Outcome},
+};
 
-/// `retry = { backoff = "exponential", max_interval = "5m", jitter = true }`
+/// `retry = { backoff = "exponential", max_interval = "5m", jitter = true, on = ["exit"], exit_codes = [75] }`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Retry {
@@ -18,11 +24,27 @@ pub struct Retry {
     /// Takes up to half of the wait off, at random, so that failures do not come back in step.
     #[serde(default)]
     pub jitter: bool,
+    /// Which ends are followed by another attempt; without it `exit`, `signal`, `timeout` and `spawn`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on: Option<Vec<RetryReason>>,
+    /// After an exit: only these codes. Empty: every code but 0.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exit_codes: Vec<i32>,
+    /// After an exit: not these codes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_exit_codes: Vec<i32>,
 }
 
 impl Default for Retry {
     fn default() -> Self {
-        Self { backoff: Backoff::default(), max_interval: default_max_interval(), jitter: false }
+        Self {
+            backoff: Backoff::default(),
+            max_interval: default_max_interval(),
+            jitter: false,
+            on: None,
+            exit_codes: Vec::new(),
+            not_exit_codes: Vec::new(),
+        }
     }
 }
 
@@ -35,6 +57,57 @@ pub enum Backoff {
     Exponential,
 }
 
+/// The ends that another attempt may follow. `cancelled` is not among them, because somebody asked for that
+/// end; neither is `render`, because the same event fills the same template the same way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RetryReason {
+    Exit,
+    Signal,
+    Timeout,
+    /// The program could not be started: another agent may have it, or this one later.
+    Spawn,
+    /// Nobody knows how it ended. Listing it is the same as `on_lost = "retry"`.
+    Lost,
+}
+
+impl RetryReason {
+    /// What is repeated where a job does not say: whatever is known to have ended badly.
+    pub const DEFAULT: [Self; 4] = [Self::Exit, Self::Signal, Self::Timeout, Self::Spawn];
+
+    #[must_use]
+    pub const fn of(reason: EndReason) -> Option<Self> {
+        match reason {
+            EndReason::Exit => Some(Self::Exit),
+            EndReason::Signal => Some(Self::Signal),
+            EndReason::Timeout => Some(Self::Timeout),
+            EndReason::Spawn => Some(Self::Spawn),
+            EndReason::Lost => Some(Self::Lost),
+            EndReason::Cancelled | EndReason::Render => None,
+        }
+    }
+}
+
+impl Retry {
+    /// `on_lost` is about what is lost; everything else is decided here.
+    fn repeats(&self, outcome: &Outcome) -> bool {
+        let Some(reason) = RetryReason::of(outcome.reason) else { return false };
+        let listed = self.on.as_deref().unwrap_or(&RetryReason::DEFAULT).contains(&reason);
+        listed && (reason != RetryReason::Exit || self.repeats_code(outcome.exit_code))
+    }
+
+    fn repeats_code(&self, code: Option<i32>) -> bool {
+        match code {
+            Some(0) => false,
+            Some(code) => {
+                (self.exit_codes.is_empty() || self.exit_codes.contains(&code))
+                    && !self.not_exit_codes.contains(&code)
+            }
+            None => self.exit_codes.is_empty(),
+        }
+    }
+}
+
 /// What follows an attempt whose end nobody knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -45,6 +118,15 @@ pub enum OnLost {
     Fail,
     /// The task is lost and waits for a person (`hetuflow task retry`).
     Hold,
+}
+
+impl OnLost {
+    /// What holds when the job does not say: a job that asks for retries may run again, unless it lists what
+    /// they are for and leaves `lost` out.
+    fn unsaid(max_retries: u32, retry: &Retry) -> Self {
+        let listed = retry.on.as_ref().is_none_or(|on| on.contains(&RetryReason::Lost));
+        if max_retries > 0 && listed { Self::Retry } else { Self::Hold }
+    }
 }
 
 /// The part of a job that decides about further attempts; every task carries its own.
@@ -60,36 +142,32 @@ pub struct RetryPolicy {
 impl RetryPolicy {
     #[must_use]
     pub fn of(job: &JobSpec) -> Self {
-        let default = if job.max_retries > 0 { OnLost::Retry } else { OnLost::Hold };
         Self {
             max_retries: job.max_retries,
             interval: job.retry_interval,
             retry: job.retry.clone(),
-            on_lost: job.on_lost.unwrap_or(default),
+            on_lost: job.on_lost.unwrap_or_else(|| OnLost::unsaid(job.max_retries, &job.retry)),
         }
     }
 
     /// When the attempt after `attempt` (counted from 1) may start; `None` when there is none.
     /// `random` is in `0.0..1.0`.
     #[must_use]
-    pub fn next(&self, ended: Status, attempt: u32, now: Timestamp, random: f64) -> Option<Timestamp> {
+    pub fn next(&self, outcome: &Outcome, attempt: u32, now: Timestamp, random: f64) -> Option<Timestamp> {
         if attempt > self.max_retries {
             return None;
         }
-        match ended {
-            Status::Failed | Status::TimedOut => now.checked_add(self.wait(attempt, random)).ok(),
-            // Nothing ran to completion that a wait would help; what was lost goes back at once.
-            Status::Lost => (self.on_lost == OnLost::Retry).then_some(now),
-            Status::Pending
-            | Status::WaitingRetry
-            | Status::Locked
-            | Status::Dispatched
-            | Status::Running
-            | Status::Cancelled
-            | Status::Succeeded => None,
+        if outcome.reason == EndReason::Lost {
+            // Nothing ran to an end that a wait would help: it goes back at once.
+            return (self.on_lost == OnLost::Retry).then_some(now);
         }
+        // A wait beyond the calendar is a wait for ever, not an end.
+        let after = |wait| now.checked_add(wait).unwrap_or(Timestamp::MAX);
+        self.retry.repeats(outcome).then(|| after(self.wait(attempt, random)))
     }
 
+    /// `interval * 2^(attempt - 1)`, at most `max_interval` (but never below `interval`); with jitter anything
+    /// between half of that and all of it. Saturates instead of overflowing.
     fn wait(&self, attempt: u32, random: f64) -> Duration {
         let wait = match self.retry.backoff {
             Backoff::Fixed => self.interval,
@@ -107,35 +185,4 @@ const fn default_max_interval() -> Duration {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn policy(backoff: Backoff, jitter: bool, on_lost: OnLost) -> RetryPolicy {
-        RetryPolicy {
-            max_retries: 5,
-            interval: Duration::from_secs(10),
-            retry: Retry { backoff, max_interval: Duration::from_mins(1), jitter },
-            on_lost,
-        }
-    }
-
-    #[test]
-    fn waits() {
-        let now = Timestamp::UNIX_EPOCH;
-        let check = |policy: &RetryPolicy, ended, attempt, random, expected: Option<i64>| {
-            assert_eq!(policy.next(ended, attempt, now, random).map(Timestamp::as_second), expected);
-        };
-        let fixed = policy(Backoff::Fixed, false, OnLost::Hold);
-        check(&fixed, Status::Failed, 1, 0.0, Some(10));
-        check(&fixed, Status::Failed, 5, 0.0, Some(10));
-        check(&fixed, Status::Failed, 6, 0.0, None);
-        check(&fixed, Status::Lost, 1, 0.0, None);
-        check(&fixed, Status::Cancelled, 1, 0.0, None);
-        let doubling = policy(Backoff::Exponential, false, OnLost::Retry);
-        check(&doubling, Status::TimedOut, 1, 0.0, Some(10));
-        check(&doubling, Status::TimedOut, 3, 0.0, Some(40));
-        check(&doubling, Status::TimedOut, 4, 0.0, Some(60));
-        check(&doubling, Status::Lost, 1, 0.0, Some(0));
-        check(&policy(Backoff::Fixed, true, OnLost::Fail), Status::Failed, 1, 1.0, Some(5));
-    }
-}
+mod tests;

@@ -43,7 +43,7 @@ impl Attempt {
     pub(crate) fn end(&self, outcome: &Outcome, ended_at: Timestamp, now: Timestamp, random: f64) -> Settled {
         let status = outcome.status();
         let next =
-            if self.cancel_requested { None } else { self.policy.next(status, self.number, now, random) };
+            if self.cancel_requested { None } else { self.policy.next(outcome, self.number, now, random) };
         match next {
             Some(run_at) => Settled { status: Status::WaitingRetry, run_at: Some(run_at), finished_at: None },
             None => Settled { status, run_at: None, finished_at: Some(ended_at) },

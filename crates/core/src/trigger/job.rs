@@ -1,12 +1,11 @@
 //! `[job]`: what a trigger runs.
 
+mod retry;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{check, reader::Table, script, text::Text};
-use crate::{
-    job::{JobSpec, ResourceLimits},
-    retry::{Backoff, OnLost, Retry},
-};
+use crate::job::{JobSpec, ResourceLimits};
 
 const MAX_RETRIES: i64 = 1000;
 const MAX_OUTPUT: u64 = 100 * 1024 * 1024;
@@ -16,8 +15,6 @@ const MAX_ENTRIES: usize = 1024;
 
 const ADVICE: &str = "what it stands for would be run as code; pass it as a variable instead: \
                       environment = { VALUE = \"{{ .. }}\" } and \"$VALUE\" in the script";
-
-const SECOND: Duration = Duration::from_secs(1);
 
 /// Reads `[job]`; only with `[on.file]` there is a `file` for templates to look at.
 pub(super) fn read_job(mut table: Table<'_>, has_file: bool) -> JobSpec {
@@ -52,9 +49,8 @@ pub(super) fn read_job(mut table: Table<'_>, has_file: bool) -> JobSpec {
             .and_then(|n| n.try_into().ok())
             .unwrap_or(0),
         retry_interval: table.duration("retry_interval", Duration::ZERO).unwrap_or(defaults.retry_interval),
-        retry: read_retry(&mut table),
-        on_lost: table
-            .choice("on_lost", &[("retry", OnLost::Retry), ("fail", OnLost::Fail), ("hold", OnLost::Hold)]),
+        retry: retry::read_retry(&mut table),
+        on_lost: retry::read_on_lost(&mut table),
         priority: table
             .integer("priority", i16::MIN.into()..=i16::MAX.into())
             .and_then(|n| n.try_into().ok())
@@ -64,6 +60,7 @@ pub(super) fn read_job(mut table: Table<'_>, has_file: bool) -> JobSpec {
         resource_limits: read_limits(&mut table),
         labels: table.selector("labels"),
     };
+    retry::check(&table, &job);
     table.finish();
     job
 }
@@ -129,20 +126,6 @@ impl Templates<'_, '_> {
 
 fn at_most() -> String {
     format!("at most {MAX_ENTRIES}")
-}
-
-fn read_retry(job: &mut Table<'_>) -> Retry {
-    let defaults = Retry::default();
-    let Some(mut table) = job.table("retry") else { return defaults };
-    let retry = Retry {
-        backoff: table
-            .choice("backoff", &[("fixed", Backoff::Fixed), ("exponential", Backoff::Exponential)])
-            .unwrap_or_default(),
-        max_interval: table.duration("max_interval", SECOND).unwrap_or(defaults.max_interval),
-        jitter: table.flag("jitter").unwrap_or_default(),
-    };
-    table.finish();
-    retry
 }
 
 fn read_limits(job: &mut Table<'_>) -> Option<ResourceLimits> {

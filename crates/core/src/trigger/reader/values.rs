@@ -49,6 +49,37 @@ impl<'d> Table<'d> {
         allowed: RangeInclusive<i64>,
     ) -> Option<i64> {
         let value = self.take(key)?;
+        self.in_range(value, key, &allowed)
+    }
+
+    /// A list of whole numbers in a small range.
+    pub(in crate::trigger) fn integers(
+        &mut self,
+        key: &'static str,
+        allowed: RangeInclusive<i32>,
+    ) -> Option<Vec<i32>> {
+        let value = self.take(key)?;
+        let Some(list) = value.get_ref().as_array() else {
+            self.wrong_type(
+                value,
+                key,
+                "a list of whole numbers",
+                format!("write {key} = [{}]", allowed.start()),
+            );
+            return None;
+        };
+        let allowed = i64::from(*allowed.start())..=i64::from(*allowed.end());
+        let number =
+            |element| self.in_range(element, key, &allowed).and_then(|number| number.try_into().ok());
+        Some(list.iter().filter_map(number).collect())
+    }
+
+    fn in_range(
+        &self,
+        value: &Spanned<DeValue<'d>>,
+        key: &str,
+        allowed: &RangeInclusive<i64>,
+    ) -> Option<i64> {
         let range = format!("{} to {}", allowed.start(), allowed.end());
         let Some(number) = as_integer(value.get_ref()) else {
             self.wrong_type(value, key, "a whole number", range);
@@ -150,7 +181,12 @@ impl<'d> Table<'d> {
         Some(texts.iter().filter_map(|text| self.pick(text, key, choices)).collect())
     }
 
-    fn pick<T: Copy>(&self, text: &Text, key: &str, choices: &[(&str, T)]) -> Option<T> {
+    pub(in crate::trigger) fn pick<T: Copy>(
+        &self,
+        text: &Text,
+        key: &str,
+        choices: &[(&str, T)],
+    ) -> Option<T> {
         let found = choices.iter().find(|(name, _)| *name == text.value).map(|(_, choice)| *choice);
         if found.is_none() {
             let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
