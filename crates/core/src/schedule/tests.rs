@@ -1,9 +1,12 @@
-use std::str::FromStr;
+use std::{str::FromStr, time::Duration};
 
 use chrono::{DateTime, Utc};
+use jiff::Timestamp;
 use proptest::prelude::*;
 
 use super::*;
+
+mod zones;
 
 fn at(text: &str) -> Timestamp {
     text.parse().expect("a timestamp")
@@ -21,7 +24,7 @@ fn fires(expression: &str, zone: &str, dialect: Dialect, after: &str, count: usi
     let mut fires = Vec::new();
     for _ in 0..count {
         time = schedule.next_after(time).expect("another fire");
-        let zoned = time.to_zoned(schedule.zone.clone());
+        let zoned = time.to_zoned(schedule.zone().clone());
         fires.push(zoned.strftime("%a %F %T%:z").to_string());
     }
     fires
@@ -96,8 +99,72 @@ fn a_change_of_the_clocks_neither_skips_nor_doubles_a_daily_line() {
     check(
         "*/30 2 * * *",
         "2026-10-24T23:59:00Z",
-        &["Sun 2026-10-25 02:00:00+02:00", "Sun 2026-10-25 02:30:00+02:00"],
+        &["Sun 2026-10-25 02:00:00+02:00", "Sun 2026-10-25 02:30:00+02:00", "Mon 2026-10-26 02:00:00+01:00"],
     );
+    // Several times that a gap leaves out fire together, once, and so does the time right after it.
+    check(
+        "0,30 1-3 * * *",
+        "2026-03-29T00:00:00Z",
+        &["Sun 2026-03-29 01:30:00+01:00", "Sun 2026-03-29 03:00:00+02:00", "Sun 2026-03-29 03:30:00+02:00"],
+    );
+    check("0 */2 * * *", spring, &["Sat 2026-03-28 14:00:00+01:00"]);
+    check(
+        "0 */2 * * *",
+        "2026-03-28T23:30:00Z",
+        &["Sun 2026-03-29 04:00:00+02:00", "Sun 2026-03-29 06:00:00+02:00"],
+    );
+}
+
+#[test]
+fn unusual_changes_of_the_clocks() {
+    let check = |expression: &str, zone: &str, after: &str, expected: &[&str]| {
+        assert_eq!(
+            fires(expression, zone, Dialect::Unix, after, expected.len()),
+            expected,
+            "{expression} {zone}"
+        );
+    };
+    // Samoa went over the date line: 30 December 2011 did not exist.
+    check(
+        "30 2 * * *",
+        "Pacific/Apia",
+        "2011-12-29T12:30:00Z",
+        &["Sat 2011-12-31 00:00:00+14:00", "Sat 2011-12-31 02:30:00+14:00", "Sun 2012-01-01 02:30:00+14:00"],
+    );
+    check("0 12 30 12 *", "Pacific/Apia", "2011-06-01T00:00:00Z", &["Sat 2011-12-31 00:00:00+14:00"]);
+    // Gaps at midnight: the day begins at 01:00.
+    check("0 0 * * *", "Africa/Cairo", "2026-04-23T12:00:00Z", &["Fri 2026-04-24 01:00:00+03:00"]);
+    check("30 0 * * *", "Asia/Beirut", "2026-03-28T12:00:00Z", &["Sun 2026-03-29 01:00:00+03:00"]);
+    // 01:00 becomes 00:00 again.
+    check(
+        "30 0 * * *",
+        "America/Havana",
+        "2026-10-31T12:00:00Z",
+        &["Sun 2026-11-01 00:30:00-04:00", "Mon 2026-11-02 00:30:00-05:00"],
+    );
+    // Half an hour.
+    check(
+        "*/15 * * * *",
+        "Australia/Lord_Howe",
+        "2026-04-04T14:44:00Z",
+        &["Sun 2026-04-05 01:45:00+11:00", "Sun 2026-04-05 01:30:00+10:30", "Sun 2026-04-05 01:45:00+10:30"],
+    );
+    check("10 2 * * *", "Australia/Lord_Howe", "2026-10-03T12:00:00Z", &["Sun 2026-10-04 02:30:00+11:00"]);
+}
+
+#[test]
+fn effects_are_told() {
+    let check = |expression: &str, at: &str, expected: Option<ClockEffect>| {
+        let schedule = compile(expression, "Europe/Berlin", Dialect::Unix);
+        assert_eq!(schedule.effect(self::at(at)), expected, "{expression} {at}");
+    };
+    let named = jiff::civil::date(2026, 3, 29).at(2, 30, 0, 0);
+    check("30 2 * * *", "2026-03-29T01:00:00Z", Some(ClockEffect::ShiftedFrom(named)));
+    check("0 3 * * *", "2026-03-29T01:00:00Z", None);
+    check("30 2 * * *", "2026-03-30T00:30:00Z", None);
+    check("30 2 * * *", "2026-10-25T00:30:00Z", Some(ClockEffect::FirstOfTwo));
+    check("30 * * * *", "2026-10-25T01:30:00Z", Some(ClockEffect::SecondOfTwo));
+    check("0 * * * *", "2026-03-29T01:00:00Z", None);
 }
 
 #[test]
@@ -176,7 +243,7 @@ proptest! {
     ) {
         let expression = format!("{second} {minute} {hour} {} {month} {}", day.0, day.1);
         let ours = compile(&expression, "UTC", Dialect::Unix);
-        let oracle = cron::Schedule::from_str(&expression).expect("the other engine reads it");
+        let oracle = ::cron::Schedule::from_str(&expression).expect("the other engine reads it");
         let mut time = Timestamp::from_second(start).expect("in range");
         let start: DateTime<Utc> = DateTime::from_timestamp(start, 0).expect("in range");
         for expected in oracle.after(&start).take(5) {
