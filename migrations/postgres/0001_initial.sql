@@ -208,3 +208,13 @@ create table sched_agent (
     first_seen_at  timestamptz not null,
     last_seen_at   timestamptz not null
 ) with (fillfactor = 50);
+
+-- Who looks after the whole database, and until when by the database's clock.
+create table sched_leader (
+    name        text not null primary key check (name = 'main'),
+    -- One start of one server.
+    holder      uuid not null,
+    -- Raised whenever leadership was not simply prolonged.
+    epoch       bigint not null,
+    expires_at  timestamptz not null
+) with (fillfactor = 50);

@@ -196,3 +196,13 @@ create table sched_agent (
     first_seen_at  integer not null,
     last_seen_at   integer not null
 ) strict;
+
+-- Who looks after the whole database, and until when by the database's clock.
+create table sched_leader (
+    name        text not null primary key check (name = 'main'),
+    -- One start of one server.
+    holder      blob not null,
+    -- Raised whenever leadership was not simply prolonged.
+    epoch       integer not null,
+    expires_at  integer not null
+) strict;

@@ -21,7 +21,7 @@ use axum::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{AppState, health::Loops, intake::Judge};
+use crate::{AppState, health::Loops, intake::Judge, leader::Leader};
 
 pub(crate) use error::{ApiError, explain};
 
@@ -31,6 +31,7 @@ pub(crate) struct Api {
     pub(crate) app: AppState,
     pub(crate) judge: Judge,
     pub(crate) loops: Loops,
+    pub(crate) leader: Leader,
     /// Ends what would otherwise go on for as long as its reader likes.
     pub(crate) shutdown: CancellationToken,
 }

@@ -7,7 +7,8 @@ use std::{
     time::Duration,
 };
 
-use hetuflow_core::id::AgentId;
+use hetuflow_core::id::{AgentId, ServerId};
+use hetuflow_store::Leadership;
 use serde::Serialize;
 
 use crate::{AppState, hub::Online, ingest::chain, triggers::TriggerSet};
@@ -24,6 +25,15 @@ pub struct Health {
     pub store: String,
     pub triggers: usize,
     pub agents: usize,
+    /// Who looks after the whole database; for a few seconds after a leader was killed, nobody.
+    pub leader: Option<LeaderShown>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct LeaderShown {
+    pub server_id: ServerId,
+    pub epoch: i64,
+    pub this_server: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -75,7 +85,15 @@ pub(crate) async fn check(app: &AppState, loops: &Loops) -> Health {
         store: app.store.describe(),
         triggers: set.live.len(),
         agents: online.len(),
+        leader: leader(app).await,
     }
+}
+
+async fn leader(app: &AppState) -> Option<LeaderShown> {
+    let leader = tokio::time::timeout(PROBE_WITHIN, app.store.leader()).await;
+    // A store that does not answer is said to be one already.
+    let Leadership { holder, epoch } = leader.ok()?.ok()??;
+    Some(LeaderShown { server_id: holder, epoch, this_server: holder == app.server_id })
 }
 
 async fn store_problem(app: &AppState) -> Option<String> {

@@ -15,6 +15,7 @@ mod hooks;
 mod hub;
 mod ingest;
 mod intake;
+mod leader;
 mod listen;
 mod metrics;
 mod results;

@@ -1,6 +1,7 @@
 //! Puts the server together, starts its loops, and takes it apart again in the right order.
 //!
-//! Loops: `ingest` (commits events), `triggers` (folder and store), `dispatch`, `sessions` (renews and reaps),
+//! Loops: `ingest` (commits events), `triggers` (folder and store), `dispatch`, `sessions` (renews; the leader
+//! reaps), `leader` (holds the lead),
 //! `scheduler`, `housekeeping` (expired dedupe keys), `sweep` (rate allowances), one `listener` for each socket.
 //! One that ends before its time takes the server down: half a server would accept what nobody runs.
 
@@ -25,6 +26,7 @@ use crate::{
     hub::Hub,
     ingest::{IngestLoop, Ingester},
     intake::Judge,
+    leader::{Election, Leader},
     listen::{self, Addresses, Door, Entrance},
     metrics::Metrics,
     scheduler,
@@ -33,8 +35,8 @@ use crate::{
 };
 
 /// What must run for health to be good.
-pub(crate) const LOOPS: [&str; 6] =
-    ["ingest", "triggers", "dispatch", "sessions", "scheduler", "housekeeping"];
+pub(crate) const LOOPS: [&str; 7] =
+    ["ingest", "triggers", "dispatch", "leader", "sessions", "scheduler", "housekeeping"];
 
 const READY_EVERY: Duration = Duration::from_millis(50);
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(30);
@@ -81,8 +83,9 @@ pub async fn start(
     let server_id = ServerId::at(clock.now());
     let (config, hub) = (Arc::new(config), Hub::default());
     let state = AppState { config, store, triggers, ingester, hub, clock, server_id, metrics };
-    let server = Server::new(state, listeners.addresses(), &shutdown);
-    server.start_loops(loader, ingest);
+    let (election, lead) = Election::new();
+    let server = Server::new(state, lead, listeners.addresses(), &shutdown);
+    server.start_loops(loader, ingest, election);
     server.open(listeners);
     Ok(server)
 }
@@ -91,6 +94,7 @@ pub async fn start(
 #[derive(Debug)]
 pub struct Server {
     pub state: AppState,
+    lead: Leader,
     addresses: Addresses,
     loops: Loops,
     /// The first loop that ended before its time.
@@ -113,10 +117,10 @@ struct Stop {
 }
 
 impl Server {
-    fn new(state: AppState, addresses: Addresses, shutdown: &CancellationToken) -> Self {
+    fn new(state: AppState, lead: Leader, addresses: Addresses, shutdown: &CancellationToken) -> Self {
         // A child: a loop that fails stops this server, and its caller decides about the rest.
         let stop = Stop { shutdown: shutdown.child_token(), ..Stop::default() };
-        Self { state, addresses, loops: Loops::default(), ended: Arc::default(), stop }
+        Self { state, lead, addresses, loops: Loops::default(), ended: Arc::default(), stop }
     }
 
     /// Where it listens, with the ports that the system chose.
@@ -142,15 +146,17 @@ impl Server {
         }
     }
 
-    fn start_loops(&self, loader: Loader, ingest: IngestLoop) {
+    fn start_loops(&self, loader: Loader, ingest: IngestLoop, election: Election) {
         let (state, stop) = (&self.state, &self.stop);
         let shutdown = || stop.shutdown.clone();
         self.spawn(&stop.ingest, "ingest", ingest.run(stop.last_commit.clone()));
         self.spawn(&stop.loops, "triggers", loader.run(shutdown()));
         self.spawn(&stop.loops, "dispatch", dispatch::run(state.clone(), shutdown()));
-        self.spawn(&stop.loops, "sessions", gateway::keep_sessions(state.clone(), shutdown()));
+        self.spawn(&stop.loops, "leader", election.run(state.clone(), shutdown()));
+        let lead = || self.lead.clone();
+        self.spawn(&stop.loops, "sessions", gateway::keep_sessions(state.clone(), lead(), shutdown()));
         self.spawn(&stop.loops, "scheduler", scheduler::run(state.clone(), shutdown()));
-        self.spawn(&stop.loops, "housekeeping", housekeeping(state.clone(), shutdown()));
+        self.spawn(&stop.loops, "housekeeping", housekeeping(state.clone(), lead(), shutdown()));
     }
 
     /// A loop ends with the shutdown; one that ends before, or panics, brings it about.
@@ -180,7 +186,8 @@ impl Server {
         let judge = Judge::new();
         let hooks = Hooks::new(self.state.clone(), judge.clone());
         let shutdown = self.stop.shutdown.clone();
-        let api = Api { app: self.state.clone(), judge, loops: self.loops.clone(), shutdown };
+        let (loops, leader) = (self.loops.clone(), self.lead.clone());
+        let api = Api { app: self.state.clone(), judge, loops, leader, shutdown };
         for Door { listener, serves, .. } in listeners.doors {
             let router = serves.iter().fold(Router::new(), |router, entrance| {
                 router.merge(match entrance {
@@ -236,14 +243,16 @@ async fn unknown_path() -> ApiError {
     ApiError::NotFound("there is nothing at this path".to_owned())
 }
 
-/// Forgets dedupe keys that have expired.
-async fn housekeeping(state: AppState, shutdown: CancellationToken) {
+/// Forgets dedupe keys that have expired, while this server leads.
+async fn housekeeping(state: AppState, leader: Leader, shutdown: CancellationToken) {
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(HOUSEKEEPING_EVERY) => {}
         }
-        if let Err(error) = state.store.forget_expired_keys(state.clock.now(), FORGET_AT_ONCE).await {
+        let Some(leadership) = leader.leadership() else { continue };
+        let forgotten = state.store.forget_expired_keys(leadership, state.clock.now(), FORGET_AT_ONCE).await;
+        if let Err(error) = forgotten {
             tracing::warn!(%error, "expired dedupe keys could not be forgotten");
         }
     }

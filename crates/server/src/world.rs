@@ -24,7 +24,7 @@ use hetuflow_core::{
     retry::{OnLost, Retry, RetryPolicy},
     task::{NewTask, Task},
 };
-use hetuflow_store::{Ingest, Options};
+use hetuflow_store::{Ingest, Leadership, Options};
 use jiff::Timestamp;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -124,6 +124,13 @@ impl World {
         let id = task.id;
         self.state.ingester.submit(Ingest { event, dedupe: None, tasks: vec![task] }).await.expect("stored");
         id
+    }
+
+    /// This server takes the lead.
+    pub(crate) async fn lead(&self) -> Leadership {
+        let holder = self.state.server_id;
+        let epoch = self.state.store.lead(holder, Duration::from_mins(1)).await.expect("an answer");
+        Leadership { holder, epoch: epoch.expect("nobody else leads") }
     }
 
     pub(crate) async fn dispatch(&self) {

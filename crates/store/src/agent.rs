@@ -13,7 +13,7 @@ use hetuflow_core::{
 };
 use jiff::Timestamp;
 
-use crate::StoreError;
+use crate::{Leadership, StoreError};
 
 /// What a hello comes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,10 +64,11 @@ pub trait AgentStore: Send + Sync {
     async fn close_session(&self, agent_id: &AgentId, epoch: i64) -> Result<(), StoreError>;
 
     /// Attempts of agents whose session ran out longer than `resume` ago are `lost`, each settled by its task's
-    /// policy, at most `limit`. One guarded statement decides, so that a result that arrives meanwhile wins
+    /// policy, at most `limit`: the leader's business. One guarded statement decides, so that a result that arrives meanwhile wins
     /// or is fenced, never both.
     async fn reap(
         &self,
+        leadership: Leadership,
         resume: Duration,
         now: Timestamp,
         random: f64,

@@ -9,6 +9,9 @@ pub enum StoreError {
     /// The state is not one from which this is possible; the text says which it is.
     #[error("conflict: {0}")]
     Conflict(String),
+    /// Only the leader may do this, and it is another server, or nobody, by now. Nothing was changed.
+    #[error("this server does not lead")]
+    NotLeader,
     /// A row that hetuflow did not write this way.
     #[error("corrupt row: {0}")]
     CorruptRow(String),

@@ -8,7 +8,7 @@ use hetuflow_core::{
 };
 use jiff::Timestamp;
 
-use crate::{Page, StoreError};
+use crate::{Leadership, Page, StoreError};
 
 /// One event with all that follows from it.
 #[derive(Debug, Clone)]
@@ -55,6 +55,11 @@ pub trait EventStore: Send + Sync {
     /// Newest first, bodies left out.
     async fn events(&self, filter: &EventFilter, page: Page) -> Result<Vec<Event>, StoreError>;
 
-    /// Forgets dedupe keys that expired before `now`; at most `limit`. Yields how many went.
-    async fn forget_expired_keys(&self, now: Timestamp, limit: u32) -> Result<u64, StoreError>;
+    /// Forgets dedupe keys that expired before `now`, at most `limit`: the leader's business. Yields how many went.
+    async fn forget_expired_keys(
+        &self,
+        leadership: Leadership,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<u64, StoreError>;
 }

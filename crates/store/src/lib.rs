@@ -11,6 +11,7 @@
 mod agent;
 mod error;
 mod event;
+mod leader;
 mod migration;
 mod open;
 mod postgres;
@@ -24,6 +25,7 @@ mod trigger;
 pub use agent::{AgentStore, Session};
 pub use error::StoreError;
 pub use event::{EventFilter, EventStore, Ingest, Ingested};
+pub use leader::{LeaderStore, Leadership};
 pub use open::{Options, open};
 pub use schedule::{Due, Fire, Fired, ScheduleStore};
 pub use task::{
@@ -37,7 +39,7 @@ use uuid::Uuid;
 
 /// What a server needs of its database.
 #[async_trait]
-pub trait Store: EventStore + TaskStore + AgentStore + TriggerStore + ScheduleStore {
+pub trait Store: EventStore + TaskStore + AgentStore + TriggerStore + ScheduleStore + LeaderStore {
     /// Commits something and reads it back: the store can keep its word now.
     async fn probe(&self) -> Result<(), StoreError>;
 

@@ -7,6 +7,7 @@ mod agent;
 mod columns;
 mod event;
 mod fitness;
+mod leader;
 mod migrate;
 mod notify;
 mod open;

@@ -4,7 +4,7 @@
 use hetuflow_core::{
     agent::{Agent, Connection},
     event::{Event, SourceKind, Verdict},
-    id::{AgentId, EventId, InstanceId, JobId, Namespace, ScheduleId, TaskId},
+    id::{AgentId, EventId, InstanceId, JobId, Namespace, ScheduleId, ServerId, TaskId},
     job::Job,
     labels::Lane,
     schedule::ScheduleKind,
@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
 use uuid::Uuid;
 
-use crate::{Page, StoreError, StoredSchedule, StoredTrigger};
+use crate::{Leadership, Page, StoreError, StoredSchedule, StoredTrigger};
 
 /// The columns of one row by name. Integers of any width come as `i64`.
 pub(crate) trait Columns {
@@ -54,6 +54,10 @@ where
 pub(crate) fn status(row: &impl Columns, column: &str) -> Result<Status, StoreError> {
     let number: i16 = number(row, column)?;
     Status::from_number(number).ok_or_else(|| corrupt(column, format_args!("{number} is not a status")))
+}
+
+pub(crate) fn leadership(row: &impl Columns) -> Result<Leadership, StoreError> {
+    Ok(Leadership { holder: ServerId::from_uuid(row.uuid("holder")?), epoch: row.int("epoch")? })
 }
 
 /// An event; a list selects an empty `body`.

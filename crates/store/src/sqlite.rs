@@ -6,6 +6,7 @@ mod agent;
 mod columns;
 mod event;
 mod fitness;
+mod leader;
 mod migrate;
 mod open;
 mod schedule;
@@ -29,6 +30,7 @@ struct Sqlite {
     writer: SqlitePool,
     readers: SqlitePool,
     changes: watch::Sender<u64>,
+    resignations: watch::Sender<u64>,
     version: String,
 }
 

@@ -132,9 +132,10 @@ impl From<StoreError> for ApiError {
                 tracing::warn!(error = chain(&error), "the database is away");
                 Self::Unavailable("the database is not available".to_owned())
             }
-            StoreError::CorruptRow(_) | StoreError::Unfit(_) | StoreError::Database(_) => {
-                Self::Internal(chain(&error))
-            }
+            StoreError::NotLeader
+            | StoreError::CorruptRow(_)
+            | StoreError::Unfit(_)
+            | StoreError::Database(_) => Self::Internal(chain(&error)),
         }
     }
 }

@@ -32,6 +32,8 @@ pub(super) async fn metrics(State(api): State<Api>) -> Result<Response, ApiError
         "Agents connected to this server.",
         api.app.hub.online().len(),
     );
+    let leads = usize::from(api.leader.leadership().is_some());
+    write_gauge(&mut text, "hetuflow_leader", "1 on the server that leads, otherwise 0.", leads);
     write_gauge(&mut text, "hetuflow_triggers_live", "Triggers in force.", set.live.len());
     write_gauge(&mut text, "hetuflow_triggers_broken", "Triggers whose newest text is not in force.", broken);
     let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");

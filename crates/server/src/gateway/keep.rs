@@ -1,4 +1,4 @@
-//! Keeps the sessions of connected agents alive, and settles what agents that stayed away held.
+//! Keeps the sessions of connected agents alive, and, on the leader, settles what agents that stayed away held.
 //!
 //! One call renews all sessions of this server. Agents whose session moved to another server are
 //! dropped here. At the stop: agents are told to go elsewhere, may report for a moment, and are closed.
@@ -6,7 +6,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use hetuflow_core::{id::AgentId, labels::Labels};
-use hetuflow_store::StoreError;
+use hetuflow_store::{Leadership, StoreError};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -14,6 +14,7 @@ use crate::{
     AppState,
     hub::{Hub, SessionKey},
     ingest::chain,
+    leader::Leader,
 };
 
 /// The shortest pause between two renewals.
@@ -41,12 +42,12 @@ struct Keeper {
 }
 
 /// Runs until `shutdown`, then drains: it returns when every connection is closed, or after a few seconds.
-pub(crate) async fn keep_sessions(state: AppState, shutdown: CancellationToken) {
+pub(crate) async fn keep_sessions(state: AppState, leader: Leader, shutdown: CancellationToken) {
     let mut keeper = Keeper::default();
     // Three chances before a session runs out.
     let pause = (state.config.agents.lease / 3).max(SHORTEST);
     while let Wake::Renew = wake(pause, &shutdown).await {
-        keeper.turn(&state).await;
+        keeper.turn(&state, leader.leadership()).await;
     }
     drain(&state.hub).await;
 }
@@ -60,12 +61,15 @@ async fn wake(pause: Duration, shutdown: &CancellationToken) -> Wake {
 }
 
 impl Keeper {
-    async fn turn(&mut self, state: &AppState) {
+    async fn turn(&mut self, state: &AppState, leadership: Option<Leadership>) {
         let patience = state.config.agents.lease + state.config.agents.resume;
-        let reap = self.sound_since.is_some_and(|since| since.elapsed() > patience);
-        match tick(state, reap).await {
-            Ok(()) if self.sound_since.is_none() => self.sound_since = Some(Instant::now()),
-            Ok(()) => {}
+        let may_judge = self.sound_since.is_some_and(|since| since.elapsed() > patience);
+        match tick(state, leadership.filter(|_| may_judge)).await {
+            // Another server took over and reaps; sessions were kept.
+            Ok(()) | Err(StoreError::NotLeader) if self.sound_since.is_none() => {
+                self.sound_since = Some(Instant::now());
+            }
+            Ok(()) | Err(StoreError::NotLeader) => {}
             Err(error) => {
                 self.sound_since = None;
                 tracing::error!(error = chain(&error), "sessions of agents could not be kept");
@@ -74,11 +78,14 @@ impl Keeper {
     }
 }
 
-/// Renews, follows changed labels, and (when this server may judge) reaps.
-pub(crate) async fn tick(state: &AppState, reap: bool) -> Result<(), StoreError> {
+/// Renews, follows changed labels, and (when this server leads and may judge) reaps.
+pub(crate) async fn tick(state: &AppState, leadership: Option<Leadership>) -> Result<(), StoreError> {
     renew(state).await?;
     follow_labels(state).await?;
-    if reap { self::reap(state).await } else { Ok(()) }
+    match leadership {
+        Some(leadership) => reap(state, leadership).await,
+        None => Ok(()),
+    }
 }
 
 async fn renew(state: &AppState) -> Result<(), StoreError> {
@@ -113,11 +120,11 @@ async fn follow_labels(state: &AppState) -> Result<(), StoreError> {
     Ok(())
 }
 
-async fn reap(state: &AppState) -> Result<(), StoreError> {
+async fn reap(state: &AppState, leadership: Leadership) -> Result<(), StoreError> {
     loop {
         let lost = state
             .store
-            .reap(state.config.agents.resume, state.clock.now(), rand::random(), REAP_BATCH)
+            .reap(leadership, state.config.agents.resume, state.clock.now(), rand::random(), REAP_BATCH)
             .await?;
         for task_id in &lost {
             tracing::warn!(task.id = %task_id, reason = "lost", "attempt lost: its agent stayed away");

@@ -13,6 +13,7 @@ use tokio_tungstenite::{
 };
 
 use super::{keep, keep_sessions};
+use crate::leader::Election;
 use crate::world::{TestAgent, World, hear, hello, impatient, open};
 
 #[tokio::test]
@@ -56,7 +57,7 @@ async fn watches_follow_labels() {
     let labels = [("role".to_owned(), "ingest".to_owned())].into();
     // As another server would do it: this one notices at its next turn.
     world.state.store.set_labels(&agent.hello.agent_id, &labels).await.expect("stored");
-    keep::tick(&world.state, false).await.expect("a turn");
+    keep::tick(&world.state, None).await.expect("a turn");
     assert_eq!(agent.watches().await, ["default/import"]);
 }
 
@@ -215,13 +216,13 @@ async fn a_second_connection_takes_the_first_ones_place() {
 async fn a_session_that_moved_to_another_server_is_dropped() {
     let world = World::start().await;
     let mut agent = world.agent("a", &[]).await;
-    keep::tick(&world.state, true).await.expect("a turn");
+    keep::tick(&world.state, Some(world.lead().await)).await.expect("a turn");
     agent.sync().await;
     let elsewhere = hetuflow_core::id::ServerId::at(world.now());
     let hello = Hello { journal_epoch: 2, ..agent.hello.clone() };
     let lease = world.state.config.agents.lease;
     world.state.store.open_session(&hello, elsewhere, lease, world.now(), 0.5).await.expect("a session");
-    keep::tick(&world.state, true).await.expect("a turn");
+    keep::tick(&world.state, Some(world.lead().await)).await.expect("a turn");
     agent.closed().await;
 }
 
@@ -244,7 +245,7 @@ async fn a_stop_drains_and_takes_last_results() {
     let lease = agent.take().await;
     agent.sync().await;
     let stop = tokio_util::sync::CancellationToken::new();
-    let keeper = tokio::spawn(keep_sessions(world.state.clone(), stop.clone()));
+    let keeper = tokio::spawn(keep_sessions(world.state.clone(), Election::new().1, stop.clone()));
     stop.cancel();
     assert_eq!(agent.hear().await, ToAgent::Drain);
     assert_eq!(world.free("a"), 0);

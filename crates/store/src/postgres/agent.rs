@@ -17,11 +17,12 @@ use jiff::Timestamp;
 use super::{
     Postgres, Tx,
     columns::{at, text, time},
+    leader::guard,
     retrying,
     task::attempt::{end_attempts, lost, return_attempt},
 };
 use crate::{
-    AgentStore, Finish, Session, StoreError,
+    AgentStore, Finish, Leadership, Session, StoreError,
     row::{self, Columns},
     settle,
 };
@@ -66,12 +67,13 @@ impl AgentStore for Postgres {
 
     async fn reap(
         &self,
+        leadership: Leadership,
         resume: Duration,
         now: Timestamp,
         random: f64,
         limit: u32,
     ) -> Result<Vec<TaskId>, StoreError> {
-        let tasks = retrying!(reap(self, resume, now, random, limit))?;
+        let tasks = retrying!(reap(self, leadership, resume, now, random, limit))?;
         if !tasks.is_empty() {
             self.tasks_changed();
         }
@@ -266,12 +268,14 @@ async fn renew(
 /// reporting on.
 async fn reap(
     db: &Postgres,
+    leadership: Leadership,
     resume: Duration,
     now: Timestamp,
     random: f64,
     limit: u32,
 ) -> Result<Vec<TaskId>, StoreError> {
     let mut tx = db.begin().await?;
+    guard(&mut tx, leadership).await?;
     let rows = sqlx::query(
         "with gone as materialized (
             select id from sched_agent where session_until + $1 * interval '1 microsecond' < now()

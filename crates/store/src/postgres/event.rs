@@ -10,9 +10,10 @@ use sqlx::QueryBuilder;
 use super::{
     Postgres,
     columns::{at, time},
+    leader::guard,
     retrying,
 };
-use crate::{EventFilter, EventStore, Ingest, Ingested, Page, StoreError, row};
+use crate::{EventFilter, EventStore, Ingest, Ingested, Leadership, Page, StoreError, row};
 
 #[async_trait]
 impl EventStore for Postgres {
@@ -37,21 +38,38 @@ impl EventStore for Postgres {
         query.build().fetch_all(&self.pool).await?.iter().map(row::event).collect()
     }
 
-    async fn forget_expired_keys(&self, now: Timestamp, limit: u32) -> Result<u64, StoreError> {
-        // Locked in the order of the keys, as an ingest does; what another server is at is left to it.
-        let gone = sqlx::query(
-            "delete from sched_dedupe d using (
-                select namespace, scope, key from sched_dedupe where expires_at <= $1
-                order by expires_at limit $2 for update skip locked
-            ) old
-            where d.namespace = old.namespace and d.scope = old.scope and d.key = old.key",
-        )
-        .bind(time(now))
-        .bind(i64::from(limit))
-        .execute(&self.pool)
-        .await?;
-        Ok(gone.rows_affected())
+    async fn forget_expired_keys(
+        &self,
+        leadership: Leadership,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<u64, StoreError> {
+        retrying!(forget(self, leadership, now, limit))
     }
+}
+
+async fn forget(
+    db: &Postgres,
+    leadership: Leadership,
+    now: Timestamp,
+    limit: u32,
+) -> Result<u64, StoreError> {
+    let mut tx = db.begin().await?;
+    guard(&mut tx, leadership).await?;
+    // What an ingest is at is left to it.
+    let gone = sqlx::query(
+        "delete from sched_dedupe d using (
+            select namespace, scope, key from sched_dedupe where expires_at <= $1
+            order by expires_at limit $2 for update skip locked
+        ) old
+        where d.namespace = old.namespace and d.scope = old.scope and d.key = old.key",
+    )
+    .bind(time(now))
+    .bind(i64::from(limit))
+    .execute(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    Ok(gone.rows_affected())
 }
 
 /// The statement that stores is atomic by itself: no transaction, one round trip.

@@ -1,4 +1,5 @@
-//! Tells other servers that tasks have changed, and hears it from them: `NOTIFY task_change`.
+//! Tells other servers that tasks have changed, and hears it from them: `NOTIFY task_change`. A leader that resigns
+//! is told of by `NOTIFY leader_change`, which is rare.
 //!
 //! A notification inside a writing transaction serialises all commits of the database, so it is sent after
 //! the commit, on a connection of its own, and coalesced: the first at once, then one per [`GAP`] at most. It is
@@ -22,7 +23,8 @@ use tokio::{
     time::sleep,
 };
 
-const CHANNEL: &str = "task_change";
+const TASKS: &str = "task_change";
+const LEADER: &str = "leader_change";
 
 /// Between two notifications of one server.
 const GAP: Duration = Duration::from_millis(5);
@@ -34,6 +36,7 @@ const RECONNECT: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(super) struct TaskChanges {
     heard: watch::Sender<u64>,
+    resigned: watch::Sender<u64>,
     /// Holds one permit at most, which is what coalesces.
     told: Arc<Notify>,
     tasks: [AbortHandle; 2],
@@ -41,12 +44,12 @@ pub(super) struct TaskChanges {
 
 impl TaskChanges {
     pub(super) fn start(options: &PgConnectOptions) -> Self {
-        let heard = watch::Sender::new(0);
+        let (heard, resigned) = (watch::Sender::new(0), watch::Sender::new(0));
         let told = Arc::new(Notify::new());
         let own = Arc::new(AtomicU32::new(0));
         let tell = tokio::spawn(tell(options.clone(), Arc::clone(&told), Arc::clone(&own)));
-        let hear = tokio::spawn(hear(options.clone(), heard.clone(), own));
-        Self { heard, told, tasks: [tell.abort_handle(), hear.abort_handle()] }
+        let hear = tokio::spawn(hear(options.clone(), heard.clone(), resigned.clone(), own));
+        Self { heard, resigned, told, tasks: [tell.abort_handle(), hear.abort_handle()] }
     }
 
     /// After a commit: wakes this server at once and the others soon.
@@ -57,6 +60,18 @@ impl TaskChanges {
 
     pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
         self.heard.subscribe()
+    }
+
+    /// After the resignation is committed. Whoever is not told finds out when it asks.
+    pub(super) async fn tell_of_resignation(&self, pool: &PgPool) {
+        bump(&self.resigned);
+        if let Err(error) = sqlx::query("select pg_notify('leader_change', '')").execute(pool).await {
+            tracing::warn!(error = %error, "cannot tell other servers that the lead is free");
+        }
+    }
+
+    pub(super) fn resignations(&self) -> watch::Receiver<u64> {
+        self.resigned.subscribe()
     }
 
     pub(super) fn stop(&self) {
@@ -109,11 +124,16 @@ async fn open(options: &PgConnectOptions, own: &AtomicU32) -> Result<PgConnectio
 }
 
 /// Listens until it is aborted.
-async fn hear(options: PgConnectOptions, heard: watch::Sender<u64>, own: Arc<AtomicU32>) {
+async fn hear(
+    options: PgConnectOptions,
+    heard: watch::Sender<u64>,
+    resigned: watch::Sender<u64>,
+    own: Arc<AtomicU32>,
+) {
     // A listener wants a pool; this one has its single connection and nothing else.
     let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(options);
     loop {
-        if let Err(error) = listen(&pool, &heard, &own).await {
+        if let Err(error) = listen(&pool, &heard, &resigned, &own).await {
             tracing::warn!(error = %error, "cannot listen for other servers' notifications; polling goes on");
             sleep(RECONNECT).await;
         }
@@ -122,14 +142,22 @@ async fn hear(options: PgConnectOptions, heard: watch::Sender<u64>, own: Arc<Ato
 
 /// One connection's life. It listens first and then says that something changed, because anything may have
 /// while nobody listened; only after that are notifications enough.
-async fn listen(pool: &PgPool, heard: &watch::Sender<u64>, own: &AtomicU32) -> Result<(), sqlx::Error> {
+async fn listen(
+    pool: &PgPool,
+    heard: &watch::Sender<u64>,
+    resigned: &watch::Sender<u64>,
+    own: &AtomicU32,
+) -> Result<(), sqlx::Error> {
     let mut listener = PgListener::connect_with(pool).await?;
     listener.eager_reconnect(false);
-    listener.listen(CHANNEL).await?;
+    listener.listen_all([TASKS, LEADER]).await?;
     bump(heard);
+    bump(resigned);
     while let Some(notification) = listener.try_recv().await? {
         // Our own were counted when they were told.
-        if notification.process_id() != own.load(Ordering::Relaxed) {
+        if notification.channel() == LEADER {
+            bump(resigned);
+        } else if notification.process_id() != own.load(Ordering::Relaxed) {
             bump(heard);
         }
     }

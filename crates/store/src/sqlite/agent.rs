@@ -15,10 +15,11 @@ use jiff::Timestamp;
 
 use super::{
     Sqlite, Tx,
+    leader::guard,
     task::attempt::{end_attempt, lost, return_attempt},
 };
 use crate::{
-    AgentStore, Session, StoreError,
+    AgentStore, Leadership, Session, StoreError,
     row::{self, Columns},
     settle,
 };
@@ -103,12 +104,14 @@ impl AgentStore for Sqlite {
 
     async fn reap(
         &self,
+        leadership: Leadership,
         resume: Duration,
         now: Timestamp,
         random: f64,
         limit: u32,
     ) -> Result<Vec<TaskId>, StoreError> {
         let mut tx = self.begin().await?;
+        guard(&mut tx, leadership).await?;
         let rows = sqlx::query(
             "select t.id, t.instance_id, t.fence from sched_task t join sched_agent a on a.id = t.agent_id \
              where t.status in (5, 8, 10) \

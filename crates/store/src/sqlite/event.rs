@@ -12,8 +12,8 @@ use jiff::Timestamp;
 use sqlx::{QueryBuilder, Row};
 use uuid::Uuid;
 
-use super::{Sqlite, Tx};
-use crate::{EventFilter, EventStore, Ingest, Ingested, Page, StoreError, row};
+use super::{Sqlite, Tx, leader::guard};
+use crate::{EventFilter, EventStore, Ingest, Ingested, Leadership, Page, StoreError, row};
 
 #[async_trait]
 impl EventStore for Sqlite {
@@ -42,8 +42,14 @@ impl EventStore for Sqlite {
         query.build().fetch_all(&self.readers).await?.iter().map(row::event).collect()
     }
 
-    async fn forget_expired_keys(&self, now: Timestamp, limit: u32) -> Result<u64, StoreError> {
+    async fn forget_expired_keys(
+        &self,
+        leadership: Leadership,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<u64, StoreError> {
         let mut tx = self.begin().await?;
+        guard(&mut tx, leadership).await?;
         let gone = sqlx::query(
             "delete from sched_dedupe where (namespace, scope, key) in \
              (select namespace, scope, key from sched_dedupe where expires_at <= ? order by expires_at limit ?)",

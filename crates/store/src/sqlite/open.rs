@@ -34,8 +34,8 @@ pub(super) async fn open_file(options: &Options) -> Result<Sqlite, StoreError> {
     let version = fitness::check(&writer).await?;
     migrate::migrate(&writer).await.map_err(|error| explain(error, &file))?;
     let readers = connect(file.pragma("query_only", "on"), options.pool_size.max(1)).await?;
-    let (changes, _) = watch::channel(0);
-    Ok(Sqlite { writer, readers, changes, version })
+    let (changes, resignations) = (watch::Sender::new(0), watch::Sender::new(0));
+    Ok(Sqlite { writer, readers, changes, resignations, version })
 }
 
 /// Payloads are nobody else's business: a new directory and a new file are their owner's alone. SQLite gives its log

@@ -13,6 +13,7 @@ use hetuflow_store::{Claimed, Report, Store};
 
 use crate::{
     database::Db,
+    leader::lead,
     world::{MINUTE, Visitor, at, claimed_by, finish, instance, policy, slot, task},
 };
 
@@ -25,9 +26,10 @@ async fn abandoned(store: &dyn Store, change: impl FnOnce(&mut NewTask)) -> Clai
 
 /// Reaps without any patience; the database's clock needs an instant to move on.
 async fn reap(store: &dyn Store, limit: u32) -> Vec<TaskId> {
+    let leadership = lead(store).await;
     let reaping = async {
         loop {
-            let lost = store.reap(Duration::ZERO, at(200), 0.0, limit).await.expect("a pass");
+            let lost = store.reap(leadership, Duration::ZERO, at(200), 0.0, limit).await.expect("a pass");
             if !lost.is_empty() {
                 return lost;
             }
@@ -41,7 +43,7 @@ pub(crate) async fn a_session_that_ran_out_is_reaped_after_the_resume_time(db: &
     let store = &*db.store;
     let claimed = abandoned(store, |_| ()).await;
     let running = claimed_by(store, &slot(store, "web-2").await, |_| ()).await;
-    assert_eq!(store.reap(MINUTE, at(200), 0.0, 10).await.expect("too early"), []);
+    assert_eq!(store.reap(lead(store).await, MINUTE, at(200), 0.0, 10).await.expect("too early"), []);
     assert_eq!(reap(store, 10).await, [claimed.task.id]);
     assert_eq!(task(store, running.task.id).await.status, Status::Locked);
     let instance = instance(store, claimed.lease).await;
@@ -98,11 +100,14 @@ pub(crate) async fn a_result_after_the_loss_is_fenced(db: &Db) {
 
 pub(crate) async fn a_result_and_the_reaper_never_both_win(db: &Db) {
     let store = &*db.store;
+    let leadership = lead(store).await;
     for _ in 0..20 {
         let claimed = abandoned(store, |_| ()).await;
         let end = [finish(claimed.lease, Outcome::exit(0))];
-        let (reports, lost) =
-            tokio::join!(store.finish(&end, at(3), 0.0), store.reap(Duration::ZERO, at(3), 0.0, 10));
+        let (reports, lost) = tokio::join!(
+            store.finish(&end, at(3), 0.0),
+            store.reap(leadership, Duration::ZERO, at(3), 0.0, 10)
+        );
         let (report, lost) = (reports.expect("an answer").remove(0), lost.expect("a pass"));
         let status = task(store, claimed.task.id).await.status;
         let expected = if lost.is_empty() { Status::Succeeded } else { Status::Lost };

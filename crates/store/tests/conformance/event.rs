@@ -13,6 +13,7 @@ use hetuflow_store::{EventFilter, Ingest, Ingested, Page, StoreError, TaskFilter
 
 use crate::{
     database::Db,
+    leader::lead,
     world::{at, ingest, keyed, task, task_of},
 };
 
@@ -138,9 +139,10 @@ pub(crate) async fn ingest_wakes_listeners(db: &Db) {
 pub(crate) async fn expired_keys_are_forgotten(db: &Db) {
     let batch = vec![keyed("1", at(0)), keyed("2", at(1)), keyed("3", at(30))];
     db.store.ingest(batch.clone()).await.expect("stored");
-    assert_eq!(db.store.forget_expired_keys(at(61), 1).await.expect("one"), 1);
-    assert_eq!(db.store.forget_expired_keys(at(61), 10).await.expect("the other"), 1);
-    assert_eq!(db.store.forget_expired_keys(at(61), 10).await.expect("none"), 0);
+    let leadership = lead(&*db.store).await;
+    assert_eq!(db.store.forget_expired_keys(leadership, at(61), 1).await.expect("one"), 1);
+    assert_eq!(db.store.forget_expired_keys(leadership, at(61), 10).await.expect("the other"), 1);
+    assert_eq!(db.store.forget_expired_keys(leadership, at(61), 10).await.expect("none"), 0);
     assert_eq!(db.store.ingest(vec![keyed("3", at(62))]).await.expect("known"), [duplicate_of(&batch[2])]);
 }
 

@@ -7,6 +7,7 @@ mod claim;
 mod database;
 mod decide;
 mod event;
+mod leader;
 mod list;
 mod output;
 mod schedule;
@@ -131,6 +132,11 @@ promises! {
         a_fire_for_another_time_does_nothing,
         a_time_fires_once_for_ever,
         ten_servers_fire_once;
+    leader:
+        one_server_leads,
+        the_epoch_grows_with_every_term,
+        a_leader_that_resigns_is_followed_at_once,
+        a_stale_leader_changes_nothing;
     list:
         events_are_newest_first_without_bodies,
         events_are_filtered,

@@ -13,6 +13,7 @@ use hetuflow_store::{Claimed, Store, StoreError};
 
 use crate::{
     database::Db,
+    leader::lead,
     world::{MINUTE, Visitor, agent_id, at, claimed_by, instance, policy, task},
 };
 
@@ -155,7 +156,7 @@ pub(crate) async fn a_closed_session_keeps_what_it_holds(db: &Db) {
     let (mut visitor, claimed) = busy(store, 0).await;
     store.close_session(&claimed.agent_id, claimed.session_epoch).await.expect("closed");
     assert_eq!(connection(store, &visitor).await, Connection::Offline);
-    assert_eq!(store.reap(MINUTE, at(200), 0.0, 10).await.expect("nothing"), []);
+    assert_eq!(store.reap(lead(store).await, MINUTE, at(200), 0.0, 10).await.expect("nothing"), []);
     assert_eq!(task(store, claimed.task.id).await.status, Status::Locked);
     let session = visitor.hello(store, &[claimed.lease]).await;
     assert_eq!(session.keep.len(), 1);
