@@ -2,10 +2,12 @@
 //!
 //! - `test` runs every test of the workspace on both databases; [`postgres`] provides the second one
 //! - `check` is what a change must pass before its tests are looked at: format and lints
+//! - `chaos` kills and cuts the product under load, and judges what became of it
 //! - `postgres` runs any command with a throw-away PostgreSQL
 //!
 //! `.ci/run` calls `check` and `test`. The exit code is that of the command that failed.
 
+mod chaos;
 mod child;
 mod postgres;
 
@@ -36,6 +38,12 @@ enum Task {
     },
     /// Check format and lints
     Check,
+    /// Kill, freeze and cut the product under load, and judge what became of it (docs/reliability)
+    Chaos {
+        /// Passed on to the harness: `--seed`, `--minutes`, `--database`, `--servers`, and others that `--help` lists
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
     /// Run a command with `HETUFLOW_TEST_POSTGRES` set to a throw-away PostgreSQL
     Postgres {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
@@ -59,6 +67,7 @@ async fn run(task: Task) -> anyhow::Result<ExitCode> {
     match task {
         Task::Test { args } => test(&args).await,
         Task::Check => check().await,
+        Task::Chaos { args } => chaos::run(&args).await,
         Task::Postgres { command } => {
             let cluster = postgres::Cluster::start()?;
             let [program, args @ ..] = command.as_slice() else { anyhow::bail!("which command?") };

@@ -42,6 +42,7 @@ const SETTINGS: &str = "-c listen_addresses= -c unix_socket_permissions=0700 -c 
 /// A running PostgreSQL; dropping it stops it and removes it from the disk.
 pub(crate) struct Cluster {
     url: String,
+    programs: PathBuf,
     keeper: Child,
     /// The keeper waits for the end of this.
     alive: Option<ChildStdin>,
@@ -68,7 +69,7 @@ impl Cluster {
             BufReader::new(stdout).read_line(&mut ready).context("lost the keeper of PostgreSQL")?;
         }
         let url = format!("postgres:///postgres?host={}&user=postgres", folder.path().display());
-        let mut cluster = Self { url, keeper, alive, _folder: folder };
+        let mut cluster = Self { url, programs: binaries.folder, keeper, alive, _folder: folder };
         if ready.trim() != "ready" {
             bail!("PostgreSQL did not start:\n{}", cluster.complaint());
         }
@@ -78,6 +79,11 @@ impl Cluster {
     /// For `HETUFLOW_TEST_POSTGRES`: a superuser on the socket; tests make databases of their own.
     pub(crate) fn url(&self) -> &str {
         &self.url
+    }
+
+    /// The folder of `pg_ctl` and its kind.
+    pub(crate) fn programs(&self) -> &std::path::Path {
+        &self.programs
     }
 
     fn complaint(&mut self) -> String {

@@ -1,0 +1,94 @@
+//! Ends: every task has ended as its job's plan and the faults explain, and a lost attempt was a fault's doing.
+
+use super::{Case, Kind};
+use crate::{
+    history::{Effect, FaultKind, Nanos},
+    jobs::{Job, OnLost, PLANNED_EXIT, fails_first},
+    state::{InstanceRow, TaskRow, nanos},
+};
+
+/// Clocks of one machine, read by different processes.
+const SLACK: Nanos = 100_000_000;
+
+pub(super) fn check(case: &mut Case<'_>) {
+    let run = case.run;
+    case.counts.tasks = run.state.tasks.len();
+    for task in &run.state.tasks {
+        let Some(job) = Job::named(&task.trigger) else {
+            case.report(
+                Kind::Phantom,
+                format!("task {} is of no job of this run: {}", task.id, task.trigger),
+            );
+            continue;
+        };
+        for instance in task.instances.iter().filter(|instance| instance.status == "lost") {
+            case.counts.lost_attempts += 1;
+            lost_by_a_fault(case, task, instance);
+        }
+        if !task.is_settled() {
+            case.report(Kind::Unsettled, format!("{task:?}"));
+            continue;
+        }
+        match task.status.as_str() {
+            "succeeded" => succeeded(case, task),
+            "lost" => ended_lost(case, job, task),
+            "failed" => failed(case, job, task),
+            _ => case.report(Kind::Unexplained, format!("{task:?}")),
+        }
+    }
+}
+
+/// Nothing but the death of the agent that held it makes an attempt lost here.
+fn lost_by_a_fault(case: &mut Case<'_>, task: &TaskRow, instance: &InstanceRow) {
+    let from = nanos(instance.created_at).saturating_sub(SLACK);
+    let to = instance.finished_at.map_or(Nanos::MAX, |at| nanos(at).saturating_add(SLACK));
+    let killed = case.run.faults.iter().any(|fault| {
+        fault.kind == FaultKind::Kill && fault.target == instance.agent_id && (from..=to).contains(&fault.at)
+    });
+    if !killed {
+        let what = format!("task {} lost {instance:?}, though its agent was not killed meanwhile", task.id);
+        case.report(Kind::Unexplained, what);
+    }
+}
+
+fn succeeded(case: &mut Case<'_>, task: &TaskRow) {
+    let starts = case.starts(&task.id);
+    let last = starts.iter().find(|start| start.attempt == task.attempt).copied();
+    let Some(last) = last else {
+        let what = format!("task {} of event {} succeeded without a process", task.id, task.event_id);
+        return case.report(Kind::Lost, what);
+    };
+    if !case.ends.contains_key(last.instance.as_str()) {
+        case.report(Kind::Unexplained, format!("task {} succeeded, but {last:?} wrote no end", task.id));
+    }
+    if planned_to_fail(task, Some(last)) {
+        case.report(Kind::Unexplained, format!("{task:?} succeeded, but its attempt was to fail"));
+    }
+}
+
+fn ended_lost(case: &mut Case<'_>, job: &Job, task: &TaskRow) {
+    case.counts.held += 1;
+    if task.instances.iter().all(|instance| instance.status != "lost") {
+        case.report(Kind::Unexplained, format!("{task:?} is lost, but none of its attempts is"));
+    }
+    let repeats = job.on_lost == OnLost::Retry && task.attempt <= job.max_retries;
+    if repeats {
+        case.report(Kind::Lost, format!("{task:?} was given up, though its job says that it is repeated"));
+    }
+}
+
+/// Only by plan, and only after every retry.
+fn failed(case: &mut Case<'_>, job: &Job, task: &TaskRow) {
+    let planned =
+        task.outcome.as_ref().is_some_and(|end| end.reason == "exit" && end.exit_code == Some(PLANNED_EXIT));
+    let last = case.starts(&task.id).iter().find(|start| start.attempt == task.attempt).copied();
+    let by_plan = planned && last.is_some() && planned_to_fail(task, last) && task.attempt > job.max_retries;
+    if !by_plan {
+        case.report(Kind::Unexplained, format!("{task:?}"));
+    }
+}
+
+fn planned_to_fail(task: &TaskRow, last: Option<&Effect>) -> bool {
+    let number = last.and_then(|start| start.key.parse().ok());
+    task.trigger == "retry" && number.is_some_and(|n| task.attempt <= fails_first(n))
+}

@@ -1,0 +1,85 @@
+//! The program that every job of a run is: it says that it starts, works for a while, says that it ends. What it
+//! writes is the truth of a run; it knows nothing of hetuflow but the environment of its process.
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use anyhow::Context;
+
+use crate::{
+    history::{Effect, Log, Phase, now},
+    jobs::{PLANNED_EXIT, fails_first, work},
+};
+
+/// The folder of the run, the trigger, and what the run knows the event by.
+pub(crate) const FOLDER: &str = "CHAOS_FOLDER";
+pub(crate) const TRIGGER: &str = "CHAOS_TRIGGER";
+pub(crate) const KEY: &str = "CHAOS_KEY";
+
+/// The file in the folder.
+pub(crate) const EFFECTS: &str = "effects.jsonl";
+
+/// A child that outlives its parent unless somebody cleans up.
+pub(crate) const LEFT_BEHIND: Duration = Duration::from_mins(5);
+
+pub(crate) fn run() -> ExitCode {
+    match play() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn play() -> anyhow::Result<ExitCode> {
+    let effect = read_environment()?;
+    let mut log = Log::open(&PathBuf::from(variable(FOLDER)?).join(EFFECTS))?;
+    log.write(&effect)?;
+    log.sync()?;
+    if effect.trigger == "long" {
+        leave_child_behind()?;
+    }
+    pause(work(&effect.trigger, &effect.key));
+    let planned = effect.trigger == "retry" && effect.attempt <= fails_first(effect.key.parse()?);
+    log.write(&Effect { phase: Phase::End, at: now(), ..effect })?;
+    log.sync()?;
+    if planned {
+        return Ok(ExitCode::from(u8::try_from(PLANNED_EXIT)?));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn read_environment() -> anyhow::Result<Effect> {
+    let key = match variable(KEY) {
+        Ok(key) => key,
+        // A file's job is known by its file, a clock's by nothing.
+        Err(_) => variable("HETUFLOW_FILE").unwrap_or_default(),
+    };
+    Ok(Effect {
+        phase: Phase::Start,
+        trigger: variable(TRIGGER)?,
+        key,
+        event: variable("HETUFLOW_EVENT_ID")?,
+        task: variable("HETUFLOW_TASK_ID")?,
+        instance: variable("HETUFLOW_INSTANCE_ID")?,
+        attempt: variable("HETUFLOW_ATTEMPT")?.parse()?,
+        pid: std::process::id(),
+        at: now(),
+    })
+}
+
+fn variable(name: &str) -> anyhow::Result<String> {
+    std::env::var(name).with_context(|| format!("{name} is not set"))
+}
+
+fn leave_child_behind() -> anyhow::Result<()> {
+    #[expect(clippy::disallowed_methods, reason = "a job that leaves a process behind, as jobs do")]
+    let mut command = std::process::Command::new("sleep");
+    let _ = command.arg(LEFT_BEHIND.as_secs().to_string()).spawn()?;
+    Ok(())
+}
+
+fn pause(time: Duration) {
+    #[expect(clippy::disallowed_methods, reason = "the work of this job is to take time")]
+    std::thread::sleep(time);
+}

@@ -1,0 +1,36 @@
+//! Files that arrive in the watched folder: written elsewhere and moved in, or written in place.
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use crate::history::{Drop, Log, now};
+
+pub(super) async fn run(
+    folder: PathBuf,
+    mut drops: Log,
+    pause: Duration,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let mut pace = interval(pause);
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    for n in 1_u64.. {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            _ = pace.tick() => {}
+        }
+        let path = folder.join(format!("inbox/{n}.job"));
+        let text = format!("file {n}\n");
+        if n.is_multiple_of(2) {
+            let fresh = folder.join(format!("{n}.new"));
+            fs::write(&fresh, text)?;
+            fs::rename(&fresh, &path)?;
+        } else {
+            fs::write(&path, text)?;
+        }
+        // After the fact: a file that was counted is there.
+        drops.write(&Drop { path: path.display().to_string(), at: now() })?;
+    }
+    Ok(())
+}

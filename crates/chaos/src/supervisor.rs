@@ -1,0 +1,124 @@
+//! Runs a world through its plan: starts it, lets every lane break its target again and again while the load goes on,
+//! mends everything, waits until all has settled, and has the judge look.
+
+mod lane;
+mod orphans;
+mod settle;
+
+use std::{path::Path, sync::Arc};
+
+use tokio::{sync::Mutex, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    check::{self, FAULTS, Run, STATE, Verdict},
+    generator::Generator,
+    history::{Fault, FaultKind, Log, now},
+    plan::{Goals, Lane, Length, Target},
+    world::{Database, Form, World},
+};
+
+/// What a run is.
+#[derive(Debug, Clone)]
+pub(crate) struct Order {
+    pub(crate) seed: u64,
+    pub(crate) form: Form,
+    pub(crate) database: Database,
+    pub(crate) length: Length,
+    pub(crate) rate: u32,
+}
+
+/// What the lanes share.
+pub(crate) struct Site {
+    pub(crate) world: Arc<World>,
+    faults: Mutex<Log>,
+}
+
+/// One whole run in `folder`, with the binaries of that folder.
+pub(crate) async fn run(order: &Order, folder: &Path, binaries: &Path) -> anyhow::Result<Verdict> {
+    let world = World::new(folder, order.form, order.database.clone(), binaries, order.seed).await?;
+    let faults = Mutex::new(Log::open(&folder.join(FAULTS))?);
+    let site = Arc::new(Site { world: Arc::clone(&world), faults });
+    settle::start(&world).await?;
+    let generator = Generator::start(&world, order.rate, order.seed)?;
+    break_things(&site, order).await?;
+    settle::revive(&world).await?;
+    generator.finish().await?;
+    settle::settle(&world).await?;
+    let mut state = world.api()?.state().await?;
+    state.orphans = orphans::find(folder).await?;
+    state.save(&folder.join(STATE))?;
+    settle::stop(&world).await?;
+    Ok(check::judge(&Run::load(folder)?))
+}
+
+/// Every lane at once, until each has come to its end.
+async fn break_things(site: &Arc<Site>, order: &Order) -> anyhow::Result<()> {
+    let stop = CancellationToken::new();
+    let mut lanes = JoinSet::new();
+    for (target, weights) in targets(order) {
+        let lane = Lane::new(order.seed, target, weights);
+        let goals = goals_of(order, target);
+        lanes.spawn(lane::run(Arc::clone(site), lane, goals, stop.clone()));
+    }
+    if let Length::For(duration) = order.length {
+        let stop = stop.clone();
+        // Ends with the lanes at the latest.
+        lanes.spawn(async move {
+            tokio::select! {
+                () = tokio::time::sleep(duration) => stop.cancel(),
+                () = stop.cancelled() => {}
+            }
+            Ok(())
+        });
+    }
+    while let Some(ended) = lanes.join_next().await {
+        ended??;
+    }
+    Ok(())
+}
+
+/// What can break in this form, with how many kills come with how many freezes.
+fn targets(order: &Order) -> Vec<(Target, (u64, u64))> {
+    let mut targets = Vec::new();
+    match order.form {
+        Form::Up => targets.push((Target::Server(0), (1, 0))),
+        Form::Split { servers } => {
+            targets.extend((0..servers).map(|n| (Target::Server(n), (8, 2))));
+            targets.extend((0..2).map(|n| (Target::Agent(n), (8, 1))));
+            targets.extend((0..2).map(|n| (Target::Cable(n), (0, 0))));
+        }
+    }
+    if let Database::Postgres(_) = order.database {
+        targets.push((Target::Postgres, (0, 0)));
+    }
+    targets
+}
+
+/// What is left of the goals for one of several equals.
+fn goals_of(order: &Order, target: Target) -> Option<Goals> {
+    let Length::Counts(goals) = order.length else { return None };
+    let share = |goal: u32, of: usize, n: usize| {
+        let (of, n) = (u32::try_from(of).unwrap_or(1), u32::try_from(n).unwrap_or(0));
+        goal / of + u32::from(n < goal % of)
+    };
+    let none = Goals::default();
+    Some(match (target, order.form) {
+        (Target::Server(n), Form::Split { servers }) => Goals {
+            server_kills: share(goals.server_kills, servers, n),
+            freezes: share(goals.freezes, servers, n),
+            ..none
+        },
+        (Target::Server(_), Form::Up) => Goals { server_kills: goals.server_kills, ..none },
+        (Target::Agent(n), _) => Goals { agent_kills: share(goals.agent_kills, 2, n), ..none },
+        (Target::Cable(n), _) => Goals { partitions: share(goals.partitions, 2, n), ..none },
+        (Target::Postgres, _) => Goals { postgres_restarts: goals.postgres_restarts, ..none },
+    })
+}
+
+impl Site {
+    pub(crate) async fn record(&self, kind: FaultKind, target: &str) -> anyhow::Result<()> {
+        let fault = Fault { at: now(), kind, target: target.to_owned() };
+        self.faults.lock().await.write(&fault)
+    }
+}
