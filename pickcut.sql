@@ -1,1 +1,0 @@
-select id, created_at from sched_task where lane_id = :lane and status in (1, 2) and scheduled_at <= now() and created_at >= now() - interval '2 days' order by priority desc, scheduled_at, id limit 10 for update skip locked;
