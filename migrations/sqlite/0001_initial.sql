@@ -147,6 +147,8 @@ create index sched_task_claim on sched_task (lane_id, priority desc, scheduled_a
 create index sched_task_due on sched_task (lane_id, scheduled_at) where status in (1, 2);
 create index sched_task_leased on sched_task (agent_id) where status in (5, 8, 10);
 create index sched_task_cancelling on sched_task (agent_id) where cancel_requested = 1 and status in (5, 8, 10);
+-- What ended badly: few among many, for people to look at and retry.
+create index sched_task_dead on sched_task (id) where status in (90, 91, 92);
 create index sched_task_by_event on sched_task (event_id);
 create index sched_task_by_job on sched_task (job_id, id);
 

@@ -1,9 +1,13 @@
 //! The command line: nouns first, then verbs. Help texts teach: each says what comes next.
 
+mod task;
+
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hetuflow_core::id::{AgentId, EventId};
+
+pub(crate) use task::{ManyArgs, TaskFilterArgs, TaskListArgs, TaskVerb};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -199,40 +203,6 @@ pub(crate) struct SendArgs {
     /// Where webhooks arrive.
     #[arg(long, env = "HETUFLOW_HOOKS_URL", default_value = "http://127.0.0.1:8082", value_name = "URL")]
     pub hooks: String,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum TaskVerb {
-    /// List tasks, newest first.
-    List(TaskListArgs),
-    /// Show one task: what runs, each attempt, and why it waits if it does.
-    Show { id: String },
-    /// Print the output of a task's last attempt (or of the attempt with this id).
-    Logs {
-        id: String,
-        /// Go on printing until the task has ended; exits 1 when it ended badly.
-        #[arg(long, short)]
-        follow: bool,
-    },
-    /// Cancel a task: one that waits never starts, one that runs is ended.
-    Cancel { id: String },
-    /// Run an ended task once more.
-    Retry { id: String },
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct TaskListArgs {
-    /// A status by name or number; repeat it for several.
-    #[arg(long)]
-    pub status: Vec<String>,
-    /// Only tasks of this trigger.
-    #[arg(long)]
-    pub trigger: Option<String>,
-    /// Only tasks that this event caused.
-    #[arg(long)]
-    pub event: Option<EventId>,
-    #[command(flatten)]
-    pub page: PageArgs,
 }
 
 #[derive(Debug, Subcommand)]

@@ -121,6 +121,15 @@ pub enum OnLost {
 }
 
 impl OnLost {
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Retry => "retry",
+            Self::Fail => "fail",
+            Self::Hold => "hold",
+        }
+    }
+
     /// What holds when the job does not say: a job that asks for retries may run again, unless it lists what
     /// they are for and leaves `lost` out.
     fn unsaid(max_retries: u32, retry: &Retry) -> Self {

@@ -1,6 +1,8 @@
 //! A task is one planned execution, a task instance one attempt of it on one agent. A failed
 //! attempt is not an error of hetuflow: it is an [`Outcome`] with a reason that retry rules read.
 
+use std::str::FromStr;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -114,6 +116,40 @@ pub enum EndReason {
     Render,
     /// The process could not be started.
     Spawn,
+}
+
+impl EndReason {
+    pub const ALL: [Self; 7] =
+        [Self::Exit, Self::Signal, Self::Timeout, Self::Lost, Self::Cancelled, Self::Render, Self::Spawn];
+
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Exit => "exit",
+            Self::Signal => "signal",
+            Self::Timeout => "timeout",
+            Self::Lost => "lost",
+            Self::Cancelled => "cancelled",
+            Self::Render => "render",
+            Self::Spawn => "spawn",
+        }
+    }
+}
+
+/// The text is no reason of an outcome.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a reason; one of exit, signal, timeout, lost, cancelled, render, spawn")]
+pub struct UnknownReason(pub String);
+
+impl FromStr for EndReason {
+    type Err = UnknownReason;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|reason| reason.name() == text)
+            .ok_or_else(|| UnknownReason(text.to_owned()))
+    }
 }
 
 impl Outcome {

@@ -29,7 +29,8 @@ pub use leader::{LeaderStore, Leadership};
 pub use open::{Options, open};
 pub use schedule::{Due, Fire, Fired, ScheduleStore};
 pub use task::{
-    Cancelled, Claimed, Finish, InstanceFilter, LaneId, Report, Slot, TaskFilter, TaskStore, WaitingLane,
+    Cancelled, CancelledAll, Claimed, Finish, InstanceFilter, LaneId, Report, Retried, Slot, Stretch,
+    TaskFilter, TaskStore, WaitingLane,
 };
 pub use trigger::{NewSchedule, NewTrigger, StoredSchedule, StoredTrigger, TriggerChange, TriggerStore};
 

@@ -8,8 +8,9 @@ use async_trait::async_trait;
 use hetuflow_core::{
     id::{AgentId, EventId, InstanceId, JobId, Namespace, TaskId},
     labels::Lane,
+    retry::OnLost,
     status::Status,
-    task::{Lease, Outcome, OutputChunk, Task, TaskInstance},
+    task::{EndReason, Lease, Outcome, OutputChunk, Task, TaskInstance},
 };
 use jiff::Timestamp;
 
@@ -73,9 +74,63 @@ pub struct TaskFilter {
     pub namespace: Option<Namespace>,
     pub trigger: Option<String>,
     pub job_id: Option<JobId>,
+    /// The name of the job.
+    pub job: Option<String>,
     pub event_id: Option<EventId>,
     /// Empty: any.
     pub status: Vec<Status>,
+    /// Why the last attempt ended. Empty: any.
+    pub reason: Vec<EndReason>,
+    /// What the task's policy says about lost attempts.
+    pub on_lost: Option<OnLost>,
+    /// Created then or later.
+    pub since: Option<Timestamp>,
+    /// Created before.
+    pub until: Option<Timestamp>,
+}
+
+/// The ends that somebody has to look at; an index of their own finds them.
+pub(crate) const DEAD: [Status; 3] = [Status::Failed, Status::TimedOut, Status::Lost];
+
+/// A stretch of a walk over all tasks of a filter, from the oldest to the newest.
+#[derive(Debug, Clone, Copy)]
+pub struct Stretch {
+    /// Only tasks younger than this one.
+    pub after: Option<TaskId>,
+    /// At most this many, up to 500.
+    pub limit: u32,
+}
+
+impl Stretch {
+    pub(crate) fn rows(self) -> u32 {
+        self.limit.clamp(1, 500)
+    }
+
+    /// Where to go on after a stretch that found `count` tasks, the last of them `last`.
+    pub(crate) fn next(self, count: usize, last: Option<TaskId>) -> Option<TaskId> {
+        last.filter(|_| count as u64 == u64::from(self.rows()))
+    }
+}
+
+/// What [`TaskStore::retry_all`] did in one stretch.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Retried {
+    pub retried: u64,
+    /// Tasks without a command, which cannot run.
+    pub skipped: u64,
+    /// Where the next stretch goes on; `None` when there is none.
+    pub next: Option<TaskId>,
+}
+
+/// What [`TaskStore::cancel_all`] did in one stretch.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CancelledAll {
+    /// They waited, and will never start.
+    pub cancelled: u64,
+    /// An agent holds them and is asked to end them.
+    pub asked: u64,
+    /// Where the next stretch goes on; `None` when there is none.
+    pub next: Option<TaskId>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -125,11 +180,32 @@ pub trait TaskStore: Send + Sync {
     /// next attempt. `Conflict` when it has not ended, or has no command.
     async fn retry(&self, task_id: TaskId, now: Timestamp) -> Result<(), StoreError>;
 
+    /// [`retry`](Self::retry) for the ended tasks of the filter in one stretch, all in one transaction. A task that
+    /// runs again is not ended any more, so that a stretch which is repeated changes nothing twice.
+    async fn retry_all(
+        &self,
+        filter: &TaskFilter,
+        stretch: Stretch,
+        now: Timestamp,
+    ) -> Result<Retried, StoreError>;
+
+    /// [`cancel`](Self::cancel) for the tasks of the filter that have not ended, likewise. Those whose end was asked
+    /// for before are not counted again.
+    async fn cancel_all(
+        &self,
+        filter: &TaskFilter,
+        stretch: Stretch,
+        now: Timestamp,
+    ) -> Result<CancelledAll, StoreError>;
+
     /// Tasks of agents connected to any server whose cancellation was asked for and that have not ended.
     async fn cancel_requests(&self) -> Result<Vec<(AgentId, Lease)>, StoreError>;
 
     /// The task with its command.
     async fn task(&self, id: TaskId) -> Result<Task, StoreError>;
+
+    /// How many tasks the filter lets through; counting stops at `at_most`.
+    async fn count_tasks(&self, filter: &TaskFilter, at_most: u64) -> Result<u64, StoreError>;
 
     /// Newest first, commands left out.
     async fn tasks(&self, filter: &TaskFilter, page: Page) -> Result<Vec<Task>, StoreError>;

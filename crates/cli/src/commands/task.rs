@@ -1,6 +1,10 @@
 //! `hetuflow task ..`
 
+mod bulk;
+mod filter;
+
 use hetuflow_core::{
+    retry::OnLost,
     status::Status,
     task::{EndReason, Outcome, Task, TaskInstance},
 };
@@ -10,11 +14,13 @@ use serde_json::Value;
 
 use super::{event::more, logs, query, typed};
 use crate::{
-    args::{TaskListArgs, TaskVerb},
+    args::{ManyArgs, TaskListArgs, TaskVerb},
     client::{Client, List},
     error::CliError,
     output::{Output, Tone, pairs, plain, time},
 };
+
+use bulk::Verb;
 
 const NONE_YET: &str = "No task yet. `hetuflow event list` shows what happened and what matched.";
 
@@ -35,21 +41,25 @@ pub(crate) async fn run(verb: TaskVerb, client: &Client, output: Output) -> Resu
         TaskVerb::Show { id } => show(&id, client, output).await,
         TaskVerb::Logs { id, follow: false } => logs::print(&id, client, output).await,
         TaskVerb::Logs { id, follow: true } => logs::follow(&id, client, output).await,
-        TaskVerb::Cancel { id } => client.act(Method::POST, &format!("tasks/{id}/cancel")).await,
-        TaskVerb::Retry { id } => client.act(Method::POST, &format!("tasks/{id}/retry")).await,
+        TaskVerb::Cancel(args) => decide(Verb::Cancel, args, client, output).await,
+        TaskVerb::Retry(args) => decide(Verb::Retry, args, client, output).await,
+    }
+}
+
+async fn decide(verb: Verb, args: ManyArgs, client: &Client, output: Output) -> Result<(), CliError> {
+    match &args.id {
+        Some(_) if !args.filter.is_empty() => {
+            Err(CliError::Usage("a filter goes with --all, not with an id".to_owned()))
+        }
+        Some(id) => client.act(Method::POST, &format!("tasks/{id}/{}", verb.name())).await,
+        None => bulk::run(verb, args, client, output).await,
     }
 }
 
 async fn list(args: TaskListArgs, client: &Client, output: Output) -> Result<(), CliError> {
-    let filtered = !args.status.is_empty() || args.trigger.is_some() || args.event.is_some();
-    let status = (!args.status.is_empty()).then(|| args.status.join(","));
-    let parameters = query(&[
-        ("status", status),
-        ("trigger", args.trigger),
-        ("event_id", args.event.map(|id| id.to_string())),
-        ("limit", Some(args.page.limit.to_string())),
-        ("cursor", args.page.cursor),
-    ]);
+    let filtered = !args.filter.is_empty();
+    let mut parameters = filter::query(&args.filter);
+    parameters.extend(query(&[("limit", Some(args.page.limit.to_string())), ("cursor", args.page.cursor)]));
     let answer: Value = client.get("tasks", &parameters).await?;
     if output.is_json() {
         return output.json(&answer);
@@ -62,7 +72,7 @@ async fn list(args: TaskListArgs, client: &Client, output: Output) -> Result<(),
             vec![
                 task.id.to_string(),
                 plain(&task.trigger),
-                output.status(task.status),
+                status(output, task),
                 task.attempt.to_string(),
                 time(task.created_at),
                 task.outcome.as_ref().map(ended).unwrap_or_default(),
@@ -91,7 +101,7 @@ async fn show(id: &str, client: &Client, output: Output) -> Result<(), CliError>
         ("task", task.id.to_string()),
         ("trigger", plain(&task.trigger)),
         ("event", task.event_id.to_string()),
-        ("status", output.status(task.status)),
+        ("status", status(output, &task)),
         ("waits for", pending_reason.map(|reason| plain(&reason)).unwrap_or_default()),
         ("ended", task.outcome.as_ref().map(ended).unwrap_or_default()),
         ("due", time(task.run_at)),
@@ -103,9 +113,22 @@ async fn show(id: &str, client: &Client, output: Output) -> Result<(), CliError>
         output.line(&attempt(output, instance))?;
     }
     if task.status == Status::Lost {
-        output.line("Nobody can say how it ended. If it may run again: hetuflow task retry")?;
+        output.line(&format!(
+            "Its fate is unknown: it may have had its effect. Look at its output and at what it was to do; if it may run \
+             again: hetuflow task retry {id}"
+        ))?;
     }
     output.line(&output.tone(&format!("hetuflow task logs {id} prints its output."), Tone::Faint))
+}
+
+/// The status; of what is lost also whether it waits for a person.
+fn status(output: Output, task: &Task) -> String {
+    let word = output.status(task.status);
+    if is_held(task) { format!("{word} (held)") } else { word }
+}
+
+fn is_held(task: &Task) -> bool {
+    task.status == Status::Lost && task.policy.on_lost == OnLost::Hold
 }
 
 fn attempt(output: Output, instance: &TaskInstance) -> String {

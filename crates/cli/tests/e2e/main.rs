@@ -1,6 +1,7 @@
 //! The whole product, as its users have it: real processes, real sockets, real files, both databases.
 //! Each test reads as a story told by a [`world::World`].
 
+mod bulk;
 mod clock;
 mod crash;
 mod files;

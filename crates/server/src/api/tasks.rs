@@ -1,84 +1,41 @@
 //! Tasks: planned executions, why they wait, how they went; and an operator's retry and cancel.
 
+pub(super) mod bulk;
+mod filter;
+
 use axum::{
     Json,
     extract::{Path, State},
 };
 use hetuflow_core::{
-    id::{EventId, JobId, Namespace, TaskId},
-    status::Status,
+    id::TaskId,
     task::{Task, TaskInstance},
 };
-use hetuflow_store::{Cancelled, InstanceFilter, Page, TaskFilter};
-use serde::{Deserialize, Serialize};
-use uuid::Uuid;
+use hetuflow_store::{Cancelled, InstanceFilter, Page};
+use serde::Serialize;
 
 use super::{
     Api, ApiError, agents,
-    input::{Input, Params, id, parsed},
-    page::{Condition, Items, PageOf, PageQuery, cursor_page, value, values},
+    input::{Input, Params, id},
+    page::{Items, PageOf, PageQuery},
     waiting::pending_reason,
 };
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Filter {
-    namespace: Option<Namespace>,
-    trigger: Option<String>,
-    #[serde(default, deserialize_with = "parsed")]
-    job_id: Option<JobId>,
-    #[serde(default, deserialize_with = "parsed")]
-    event_id: Option<EventId>,
-    /// Names or numbers, separated by commas.
-    status: Option<String>,
-    limit: Option<u32>,
-    cursor: Option<Uuid>,
-}
+use filter::{ListQuery, PageFilter};
 
 pub(super) async fn list(
     State(api): State<Api>,
-    Params(filter): Params<Filter>,
+    Params(query): Params<ListQuery>,
 ) -> Result<Json<Items<Task>>, ApiError> {
-    let page = cursor_page(filter.limit, filter.cursor)?;
-    let filter = TaskFilter {
-        namespace: filter.namespace,
-        trigger: filter.trigger,
-        job_id: filter.job_id,
-        event_id: filter.event_id,
-        status: statuses(filter.status.as_deref())?,
-    };
-    let tasks = api.app.store.tasks(&filter, page).await?;
+    let page = query.page()?;
+    let tasks = api.app.store.tasks(&query.filter()?, page).await?;
     Ok(Json(Items::new(tasks, page, |task| task.id.uuid())))
-}
-
-fn statuses(text: Option<&str>) -> Result<Vec<Status>, ApiError> {
-    let parse = |one: &str| one.trim().parse().map_err(|error| ApiError::BadRequest(format!("{error}")));
-    text.map_or_else(|| Ok(Vec::new()), |text| text.split(',').map(parse).collect())
-}
-
-/// The fields of `filter` in `POST tasks/page`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct PageFilter {
-    #[serde(alias = "namespace_id")]
-    namespace: Option<Condition>,
-    trigger: Option<Condition>,
-    job_id: Option<Condition>,
-    event_id: Option<Condition>,
-    status: Option<Condition>,
 }
 
 pub(super) async fn page(
     State(api): State<Api>,
     Input(query): Input<PageQuery<PageFilter>>,
 ) -> Result<Json<PageOf<Task>>, ApiError> {
-    let filter = TaskFilter {
-        namespace: value("namespace", query.filter.namespace.as_ref())?,
-        trigger: value("trigger", query.filter.trigger.as_ref())?,
-        job_id: value("job_id", query.filter.job_id.as_ref())?,
-        event_id: value("event_id", query.filter.event_id.as_ref())?,
-        status: values("status", query.filter.status.as_ref())?,
-    };
+    let filter = query.filter.filter()?;
     let store = &api.app.store;
     let page = query.page.walk(|page| store.tasks(&filter, page), |task| task.id.uuid()).await?;
     Ok(Json(page))

@@ -1,6 +1,7 @@
 //! A server on free ports with a real SQLite database, spoken to over real sockets.
 
 mod api;
+mod bulk;
 mod hooks;
 mod listeners;
 mod logs;

@@ -1,6 +1,7 @@
 //! Tasks on PostgreSQL. The life of an attempt is in `task/attempt.rs`, its beginning in `task/claim.rs`.
 
 pub(super) mod attempt;
+mod bulk;
 mod claim;
 mod list;
 mod output;
@@ -19,8 +20,8 @@ use super::{
     retrying,
 };
 use crate::{
-    Cancelled, Claimed, Finish, InstanceFilter, LaneId, Page, Report, Slot, StoreError, TaskFilter,
-    TaskStore, WaitingLane,
+    Cancelled, CancelledAll, Claimed, Finish, InstanceFilter, LaneId, Page, Report, Retried, Slot,
+    StoreError, Stretch, TaskFilter, TaskStore, WaitingLane,
     row::{self, Columns},
     settle,
 };
@@ -100,6 +101,32 @@ impl TaskStore for Postgres {
         .fetch_all(&self.pool)
         .await?;
         rows.iter().map(|row| Ok((row::name(row, "agent_id")?, row::lease(row)?))).collect()
+    }
+
+    async fn retry_all(
+        &self,
+        filter: &TaskFilter,
+        stretch: Stretch,
+        now: Timestamp,
+    ) -> Result<Retried, StoreError> {
+        let retried = retrying!(bulk::retry(self, filter, stretch, now))?;
+        self.tasks_changed();
+        Ok(retried)
+    }
+
+    async fn cancel_all(
+        &self,
+        filter: &TaskFilter,
+        stretch: Stretch,
+        now: Timestamp,
+    ) -> Result<CancelledAll, StoreError> {
+        let cancelled = retrying!(bulk::cancel(self, filter, stretch, now))?;
+        self.tasks_changed();
+        Ok(cancelled)
+    }
+
+    async fn count_tasks(&self, filter: &TaskFilter, at_most: u64) -> Result<u64, StoreError> {
+        list::count(self, filter, at_most).await
     }
 
     async fn task(&self, id: TaskId) -> Result<Task, StoreError> {

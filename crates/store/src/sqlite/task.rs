@@ -1,6 +1,7 @@
 //! Tasks on SQLite. The life of an attempt is in `task/attempt.rs`, its beginning in `task/claim.rs`.
 
 pub(super) mod attempt;
+mod bulk;
 mod claim;
 mod list;
 mod output;
@@ -15,8 +16,8 @@ use jiff::Timestamp;
 
 use super::{Sqlite, Tx};
 use crate::{
-    Cancelled, Claimed, Finish, InstanceFilter, LaneId, Page, Report, Slot, StoreError, TaskFilter,
-    TaskStore, WaitingLane,
+    Cancelled, CancelledAll, Claimed, Finish, InstanceFilter, LaneId, Page, Report, Retried, Slot,
+    StoreError, Stretch, TaskFilter, TaskStore, WaitingLane,
     row::{self, Columns},
     settle,
 };
@@ -98,6 +99,36 @@ impl TaskStore for Sqlite {
         rows.iter().map(|row| Ok((row::name(row, "agent_id")?, row::lease(row)?))).collect()
     }
 
+    async fn retry_all(
+        &self,
+        filter: &TaskFilter,
+        stretch: Stretch,
+        now: Timestamp,
+    ) -> Result<Retried, StoreError> {
+        let mut tx = self.begin().await?;
+        let retried = bulk::retry(&mut tx, filter, stretch, now).await?;
+        tx.commit().await?;
+        self.tasks_changed();
+        Ok(retried)
+    }
+
+    async fn cancel_all(
+        &self,
+        filter: &TaskFilter,
+        stretch: Stretch,
+        now: Timestamp,
+    ) -> Result<CancelledAll, StoreError> {
+        let mut tx = self.begin().await?;
+        let cancelled = bulk::cancel(&mut tx, filter, stretch, now).await?;
+        tx.commit().await?;
+        self.tasks_changed();
+        Ok(cancelled)
+    }
+
+    async fn count_tasks(&self, filter: &TaskFilter, at_most: u64) -> Result<u64, StoreError> {
+        list::count(self, filter, at_most).await
+    }
+
     async fn task(&self, id: TaskId) -> Result<Task, StoreError> {
         list::task(self, id).await
     }
@@ -136,15 +167,25 @@ async fn cancel(tx: &mut Tx, task_id: TaskId, now: Timestamp) -> Result<Cancelle
         .ok_or(StoreError::NotFound)?;
     let status = row::status(&row, "status")?;
     if status.is_leased() {
-        sqlx::query("update sched_task set cancel_requested = 1 where id = ?")
-            .bind(task_id.uuid())
-            .execute(&mut **tx)
-            .await?;
+        ask_to_end(tx, task_id).await?;
         return Ok(Cancelled::Asked { agent_id: row::name(&row, "agent_id")?, lease: row::lease(&row)? });
     }
     if !status.is_waiting() {
         return Err(StoreError::Conflict(format!("the task has ended ({status})")));
     }
+    cancel_waiting(tx, task_id, now).await?;
+    Ok(Cancelled::Now)
+}
+
+async fn ask_to_end(tx: &mut Tx, task_id: TaskId) -> Result<(), StoreError> {
+    sqlx::query("update sched_task set cancel_requested = 1 where id = ?")
+        .bind(task_id.uuid())
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+async fn cancel_waiting(tx: &mut Tx, task_id: TaskId, now: Timestamp) -> Result<(), StoreError> {
     sqlx::query("update sched_task set status = ?, outcome = ?, finished_at = ? where id = ?")
         .bind(Status::Cancelled.number())
         .bind(row::json(&settle::cancelled_before_start())?)
@@ -152,7 +193,7 @@ async fn cancel(tx: &mut Tx, task_id: TaskId, now: Timestamp) -> Result<Cancelle
         .bind(task_id.uuid())
         .execute(&mut **tx)
         .await?;
-    Ok(Cancelled::Now)
+    Ok(())
 }
 
 async fn retry(tx: &mut Tx, task_id: TaskId, now: Timestamp) -> Result<(), StoreError> {
@@ -170,6 +211,10 @@ async fn retry(tx: &mut Tx, task_id: TaskId, now: Timestamp) -> Result<(), Store
             "the task has no command: its templates could not be filled".to_owned(),
         ));
     }
+    revive(tx, task_id, now).await
+}
+
+async fn revive(tx: &mut Tx, task_id: TaskId, now: Timestamp) -> Result<(), StoreError> {
     sqlx::query(
         "update sched_task set status = ?, scheduled_at = ?, outcome = null, finished_at = null, cancel_requested = 0 \
          where id = ?",

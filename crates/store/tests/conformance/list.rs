@@ -3,14 +3,15 @@
 use hetuflow_core::{
     event::{SourceKind, Verdict},
     id::{InstanceId, JobId, Namespace},
+    retry::OnLost,
     status::Status,
-    task::Outcome,
+    task::{EndReason, Outcome},
 };
 use hetuflow_store::{EventFilter, Ingest, InstanceFilter, Page, Store, TaskFilter};
 
 use crate::{
     database::Db,
-    world::{agent_id, at, claimed_by, event, finish, slot, stored},
+    world::{agent_id, at, claimed_by, event, finish, policy, slot, stored},
 };
 
 fn team_b() -> Namespace {
@@ -111,4 +112,39 @@ pub(crate) async fn instances_are_filtered(db: &Db) {
         .await;
     check(InstanceFilter { status: vec![Status::Succeeded], ..InstanceFilter::default() }, vec![second])
         .await;
+}
+
+pub(crate) async fn tasks_are_filtered_by_how_they_ended(db: &Db) {
+    let store = &*db.store;
+    let slot = slot(store, "web-1").await;
+    let ends = [
+        (Outcome::exit(1), OnLost::Hold),
+        // A message may hold what a database cannot read as text.
+        (Outcome::because(EndReason::Timeout, "\0 killed"), OnLost::Hold),
+        (Outcome::because(EndReason::Lost, "gone"), OnLost::Hold),
+        (Outcome::because(EndReason::Lost, "gone"), OnLost::Fail),
+    ];
+    let mut ids = Vec::new();
+    for (outcome, on_lost) in ends {
+        let claimed = claimed_by(store, &slot, |task| task.policy = policy(0, on_lost)).await;
+        store.finish(&[finish(claimed.lease, outcome)], at(3), 0.0).await.expect("ended");
+        ids.push(claimed.task.id);
+    }
+    let check = async |filter: TaskFilter, expected: &[usize]| {
+        let listed = store.tasks(&filter, Page::default()).await.expect("a list");
+        let mut listed: Vec<_> = listed.iter().map(|task| task.id).collect();
+        let mut expected: Vec<_> = expected.iter().map(|n| ids[*n]).collect();
+        listed.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(listed, expected, "{filter:?}");
+    };
+    let reason = |reason: &[EndReason]| TaskFilter { reason: reason.to_vec(), ..TaskFilter::default() };
+    check(reason(&[EndReason::Exit]), &[0]).await;
+    check(reason(&[EndReason::Exit, EndReason::Timeout]), &[0, 1]).await;
+    let lost = TaskFilter { status: vec![Status::Lost], ..TaskFilter::default() };
+    check(lost.clone(), &[2, 3]).await;
+    check(TaskFilter { on_lost: Some(OnLost::Hold), ..lost }, &[2]).await;
+    check(TaskFilter { job: Some("no-such-job".to_owned()), ..TaskFilter::default() }, &[]).await;
+    check(TaskFilter { since: Some(at(1)), ..TaskFilter::default() }, &[]).await;
+    check(TaskFilter { until: Some(at(1)), ..TaskFilter::default() }, &[0, 1, 2, 3]).await;
 }

@@ -3,6 +3,7 @@
 
 mod agent;
 mod attempt;
+mod bulk;
 mod claim;
 mod database;
 mod decide;
@@ -85,6 +86,13 @@ promises! {
         a_task_that_has_not_ended_is_not_retried,
         a_task_without_a_command_is_not_retried,
         unknown_tasks_are_not_found;
+    bulk:
+        what_ended_runs_again_stretch_by_stretch,
+        a_stretch_again_changes_nothing_twice,
+        only_what_the_filter_lets_through_runs_again,
+        many_are_cancelled_or_asked_to_end,
+        two_walks_retry_each_task_once,
+        tasks_are_counted;
     output:
         output_reads_back_in_order,
         a_piece_is_stored_once,
@@ -142,6 +150,7 @@ promises! {
         events_are_filtered,
         tasks_are_newest_first_without_commands,
         tasks_are_filtered,
+        tasks_are_filtered_by_how_they_ended,
         instances_are_filtered;
     store:
         a_probe_commits,

@@ -8,7 +8,7 @@ use hetuflow_core::{
 use sqlx::QueryBuilder;
 
 use super::Sqlite;
-use crate::{InstanceFilter, Page, StoreError, TaskFilter, row};
+use crate::{InstanceFilter, Page, StoreError, TaskFilter, row, task::DEAD};
 
 pub(super) async fn task(db: &Sqlite, id: TaskId) -> Result<Task, StoreError> {
     let row = sqlx::query(
@@ -22,6 +22,15 @@ pub(super) async fn task(db: &Sqlite, id: TaskId) -> Result<Task, StoreError> {
     row::task(&row)
 }
 
+pub(super) async fn count(db: &Sqlite, filter: &TaskFilter, at_most: u64) -> Result<u64, StoreError> {
+    let mut query = QueryBuilder::<sqlx::Sqlite>::new(
+        "select count(*) as tasks from (select 1 from sched_task t where true",
+    );
+    push_filter(&mut query, filter);
+    query.push(" limit ").push_bind(row::signed(at_most)).push(") counted");
+    row::number(&query.build().fetch_one(&db.readers).await?, "tasks")
+}
+
 pub(super) async fn tasks(db: &Sqlite, filter: &TaskFilter, page: Page) -> Result<Vec<Task>, StoreError> {
     let mut query = QueryBuilder::<sqlx::Sqlite>::new(
         "select t.id, t.created_at, t.namespace, t.trigger_name, t.job_id, t.schedule_id, t.event_id, t.status, \
@@ -29,6 +38,15 @@ pub(super) async fn tasks(db: &Sqlite, filter: &TaskFilter, page: Page) -> Resul
          null as command, l.selector as lane_selector, l.agent_id as lane_agent \
          from sched_task t join sched_lane l on l.id = t.lane_id where true",
     );
+    push_filter(&mut query, filter);
+    if let Some(before) = page.before {
+        query.push(" and t.id < ").push_bind(before);
+    }
+    query.push(" order by t.id desc limit ").push_bind(row::page_limit(page));
+    query.build().fetch_all(&db.readers).await?.iter().map(row::task).collect()
+}
+
+pub(super) fn push_filter(query: &mut QueryBuilder<sqlx::Sqlite>, filter: &TaskFilter) {
     if let Some(namespace) = &filter.namespace {
         query.push(" and t.namespace = ").push_bind(namespace.as_str().to_owned());
     }
@@ -38,15 +56,33 @@ pub(super) async fn tasks(db: &Sqlite, filter: &TaskFilter, page: Page) -> Resul
     if let Some(job_id) = filter.job_id {
         query.push(" and t.job_id = ").push_bind(job_id.uuid());
     }
+    if let Some(job) = &filter.job {
+        let named =
+            " and t.job_id in (select j.id from sched_job j where j.namespace = t.namespace and j.name = ";
+        query.push(named).push_bind(job.clone()).push(")");
+    }
     if let Some(event_id) = filter.event_id {
         query.push(" and t.event_id = ").push_bind(event_id.uuid());
     }
-    push_statuses(&mut query, " and t.status in (", &filter.status);
-    if let Some(before) = page.before {
-        query.push(" and t.id < ").push_bind(before);
+    if let Some(since) = filter.since {
+        query.push(" and t.created_at >= ").push_bind(since.as_microsecond());
     }
-    query.push(" order by t.id desc limit ").push_bind(row::page_limit(page));
-    query.build().fetch_all(&db.readers).await?.iter().map(row::task).collect()
+    if let Some(until) = filter.until {
+        query.push(" and t.created_at < ").push_bind(until.as_microsecond());
+    }
+    push_statuses(query, " and t.status in (", &filter.status);
+    if !filter.status.is_empty() && filter.status.iter().all(|status| DEAD.contains(status)) {
+        // The words of the partial index, which is found by them only.
+        query.push(" and t.status in (90, 91, 92)");
+    }
+    push_names(
+        query,
+        " and t.outcome ->> 'reason' in (",
+        filter.reason.iter().map(|reason| reason.name().to_owned()),
+    );
+    if let Some(on_lost) = filter.on_lost {
+        query.push(" and t.policy ->> 'on_lost' = ").push_bind(on_lost.name());
+    }
 }
 
 pub(super) async fn instance(db: &Sqlite, id: InstanceId) -> Result<TaskInstance, StoreError> {
@@ -88,7 +124,24 @@ fn push_statuses(query: &mut QueryBuilder<sqlx::Sqlite>, clause: &str, statuses:
     query.push(clause);
     let mut list = query.separated(", ");
     for status in statuses {
-        list.push_bind(status.number());
+        // Literals, because only then a partial index serves the query.
+        list.push(status.number());
+    }
+    query.push(")");
+}
+
+fn push_names(
+    query: &mut QueryBuilder<sqlx::Sqlite>,
+    clause: &str,
+    names: impl ExactSizeIterator<Item = String>,
+) {
+    if names.len() == 0 {
+        return;
+    }
+    query.push(clause);
+    let mut list = query.separated(", ");
+    for name in names {
+        list.push_bind(name);
     }
     query.push(")");
 }

@@ -1,0 +1,215 @@
+//! `hetuflow task retry --all` and `cancel --all`: says how many, asks, then walks over them in stretches and shows
+//! how far it is: a bar on a terminal, a line per stretch elsewhere.
+
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+
+use hetuflow_core::status::Status;
+use indicatif::{ProgressBar, ProgressStyle};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::filter;
+use crate::{
+    args::{ManyArgs, TaskFilterArgs},
+    client::Client,
+    error::CliError,
+    output::Output,
+};
+
+/// Tasks of one request: one short transaction.
+const STRETCH: u64 = 200;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verb {
+    Retry,
+    Cancel,
+}
+
+impl Verb {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Retry => "retry",
+            Self::Cancel => "cancel",
+        }
+    }
+
+    /// What `--all` means without `--status`: nothing of which a process may run, or may have run.
+    fn unsaid(self) -> Vec<Status> {
+        match self {
+            Self::Retry => vec![Status::Failed, Status::TimedOut],
+            Self::Cancel => vec![Status::Pending, Status::WaitingRetry],
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct Count {
+    count: u64,
+    as_of: Timestamp,
+}
+
+/// What the server did in one stretch, or in all of them.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Done {
+    #[serde(skip_serializing_if = "is_zero")]
+    retried: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    skipped: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    cancelled: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    asked: u64,
+    #[serde(skip_serializing)]
+    next: Option<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde asks for")]
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+impl Done {
+    const fn seen(&self) -> u64 {
+        self.retried + self.skipped + self.cancelled + self.asked
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.retried += other.retried;
+        self.skipped += other.skipped;
+        self.cancelled += other.cancelled;
+        self.asked += other.asked;
+    }
+
+    fn words(&self, verb: Verb) -> String {
+        match verb {
+            Verb::Retry if self.skipped > 0 => {
+                format!("{} retried, {} without a command skipped", self.retried, self.skipped)
+            }
+            Verb::Retry => format!("{} retried", self.retried),
+            Verb::Cancel if self.asked > 0 => {
+                format!("{} cancelled, {} that run asked to end", self.cancelled, self.asked)
+            }
+            Verb::Cancel => format!("{} cancelled", self.cancelled),
+        }
+    }
+}
+
+pub(super) async fn run(verb: Verb, args: ManyArgs, client: &Client, output: Output) -> Result<(), CliError> {
+    let mut wanted = args.filter;
+    if wanted.status.is_empty() && !wanted.held {
+        wanted.status = verb.unsaid();
+    }
+    let counted: Count = client.get("tasks/count", &filter::query(&wanted)).await?;
+    // What comes later was not counted, and nobody said yes to it.
+    wanted.until = Some(wanted.until.map_or(counted.as_of, |until| until.min(counted.as_of)));
+    let total = args.limit.map_or(counted.count, |limit| limit.min(counted.count));
+    if total == 0 {
+        return summary(verb, 0, &Done::default(), output);
+    }
+    if !args.yes {
+        confirm(verb, total, &wanted)?;
+    }
+    let done = walk(verb, total, &wanted, client, &Progress::new(total)).await?;
+    summary(verb, counted.count, &done, output)
+}
+
+async fn walk(
+    verb: Verb,
+    total: u64,
+    wanted: &TaskFilterArgs,
+    client: &Client,
+    progress: &Progress,
+) -> Result<Done, CliError> {
+    let path = format!("tasks/{}", verb.name());
+    let (mut all, mut after) = (Done::default(), None);
+    while all.seen() < total {
+        let limit = STRETCH.min(total - all.seen());
+        let body = json!({ "filter": filter::body(wanted), "limit": limit, "after": after });
+        let done: Done = client.post(&path, &body).await.inspect_err(|_| {
+            progress.stopped(&format!("stopped after {}; the same command goes on", all.words(verb)));
+        })?;
+        all.add(&done);
+        progress.at(all.seen());
+        let Some(next) = done.next else { break };
+        after = Some(next);
+    }
+    progress.finish();
+    Ok(all)
+}
+
+fn summary(verb: Verb, matched: u64, done: &Done, output: Output) -> Result<(), CliError> {
+    if !output.is_json() {
+        let nothing = || "No task is like that.".to_owned();
+        return output.line(&if matched == 0 { nothing() } else { done.words(verb) });
+    }
+    match verb {
+        Verb::Retry => {
+            output.json(&json!({ "matched": matched, "retried": done.retried, "skipped": done.skipped }))
+        }
+        Verb::Cancel => {
+            output.json(&json!({ "matched": matched, "cancelled": done.cancelled, "asked": done.asked }))
+        }
+    }
+}
+
+/// Asks on a terminal; elsewhere nobody could answer.
+fn confirm(verb: Verb, total: u64, wanted: &TaskFilterArgs) -> Result<(), CliError> {
+    let tasks = if total == 1 { "1 task".to_owned() } else { format!("{total} tasks") };
+    let what = format!("{} {tasks} ({})", verb.name(), filter::words(wanted));
+    if !io::stdin().is_terminal() {
+        return Err(CliError::Usage(format!("would {what}; say --yes to do it")));
+    }
+    let mut stderr = io::stderr().lock();
+    write!(stderr, "{what}? [y/N] ")?;
+    stderr.flush()?;
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer)?;
+    match answer.trim() {
+        "y" | "Y" | "yes" => Ok(()),
+        _ => Err(CliError::Failed("nothing was done".to_owned())),
+    }
+}
+
+/// How far the walk is, on standard error.
+enum Progress {
+    Bar(ProgressBar),
+    Lines { total: u64 },
+}
+
+impl Progress {
+    fn new(total: u64) -> Self {
+        if !io::stderr().is_terminal() {
+            return Self::Lines { total };
+        }
+        let bar = ProgressBar::new(total);
+        if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} tasks, {per_sec}, {eta} left") {
+            bar.set_style(style);
+        }
+        Self::Bar(bar)
+    }
+
+    fn at(&self, seen: u64) {
+        match self {
+            Self::Bar(bar) => bar.set_position(seen),
+            Self::Lines { total } => say(&format!("{seen} of {total}")),
+        }
+    }
+
+    fn finish(&self) {
+        if let Self::Bar(bar) = self {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn stopped(&self, text: &str) {
+        self.finish();
+        say(text);
+    }
+}
+
+fn say(line: &str) {
+    // Progress that nobody can read is no reason to stop.
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
