@@ -83,6 +83,10 @@ impl Runner {
 
     /// The attempt is not this agent's any more: its process ends, its result is forgotten.
     pub(crate) async fn abandon(&self, lease: Lease) {
+        tracing::warn!(
+            task.id = %lease.task_id, instance.id = %lease.instance_id,
+            "the attempt is not this agent's any more; its process is ended, its result dropped"
+        );
         // In this order: the actor looks at the request after it has written the end, so one of the
         // two sees the other's word.
         if self.attempts.stop(lease, Stop::Fenced)

@@ -25,5 +25,6 @@ pub mod suggest;
 pub mod task;
 pub mod template;
 pub mod trigger;
+pub mod waiting;
 
 pub use clock::Clock;

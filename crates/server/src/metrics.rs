@@ -71,6 +71,8 @@ metrics! {
     tasks_dispatched "hetuflow_tasks_dispatched_total"
     /// Attempts whose end was recorded.
     tasks_finished "hetuflow_tasks_finished_total"
+    /// Reports on attempts that were not the agent's any more, each refused.
+    reports_fenced "hetuflow_reports_fenced_total"
     /// Schedules that fired.
     schedules_fired "hetuflow_schedules_fired_total"
 }

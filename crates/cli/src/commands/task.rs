@@ -7,6 +7,7 @@ use hetuflow_core::{
     retry::OnLost,
     status::Status,
     task::{EndReason, Outcome, Task, TaskInstance},
+    waiting::Waiting,
 };
 use reqwest::Method;
 use serde::Deserialize;
@@ -32,7 +33,15 @@ pub(super) struct Shown {
     /// Newest first.
     #[serde(default)]
     pub instances: Vec<TaskInstance>,
-    pub pending_reason: Option<String>,
+    pub waiting: Option<Waiting>,
+}
+
+/// One of `GET tasks`
+#[derive(Debug, Deserialize)]
+struct Listed {
+    #[serde(flatten)]
+    task: Task,
+    waiting: Option<Waiting>,
 }
 
 pub(crate) async fn run(verb: TaskVerb, client: &Client, output: Output) -> Result<(), CliError> {
@@ -64,22 +73,22 @@ async fn list(args: TaskListArgs, client: &Client, output: Output) -> Result<(),
     if output.is_json() {
         return output.json(&answer);
     }
-    let list: List<Task> = typed(&answer)?;
+    let list: List<Listed> = typed(&answer)?;
     let rows = list
         .items
         .iter()
-        .map(|task| {
+        .map(|Listed { task, waiting }| {
             vec![
                 task.id.to_string(),
                 plain(&task.trigger),
                 status(output, task),
                 task.attempt.to_string(),
                 time(task.created_at),
-                task.outcome.as_ref().map(ended).unwrap_or_default(),
+                remark(task, waiting.as_ref()),
             ]
         })
         .collect();
-    let heads = ["TASK", "TRIGGER", "STATUS", "ATTEMPT", "CREATED", "ENDED"];
+    let heads = ["TASK", "TRIGGER", "STATUS", "ATTEMPT", "CREATED", "ENDED OR WAITS"];
     output.table(&heads, rows, if filtered { "No task is like that." } else { NONE_YET })?;
     more(output, list.next_cursor.as_deref())
 }
@@ -89,7 +98,7 @@ async fn show(id: &str, client: &Client, output: Output) -> Result<(), CliError>
     if output.is_json() {
         return output.json(&answer);
     }
-    let Shown { task, instances, pending_reason } = typed(&answer)?;
+    let Shown { task, instances, waiting } = typed(&answer)?;
     let command = task.command.as_ref().map(|command| {
         std::iter::once(&command.cmd)
             .chain(&command.args)
@@ -102,7 +111,8 @@ async fn show(id: &str, client: &Client, output: Output) -> Result<(), CliError>
         ("trigger", plain(&task.trigger)),
         ("event", task.event_id.to_string()),
         ("status", status(output, &task)),
-        ("waits for", pending_reason.map(|reason| plain(&reason)).unwrap_or_default()),
+        ("waits", waiting.as_ref().map(|waiting| plain(&waiting.text)).unwrap_or_default()),
+        ("freed by", waiting.as_ref().map(|waiting| plain(&waiting.remedy)).unwrap_or_default()),
         ("ended", task.outcome.as_ref().map(ended).unwrap_or_default()),
         ("due", time(task.run_at)),
         ("asks for", plain(&pairs(&task.lane.selector.0))),
@@ -111,12 +121,6 @@ async fn show(id: &str, client: &Client, output: Output) -> Result<(), CliError>
     ])?;
     for instance in instances.iter().rev() {
         output.line(&attempt(output, instance))?;
-    }
-    if task.status == Status::Lost {
-        output.line(&format!(
-            "Its fate is unknown: it may have had its effect. Look at its output and at what it was to do; if it may run \
-             again: hetuflow task retry {id}"
-        ))?;
     }
     output.line(&output.tone(&format!("hetuflow task logs {id} prints its output."), Tone::Faint))
 }
@@ -140,6 +144,15 @@ fn attempt(output: Output, instance: &TaskInstance) -> String {
         instance.started_at.map(time).unwrap_or_default(),
         instance.outcome.as_ref().map(ended).unwrap_or_default(),
     )
+}
+
+/// Why it waits, or else how it ended.
+fn remark(task: &Task, waiting: Option<&Waiting>) -> String {
+    match (waiting, &task.outcome) {
+        (Some(waiting), _) if !task.status.is_final() => plain(&waiting.text),
+        (_, Some(outcome)) => ended(outcome),
+        (_, None) => String::new(),
+    }
 }
 
 /// An outcome in a few words: `exit 3`, `signal 9`, `timeout: killed after 5m`.

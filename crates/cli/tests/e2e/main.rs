@@ -4,6 +4,7 @@
 mod bulk;
 mod clock;
 mod crash;
+mod fate;
 mod files;
 mod link;
 mod process;

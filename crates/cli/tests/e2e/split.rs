@@ -1,6 +1,6 @@
 //! Server and agents apart, as on many machines: `hetuflow-server` and `hetuflow-agent`s with labels.
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use crate::{
     link::Link,
@@ -15,15 +15,27 @@ on_both! { each_job_runs_where_its_labels_match, a_stop_drains_and_exits_cleanly
 pub(crate) struct Split {
     pub(crate) world: World,
     pub(crate) link: Link,
+    settings: Vec<(String, String)>,
     agents: BTreeMap<String, Process>,
 }
 
 impl Split {
     pub(crate) async fn start(database: Database, triggers: &[(&str, &str)]) -> Self {
+        Self::with(database, triggers, &[]).await
+    }
+
+    /// With settings of the server: `("AGENTS__RESUME", "1s")`.
+    pub(crate) async fn with(
+        database: Database,
+        triggers: &[(&str, &str)],
+        settings: &[(&str, &str)],
+    ) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let database_url = database.url(dir.path()).await;
         fs::create_dir_all(dir.path().join("triggers")).expect("made");
-        let (server, places) = start_server(&dir, &database_url).await;
+        let settings: Vec<_> =
+            settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let (server, places) = start_server(&dir, &database_url, &settings).await;
         let link = Link::to(places.agents).await;
         let world = World { dir, database_url, server, places, http: http() };
         for (name, text) in triggers {
@@ -33,12 +45,12 @@ impl Split {
             };
             world.until("the trigger is live", live).await;
         }
-        Self { world, link, agents: BTreeMap::new() }
+        Self { world, link, settings, agents: BTreeMap::new() }
     }
 
     /// On other ports: the old ones may be somebody else's by now. The agents notice nothing of that.
     pub(crate) async fn restart_server(&mut self) {
-        let (server, places) = start_server(&self.world.dir, &self.world.database_url).await;
+        let (server, places) = start_server(&self.world.dir, &self.world.database_url, &self.settings).await;
         (self.world.server, self.world.places) = (server, places);
         self.mend_link();
     }
@@ -49,7 +61,7 @@ impl Split {
 
     /// Starts an agent, and waits until the server says that it is online.
     pub(crate) async fn agent(&mut self, id: &str, labels: &[(&str, &str)]) {
-        let data = self.world.dir.path().join(format!("agent-{id}"));
+        let data = self.agent_data(id);
         let mut environment = vec![
             ("HETUFLOW_AGENT__AGENT__ID".to_owned(), id.to_owned()),
             ("HETUFLOW_AGENT__AGENT__DATA_DIR".to_owned(), data.display().to_string()),
@@ -68,12 +80,26 @@ impl Split {
         self.world.until(&format!("agent {id} is online"), online).await;
     }
 
+    pub(crate) fn agent_data(&self, id: &str) -> PathBuf {
+        self.world.dir.path().join(format!("agent-{id}"))
+    }
+
+    /// The first line that the agent said, or says, with this text.
+    pub(crate) async fn agent_says(&mut self, id: &str, text: &str) {
+        let agent = self.agents.get_mut(id).expect("it was started");
+        agent.line(text, |line| line.contains(text).then_some(())).await;
+    }
+
     pub(crate) async fn kill_agent(&mut self, id: &str) {
         self.agents.get_mut(id).expect("it was started").kill().await;
     }
 }
 
-async fn start_server(dir: &tempfile::TempDir, database_url: &str) -> (Process, Places) {
+async fn start_server(
+    dir: &tempfile::TempDir,
+    database_url: &str,
+    settings: &[(String, String)],
+) -> (Process, Places) {
     let any = || "127.0.0.1:0".to_owned();
     let environment = [
         ("DATABASE_URL", database_url.to_owned()),
@@ -83,6 +109,9 @@ async fn start_server(dir: &tempfile::TempDir, database_url: &str) -> (Process, 
         ("HETUFLOW_SERVER__SERVER__HOOK_PORT", any()),
         ("STORY_SECRET", SECRET.to_owned()),
     ];
+    let names: Vec<String> = settings.iter().map(|(key, _)| format!("HETUFLOW_SERVER__{key}")).collect();
+    let settings = names.iter().zip(settings).map(|(name, (_, value))| (name.as_str(), value.clone()));
+    let environment: Vec<(&str, String)> = environment.into_iter().chain(settings).collect();
     let mut server = Process::start::<&str>("hetuflow-server", &[], &environment);
     let mut place = async |name: &'static str| -> std::net::SocketAddr {
         server

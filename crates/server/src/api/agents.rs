@@ -18,7 +18,7 @@ use super::{
     Api, ApiError,
     input::{Input, id},
     page::{Condition, Items, PageOf, PageQuery, value},
-    waiting::Connected,
+    waiting::{Known, Presence},
 };
 use crate::hub::Online;
 
@@ -54,20 +54,24 @@ async fn all(api: &Api) -> Result<Vec<Shown>, ApiError> {
     Ok(api.app.store.agents().await?.into_iter().map(|agent| Shown::new(agent, &here)).collect())
 }
 
-/// Agents that are connected to this server or another one; of those here the hub knows better.
-pub(super) async fn connected(api: &Api) -> Result<Vec<Connected>, ApiError> {
-    let mut here = here(api);
-    let stored = api.app.store.agents().await?.into_iter();
-    Ok(stored
-        .filter_map(|agent| match here.remove(&agent.id) {
-            Some(online) => Some(Connected { id: agent.id, labels: online.labels, free: online.free }),
-            None if agent.connection == Connection::Online => {
-                let free = agent.slots.saturating_sub(agent.running);
-                Some(Connected { id: agent.id, labels: agent.labels, free })
+/// All agents as those who wait for one see them, whichever server they are connected to; of those here the hub
+/// knows better.
+pub(super) async fn known(api: &Api) -> Result<Vec<Known>, ApiError> {
+    let here = here(api);
+    let seen = |agent: Agent| {
+        let online = here.get(&agent.id);
+        let presence = match (online, agent.connection) {
+            (Some(online), _) => Presence::Online { free: online.free },
+            (None, Connection::Online) => {
+                Presence::Online { free: agent.slots.saturating_sub(agent.running) }
             }
-            None => None,
-        })
-        .collect())
+            (None, Connection::Offline) => Presence::Offline { since: agent.last_seen_at },
+        };
+        let labels = online.map_or(agent.labels, |online| online.labels.clone());
+        let Agent { id, slots, running, .. } = agent;
+        Known { id, labels, slots, running, presence, longest: None }
+    };
+    Ok(api.app.store.agents().await?.into_iter().map(seen).collect())
 }
 
 pub(super) async fn list(State(api): State<Api>) -> Result<Json<Items<Shown>>, ApiError> {

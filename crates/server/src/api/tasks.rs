@@ -8,8 +8,10 @@ use axum::{
     extract::{Path, State},
 };
 use hetuflow_core::{
-    id::TaskId,
+    id::{AgentId, TaskId},
+    status::Status,
     task::{Task, TaskInstance},
+    waiting::Waiting,
 };
 use hetuflow_store::{Cancelled, InstanceFilter, Page};
 use serde::Serialize;
@@ -18,17 +20,37 @@ use super::{
     Api, ApiError, agents,
     input::{Input, Params, id},
     page::{Items, PageOf, PageQuery},
-    waiting::pending_reason,
+    waiting::{Known, Longest, waiting},
 };
 use filter::{ListQuery, PageFilter};
+
+/// Full agents whose longest task is looked up to say why a task waits, at most.
+const MAX_LOOKS: usize = 3;
+
+#[derive(Debug, Serialize)]
+pub(super) struct Listed {
+    #[serde(flatten)]
+    task: Task,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waiting: Option<Waiting>,
+}
 
 pub(super) async fn list(
     State(api): State<Api>,
     Params(query): Params<ListQuery>,
-) -> Result<Json<Items<Task>>, ApiError> {
+) -> Result<Json<Items<Listed>>, ApiError> {
     let page = query.page()?;
     let tasks = api.app.store.tasks(&query.filter()?, page).await?;
-    Ok(Json(Items::new(tasks, page, |task| task.id.uuid())))
+    let agents = if tasks.iter().any(may_wait) { agents::known(&api).await? } else { Vec::new() };
+    let now = api.app.clock.now();
+    let listed = |task: Task| Listed { waiting: waiting(&task, None, &agents, now), task };
+    let items = tasks.into_iter().map(listed).collect();
+    Ok(Json(Items::new(items, page, |listed: &Listed| listed.task.id.uuid())))
+}
+
+/// Only then are the agents asked for.
+const fn may_wait(task: &Task) -> bool {
+    !task.status.is_final()
 }
 
 pub(super) async fn page(
@@ -48,7 +70,7 @@ pub(super) struct Shown {
     instances: Vec<TaskInstance>,
     /// Why it waits, when it does.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pending_reason: Option<String>,
+    waiting: Option<Waiting>,
 }
 
 pub(super) async fn show(State(api): State<Api>, Path(task): Path<String>) -> Result<Json<Shown>, ApiError> {
@@ -59,12 +81,32 @@ async fn shown(api: &Api, id: TaskId) -> Result<Shown, ApiError> {
     let task = api.app.store.task(id).await?;
     let filter = InstanceFilter { task_id: Some(id), ..InstanceFilter::default() };
     let instances = api.app.store.instances(&filter, Page { before: None, limit: 500 }).await?;
-    let pending_reason = if task.status.is_waiting() {
-        pending_reason(&task, &agents::connected(api).await?, api.app.clock.now())
-    } else {
-        None
+    let waiting = why(api, &task, instances.first()).await?;
+    Ok(Shown { task, instances, waiting })
+}
+
+async fn why(api: &Api, task: &Task, newest: Option<&TaskInstance>) -> Result<Option<Waiting>, ApiError> {
+    let mut agents = if may_wait(task) { agents::known(api).await? } else { Vec::new() };
+    let matching = |agent: &&mut Known| agent.is_full() && task.lane.admits(&agent.id, &agent.labels);
+    if task.status.is_waiting() {
+        for agent in agents.iter_mut().filter(matching).take(MAX_LOOKS) {
+            agent.longest = longest(api, &agent.id).await?;
+        }
+    }
+    Ok(waiting(task, newest, &agents, api.app.clock.now()))
+}
+
+/// What the agent has been running longest.
+async fn longest(api: &Api, agent_id: &AgentId) -> Result<Option<Longest>, ApiError> {
+    let filter = InstanceFilter {
+        agent_id: Some(agent_id.clone()),
+        status: vec![Status::Running],
+        ..InstanceFilter::default()
     };
-    Ok(Shown { task, instances, pending_reason })
+    let running = api.app.store.instances(&filter, Page { before: None, limit: 500 }).await?;
+    let since = |instance: &TaskInstance| instance.started_at.unwrap_or(instance.created_at);
+    let longest = running.into_iter().min_by_key(since);
+    Ok(longest.map(|instance| Longest { task_id: instance.task_id, since: since(&instance) }))
 }
 
 pub(super) async fn retry(State(api): State<Api>, Path(task): Path<String>) -> Result<Json<Shown>, ApiError> {

@@ -1,113 +1,142 @@
-//! Why a task waits, in one sentence. Pure, over what is known of the agents.
+//! Why a task waits, and what would free it. Pure, over what is known of the agents: those of every server, because
+//! the store knows all sessions and what each agent runs.
+//!
+//! A new reason (a blackout, an overlap with another run) gets a variant of [`WaitReason`] and its place in
+//! [`waiting`]: first what time decides, then what agents decide.
+
+mod lane;
+#[cfg(test)]
+mod tests;
 
 use hetuflow_core::{
-    id::AgentId,
-    labels::{Labels, Lane},
-    task::Task,
+    id::{AgentId, TaskId},
+    labels::Labels,
+    retry::OnLost,
+    status::Status,
+    task::{Outcome, Task, TaskInstance},
+    waiting::{WaitReason, Waiting},
 };
 use jiff::Timestamp;
 
-/// An agent that is connected to some server.
-#[derive(Debug)]
-pub(super) struct Connected {
+/// An agent as somebody who waits for it sees it.
+#[derive(Debug, Clone)]
+pub(super) struct Known {
     pub(super) id: AgentId,
     pub(super) labels: Labels,
-    /// Attempts that it could start now.
-    pub(super) free: u32,
+    pub(super) slots: u32,
+    /// Attempts that it holds.
+    pub(super) running: u32,
+    pub(super) presence: Presence,
+    /// What it has been running longest, where somebody looked.
+    pub(super) longest: Option<Longest>,
 }
 
-/// `None` when it does not wait.
-pub(super) fn pending_reason(task: &Task, agents: &[Connected], now: Timestamp) -> Option<String> {
-    if !task.status.is_waiting() {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Presence {
+    /// Connected to some server.
+    Online {
+        /// Attempts that it could start now.
+        free: u32,
+    },
+    Offline {
+        since: Timestamp,
+    },
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Longest {
+    pub(super) task_id: TaskId,
+    pub(super) since: Timestamp,
+}
+
+impl Known {
+    pub(super) fn is_online(&self) -> bool {
+        matches!(self.presence, Presence::Online { .. })
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.presence == Presence::Online { free: 0 }
+    }
+}
+
+/// `None` for a task that runs, or that has ended and waits for nobody. `newest` is its newest attempt, where
+/// somebody looked.
+pub(super) fn waiting(
+    task: &Task,
+    newest: Option<&TaskInstance>,
+    agents: &[Known],
+    now: Timestamp,
+) -> Option<Waiting> {
+    match task.status {
+        Status::Pending | Status::WaitingRetry if task.run_at > now => Some(until_its_time(task)),
+        Status::Pending | Status::WaitingRetry => Some(lane::waiting(&task.lane, agents)),
+        Status::Locked | Status::Dispatched | Status::Running => leased(task, newest, agents, now),
+        Status::Lost if task.policy.on_lost == OnLost::Hold => Some(held(task)),
+        Status::Lost | Status::Failed | Status::TimedOut | Status::Cancelled | Status::Succeeded => None,
+    }
+}
+
+pub(super) fn because(reason: WaitReason, text: impl Into<String>, remedy: impl Into<String>) -> Waiting {
+    Waiting { reason, text: text.into(), remedy: remedy.into(), until: None }
+}
+
+fn until_its_time(task: &Task) -> Waiting {
+    let at = task.run_at;
+    let (reason, text) = if task.status == Status::WaitingRetry {
+        let last = task.outcome.as_ref().map_or_else(String::new, |outcome| {
+            format!("; attempt {} ended with {}", task.attempt, ended(outcome))
+        });
+        let next = task.attempt + 1;
+        let of = task.policy.max_retries.saturating_add(1);
+        (WaitReason::Retry, format!("attempt {next} of {of} starts at {at}{last}"))
+    } else {
+        (WaitReason::Scheduled, format!("it is planned for {at}"))
+    };
+    let remedy = format!("{at}; or `hetuflow task cancel {}`, then `retry`, to run it now", task.id);
+    Waiting { until: Some(at), ..because(reason, text, remedy) }
+}
+
+fn ended(outcome: &Outcome) -> String {
+    let number = outcome.exit_code.or(outcome.signal);
+    match number {
+        Some(number) => format!("{} {number}", outcome.reason.name()),
+        None => outcome.reason.name().to_owned(),
+    }
+}
+
+/// What an agent holds waits only where something does not move.
+fn leased(task: &Task, newest: Option<&TaskInstance>, agents: &[Known], now: Timestamp) -> Option<Waiting> {
+    let holder = newest.and_then(|newest| agents.iter().find(|agent| agent.id == newest.agent_id));
+    if let Some(Known { id, presence: Presence::Offline { since }, .. }) = holder {
+        let text = format!("agent {id}, which holds it, has not been heard of since {since}");
+        let remedy = "the agent comes back; stays it away, the attempt is lost and `on_lost` decides";
+        return Some(because(WaitReason::AgentAway, text, remedy));
+    }
+    let who = holder.map_or_else(|| "an agent".to_owned(), |agent| format!("agent {}", agent.id));
+    if task.cancel_requested {
+        let text = format!("{who} was asked to end it");
+        let remedy = "the process ends, or is killed after the agent's `grace`";
+        return Some(because(WaitReason::Ending, text, remedy));
+    }
+    if task.status != Status::Locked {
         return None;
     }
-    if task.run_at > now {
-        return Some(format!("not before {}", task.run_at));
-    }
-    Some(lane_reason(&task.lane, agents))
+    let for_long = newest.map_or_else(String::new, |newest| {
+        format!(" for {} s", now.duration_since(newest.created_at).as_secs().max(0))
+    });
+    let text = format!("it was given to {who}, which has not confirmed it{for_long}");
+    let remedy = "the agent confirms; else the server takes it back by itself";
+    Some(because(WaitReason::Unconfirmed, text, remedy))
 }
 
-fn lane_reason(lane: &Lane, agents: &[Connected]) -> String {
-    if let Some(wanted) = &lane.agent
-        && !agents.iter().any(|agent| agent.id == *wanted)
-    {
-        return format!("it must run on agent {wanted}, which is not connected");
-    }
-    if agents.is_empty() {
-        return "no agent is connected".to_owned();
-    }
-    let matching: Vec<&Connected> =
-        agents.iter().filter(|agent| lane.admits(&agent.id, &agent.labels)).collect();
-    match matching.as_slice() {
-        [] => no_match(lane, agents),
-        all if all.iter().all(|agent| agent.free == 0) => match all {
-            [one] => format!("agent {} is full", one.id),
-            _ => format!("all {} matching agents are full", all.len()),
-        },
-        _ => "an agent is free: it is about to start".to_owned(),
-    }
-}
-
-/// Names the labels that nobody has; where each is somewhere but never together, all of them.
-fn no_match(lane: &Lane, agents: &[Connected]) -> String {
-    let considered: Vec<&Connected> =
-        agents.iter().filter(|agent| lane.agent.as_ref().is_none_or(|wanted| *wanted == agent.id)).collect();
-    let nobody_has = |(key, value): &(&String, &String)| {
-        considered.iter().all(|agent| agent.labels.get(*key) != Some(*value))
-    };
-    let missing: Vec<String> =
-        lane.selector.0.iter().filter(nobody_has).map(|(key, value)| format!("{key}={value}")).collect();
-    match (&lane.agent, missing.as_slice()) {
-        (Some(agent), _) => format!("it must run on agent {agent}, which lacks {}", missing.join(", ")),
-        (None, []) => format!("no connected agent has all of {}", lane.selector),
-        (None, [one]) => format!("no connected agent has the label {one}"),
-        (None, several) => format!("no connected agent has the labels {}", several.join(", ")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use hetuflow_core::labels::Selector;
-
-    fn labels(pairs: &[(&str, &str)]) -> Labels {
-        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
-    }
-
-    fn agent(id: &str, pairs: &[(&str, &str)], free: u32) -> Connected {
-        Connected { id: AgentId::new(id).expect("a name"), labels: labels(pairs), free }
-    }
-
-    fn lane(pairs: &[(&str, &str)], agent: Option<&str>) -> Lane {
-        let agent = agent.map(|id| AgentId::new(id).expect("a name"));
-        Lane { selector: Selector(labels(pairs)), agent }
-    }
-
-    #[test]
-    fn reasons() {
-        let check = |lane: &Lane, agents: &[Connected], expected: &str| {
-            assert_eq!(lane_reason(lane, agents), expected);
-        };
-        let web = [("role", "web")];
-        check(&lane(&[], None), &[], "no agent is connected");
-        check(&lane(&web, None), &[agent("a", &[], 1)], "no connected agent has the label role=web");
-        check(
-            &lane(&[("gpu", "a100"), ("role", "web")], None),
-            &[agent("a", &web, 1), agent("b", &[("gpu", "a100")], 1)],
-            "no connected agent has all of gpu=a100,role=web",
-        );
-        check(&lane(&web, None), &[agent("a", &web, 0)], "agent a is full");
-        check(
-            &lane(&web, None),
-            &[agent("a", &web, 0), agent("b", &web, 0)],
-            "all 2 matching agents are full",
-        );
-        check(&lane(&web, None), &[agent("a", &web, 1)], "an agent is free: it is about to start");
-        check(&lane(&[], Some("b")), &[agent("a", &[], 1)], "it must run on agent b, which is not connected");
-        check(
-            &lane(&web, Some("a")),
-            &[agent("a", &[], 1), agent("b", &web, 1)],
-            "it must run on agent a, which lacks role=web",
-        );
-    }
+fn held(task: &Task) -> Waiting {
+    let id = task.id;
+    let why = task.outcome.as_ref().and_then(|outcome| outcome.message.as_deref());
+    let why = why.map_or_else(String::new, |why| format!(" ({why})"));
+    let text =
+        format!("its fate is unknown{why}: it may have had its effect, so that nobody repeats it unasked");
+    let remedy = format!(
+        "look what it has done; `hetuflow task retry {id}` runs it again, otherwise leave it as it is"
+    );
+    because(WaitReason::Held, text, remedy)
 }

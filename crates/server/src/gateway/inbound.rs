@@ -6,7 +6,7 @@ use axum::extract::ws::Message;
 use bytes::Bytes;
 use hetuflow_core::{
     protocol::{
-        FileEvent, FromAgent, MAX_CHUNK, RunResult, ToAgent,
+        FileEvent, FromAgent, MAX_CHUNK, ResultVerdict, RunResult, ToAgent,
         frame::{Frame, FrameError},
     },
     task::{Lease, OutputChunk},
@@ -201,6 +201,7 @@ impl Session {
         let (own, others): (Vec<_>, Vec<_>) =
             results.into_iter().partition(|result| self.state.hub.holds(&self.key, result.lease));
         for result in others {
+            self.count_fenced(result.lease);
             self.say(results::fenced(result.lease)).await?;
         }
         if own.is_empty() {
@@ -210,6 +211,9 @@ impl Session {
         let settled = insist(|| results::settle(state, &own)).await.map_err(away)?;
         for (result, verdict) in own.iter().zip(settled) {
             self.state.hub.ended(&self.key, result.lease);
+            if verdict == ResultVerdict::Fenced {
+                self.count_fenced(result.lease);
+            }
             self.say(ToAgent::ResultAck { lease: result.lease, verdict }).await?;
         }
         Ok(())
@@ -241,8 +245,13 @@ impl Session {
 
     /// The agent runs what is not its any more: it is told to end it.
     async fn end_stale(&self, lease: Lease) -> Result<(), Stop> {
-        tracing::warn!(task.id = %lease.task_id, fence = lease.fence, "a report on an attempt that is not the agent's any more");
+        self.count_fenced(lease);
         self.say(ToAgent::Cancel { lease }).await
+    }
+
+    fn count_fenced(&self, lease: Lease) {
+        self.state.metrics.reports_fenced.inc();
+        tracing::warn!(task.id = %lease.task_id, fence = lease.fence, "a report on an attempt that is not the agent's any more");
     }
 }
 

@@ -91,6 +91,7 @@ async fn converse(socket: WebSocket, hello: Hello, state: AppState, timing: Timi
         version = hello.version,
         "agent connected"
     );
+    state.metrics.reports_fenced.add(opened.stop.len() as u64);
     let Some((session, outgoing)) = Session::register(state, timing, hello, opened) else {
         return tracing::info!("a newer connection of this agent was quicker");
     };

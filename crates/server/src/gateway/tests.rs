@@ -144,6 +144,7 @@ async fn a_result_for_a_lease_that_is_not_the_agents_is_fenced() {
     let lease = other.take().await;
     agent.result(lease, Outcome::exit(0)).await;
     assert_eq!(agent.hear().await, ToAgent::ResultAck { lease, verdict: ResultVerdict::Fenced });
+    assert_eq!(world.state.metrics.reports_fenced.get(), 1);
     other.sync().await;
     assert_eq!(world.stored(id).await.status, Status::Dispatched);
 }

@@ -167,7 +167,7 @@ async fn tasks_are_found_cancelled_and_retried() {
     assert_eq!(found(&world.get("tasks?status=1,99&trigger=deploy-site").await), 3);
     let (status, retried) = world.post(&format!("tasks/{id}/retry"), json!({})).await;
     assert_eq!((status, &retried["status"]), (StatusCode::OK, &json!("pending")));
-    assert_eq!(retried["pending_reason"], "no agent is connected");
+    assert_eq!(retried["waiting"]["reason"], "no_agent");
 }
 
 #[tokio::test]

@@ -37,7 +37,7 @@ async fn a_signed_delivery_becomes_an_event_and_a_task() {
     assert_eq!(event["tasks"][0]["id"], receipt["task_ids"][0]);
     let task = world.get(&format!("tasks/{}", receipt["task_ids"][0].as_str().expect("an id"))).await;
     assert_eq!(task["command"]["environment"]["REF"], "refs/heads/main");
-    assert_eq!(task["pending_reason"], "no agent is connected");
+    assert_eq!(task["waiting"]["reason"], "no_agent");
     let headers = event["headers"].as_array().expect("headers");
     assert!(headers.contains(&json!(["x-hub-signature-256", "[redacted]"])), "{headers:?}");
 }

@@ -6,4 +6,5 @@ mod hooks;
 mod listeners;
 mod logs;
 mod triggers;
+mod waiting;
 mod world;
