@@ -54,7 +54,7 @@ create table sched_schedule (
     -- Its place among the trigger's entries.
     position     integer not null,
     name         text not null,
-    kind         text not null check (kind in ('cron', 'interval', 'daemon', 'event')),
+    kind         text not null check (kind in ('cron', 'interval', 'once', 'daemon', 'event')),
     spec         json not null,
     enabled      boolean not null default true,
     -- The anchor of an interval.
@@ -65,7 +65,7 @@ create table sched_schedule (
     foreign key (namespace, trigger_name) references sched_trigger (namespace, name) on delete cascade
 ) with (fillfactor = 80);
 
-create index sched_schedule_due on sched_schedule (next_run_at) where enabled and next_run_at is not null;
+create index sched_schedule_due on sched_schedule (next_run_at, id) where enabled and next_run_at is not null;
 
 -- Every time that a schedule has fired for: a pair is here once for ever.
 create table sched_fire (

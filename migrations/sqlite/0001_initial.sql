@@ -50,7 +50,7 @@ create table sched_schedule (
     -- Its place among the trigger's entries.
     position     integer not null,
     name         text not null,
-    kind         text not null check (kind in ('cron', 'interval', 'daemon', 'event')),
+    kind         text not null check (kind in ('cron', 'interval', 'once', 'daemon', 'event')),
     spec         text not null,
     enabled      integer not null default 1 check (enabled in (0, 1)),
     -- The anchor of an interval.
@@ -61,7 +61,7 @@ create table sched_schedule (
     foreign key (namespace, trigger_name) references sched_trigger (namespace, name) on delete cascade
 ) strict;
 
-create index sched_schedule_due on sched_schedule (next_run_at) where enabled = 1 and next_run_at is not null;
+create index sched_schedule_due on sched_schedule (next_run_at, id) where enabled = 1 and next_run_at is not null;
 
 -- Every time that a schedule has fired for: a pair is here once for ever.
 create table sched_fire (

@@ -130,6 +130,8 @@ pub struct Decision {
 pub enum DecisionOutcome {
     Matched,
     NoMatch,
+    /// It came due, and its own rules (missed times, blackouts, overlap) kept it from running.
+    Skipped,
     /// The condition would have walked more of the body than is allowed.
     TooCostly,
     /// The condition could not be judged, such as a comparison of a text with a number.

@@ -1,17 +1,29 @@
 //! Schedules that a clock drives. Pure: the time is an argument.
 //!
-//! `cron` reads lines, `local` says which instants the local times of a zone are (and what becomes of those that a
-//! change of the clocks leaves out or repeats), `interval` counts from an anchor.
+//! `cron` reads lines, `interval` counts from an anchor, `once` is a single time; `local` says which instants the
+//! local times of a zone are, also where a change of the clocks leaves some out or repeats them. `policy` says what
+//! becomes of a time that has come, `rule` puts both together.
 
+mod blackout;
 mod cron;
 mod interval;
 mod local;
+mod once;
+mod policy;
+mod rule;
+mod zone;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use blackout::covers_everything;
+pub use blackout::{Blackout, BlackoutDays, DuringBlackout};
 pub use cron::{CronError, CronSchedule, Dialect};
 pub use interval::IntervalSchedule;
 pub use local::ClockEffect;
+pub use once::{OnceError, OnceSchedule};
+pub use policy::{FirePolicy, Missed};
+pub use rule::{ClockRule, ClockSchedule, Upcoming};
+pub use zone::{ZoneError, zone};
 
 /// The kinds of `sched_schedule.kind`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -19,30 +31,24 @@ pub use local::ClockEffect;
 pub enum ScheduleKind {
     Cron,
     Interval,
+    Once,
     Daemon,
     Event,
 }
 
 impl ScheduleKind {
+    pub const ALL: [Self; 5] = [Self::Cron, Self::Interval, Self::Once, Self::Daemon, Self::Event];
+
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Cron => "cron",
             Self::Interval => "interval",
+            Self::Once => "once",
             Self::Daemon => "daemon",
             Self::Event => "event",
         }
     }
-}
-
-/// What happens to fires whose time passed while no server ran.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Missed {
-    /// One fire stands for all that were missed.
-    #[default]
-    Latest,
-    Skip,
 }
 
 #[cfg(test)]

@@ -5,8 +5,10 @@
 //! with its place and with what is allowed there. Who loads files and when is the server's matter.
 
 mod check;
+mod clock;
 mod file;
 mod job;
+mod policy;
 mod problem;
 mod reader;
 mod script;
@@ -25,7 +27,7 @@ use crate::{
     id::{Namespace, TriggerName},
     job::JobSpec,
     labels::Selector,
-    schedule::{CronSchedule, IntervalSchedule},
+    schedule::ClockSchedule,
 };
 
 #[derive(Debug, Clone)]
@@ -36,8 +38,8 @@ pub struct Trigger {
     pub job: TriggerJob,
     pub webhooks: Vec<WebhookSource>,
     pub files: Vec<FileSource>,
-    pub crons: Vec<CronSchedule>,
-    pub intervals: Vec<IntervalSchedule>,
+    /// `[on.cron]`, `[on.interval]` and `[on.once]`.
+    pub clocks: Vec<ClockSchedule>,
     pub events: Vec<EventSource>,
 }
 

@@ -11,7 +11,7 @@ mod times;
 
 use std::{sync::Arc, time::Duration};
 
-use hetuflow_store::{Fired, StoreError};
+use hetuflow_store::{Fire, Fired, StoreError};
 use jiff::Timestamp;
 use tokio::{sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
@@ -20,6 +20,9 @@ use crate::{AppState, ingest::chain, triggers::TriggerSet};
 
 /// Schedules that are looked at together.
 const BATCH: u32 = 1000;
+
+/// Fires that are stored in one transaction.
+const TOGETHER: usize = 100;
 
 /// The longest sleep: a wall clock can be set, and a machine can be suspended.
 const LONGEST: Duration = Duration::from_secs(30);
@@ -82,15 +85,24 @@ pub(crate) struct Looked {
 /// Fires what is due, each schedule once.
 pub(crate) async fn tick(state: &AppState) -> Result<Looked, StoreError> {
     let set = state.triggers.current();
+    let now = state.clock.now();
+    // A schedule of a trigger that this server has not read yet stays due.
+    let fires = state.store.due_schedules(now, BATCH).await?.into_iter().filter_map(|due| {
+        let (live, clocked) = set.clocked(due.id)?;
+        Some(fire::fire(live, clocked, due.run_at, now))
+    });
+    let fires: Vec<Fire> = fires.collect();
     let mut moved = 0;
     let mut failed = None;
-    for due in state.store.due_schedules(state.clock.now(), BATCH).await? {
-        // A schedule of a trigger that this server has not read yet stays due.
-        let Some((live, clocked)) = set.clocked(due.id) else { continue };
-        match fire::fire(state, live, clocked, due.run_at).await {
-            Ok(Fired::Stored) => moved += 1,
-            Ok(Fired::Elsewhere) => {}
+    for batch in fires.chunks(TOGETHER) {
+        match store(state, batch).await {
+            Ok(count) => moved += count,
             // One that fails must not hold up the others.
+            Err(_) if batch.len() > 1 => {
+                for one in batch.chunks(1) {
+                    store(state, one).await.map_or_else(|error| failed = Some(error), |count| moved += count);
+                }
+            }
             Err(error) => failed = Some(error),
         }
     }
@@ -98,6 +110,19 @@ pub(crate) async fn tick(state: &AppState) -> Result<Looked, StoreError> {
         Some(error) => Err(error),
         None => Ok(Looked { moved, next: state.store.next_fire().await? }),
     }
+}
+
+/// Yields how many were moved on here.
+async fn store(state: &AppState, batch: &[Fire]) -> Result<usize, StoreError> {
+    let fired = state.store.fire(batch).await?;
+    for (fire, fired) in batch.iter().zip(&fired) {
+        let ran = fire.ingest.as_ref().is_some_and(|ingest| !ingest.tasks.is_empty());
+        match fired {
+            Fired::Stored if ran => state.metrics.schedules_fired.inc(),
+            Fired::Stored | Fired::Elsewhere => {}
+        }
+    }
+    Ok(fired.into_iter().filter(|fired| *fired == Fired::Stored).count())
 }
 
 async fn wake(

@@ -9,12 +9,16 @@ mod loader;
 mod route;
 mod scheme;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use hetuflow_core::{
     id::{JobId, ScheduleId},
     job::JobSpec,
-    schedule::{CronSchedule, IntervalSchedule},
+    schedule::ClockSchedule,
     trigger::Trigger,
 };
 use hetuflow_store::StoredTrigger;
@@ -55,6 +59,8 @@ pub struct TriggerSet {
     pub folder_problems: Vec<String>,
     /// What `POST /hooks/..` leads to, by [`route_key`].
     pub(crate) routes: BTreeMap<String, Route>,
+    /// Where each schedule that a clock drives is found: its trigger in `live`, its place among the `clocks`.
+    pub(crate) by_schedule: HashMap<ScheduleId, (String, usize)>,
 }
 
 /// A trigger in force.
@@ -74,17 +80,23 @@ pub struct Live {
 #[derive(Debug)]
 pub struct Clocked {
     pub id: ScheduleId,
-    pub name: String,
-    pub rule: ClockRule,
+    pub schedule: ClockSchedule,
     /// The anchor of an interval.
     pub created_at: Timestamp,
+    /// `namespace/name/schedule`: what it is called over all its versions.
+    pub key: String,
 }
 
-#[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "few, and each is kept for long")]
-pub enum ClockRule {
-    Cron(CronSchedule),
-    Interval(IntervalSchedule),
+impl Clocked {
+    /// The first time after `after`; `None` when there is none any more.
+    pub(crate) fn next_after(&self, after: Timestamp) -> Option<Timestamp> {
+        self.schedule.rule.next_after(self.created_at, after)
+    }
+
+    /// The first time that is not before `from`.
+    pub(crate) fn next_from(&self, from: Timestamp) -> Option<Timestamp> {
+        self.schedule.rule.next_from(self.created_at, from)
+    }
 }
 
 impl Triggers {
@@ -130,6 +142,8 @@ pub(crate) fn schedule_name(kind: &str, index: usize) -> String {
 impl TriggerSet {
     /// The live trigger that owns this schedule, and the schedule.
     pub fn clocked(&self, id: ScheduleId) -> Option<(&Live, &Clocked)> {
-        self.live.values().find_map(|live| live.clocks.iter().find(|c| c.id == id).map(|clock| (live, clock)))
+        let (key, place) = self.by_schedule.get(&id)?;
+        let live = self.live.get(key)?;
+        Some((live, live.clocks.get(*place)?))
     }
 }

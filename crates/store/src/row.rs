@@ -209,9 +209,7 @@ pub(crate) fn schedule(row: &impl Columns) -> Result<StoredSchedule, StoreError>
 }
 
 fn schedule_kind(name: &str) -> Option<ScheduleKind> {
-    [ScheduleKind::Cron, ScheduleKind::Interval, ScheduleKind::Daemon, ScheduleKind::Event]
-        .into_iter()
-        .find(|kind| kind.name() == name)
+    ScheduleKind::ALL.into_iter().find(|kind| kind.name() == name)
 }
 
 pub(crate) const fn stream_name(stream: Stream) -> &'static str {

@@ -20,7 +20,8 @@ pub struct Fire {
     pub run_at: Timestamp,
     /// The schedule's next time; `None` ends it.
     pub next: Option<Timestamp>,
-    /// The event and its tasks; `None` moves the schedule on without a run (a missed time that is skipped).
+    /// The event and its tasks: none where the time is skipped, which the event then says. `None` only moves the
+    /// schedule on.
     pub ingest: Option<Ingest>,
 }
 
@@ -39,7 +40,8 @@ pub trait ScheduleStore: Send + Sync {
     /// The earliest next time of all schedules.
     async fn next_fire(&self) -> Result<Option<Timestamp>, StoreError>;
 
-    /// Moves the schedule to its next time and stores the event with its tasks, in one transaction and
-    /// only if `run_at` is still its next time. A (schedule, time) pair is fired once for ever.
-    async fn fire(&self, fire: Fire) -> Result<Fired, StoreError>;
+    /// Moves each schedule to its next time and stores the event with its tasks, only if `run_at` is still its next
+    /// time; all in one transaction. A (schedule, time) pair is fired once for ever. Yields one answer for each, in
+    /// order.
+    async fn fire(&self, batch: &[Fire]) -> Result<Vec<Fired>, StoreError>;
 }

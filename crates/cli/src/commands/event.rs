@@ -111,6 +111,7 @@ fn decided(output: Output, decision: &Decision) -> String {
     let (word, tone) = match decision.outcome {
         DecisionOutcome::Matched => ("matched", Tone::Good),
         DecisionOutcome::NoMatch => ("no match", Tone::Faint),
+        DecisionOutcome::Skipped => ("skipped", Tone::Faint),
         DecisionOutcome::TooCostly => ("too costly", Tone::Bad),
         DecisionOutcome::Error => ("error", Tone::Bad),
     };

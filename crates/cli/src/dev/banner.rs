@@ -96,11 +96,12 @@ fn lines(trigger: &Trigger, places: &Places<'_>, clock: &Clock) -> Vec<Line> {
         .iter()
         .flat_map(|source| &source.paths)
         .map(|glob| line("file", try_file(glob, places)));
-    let crons = trigger.crons.iter().map(|cron| line("cron", next(cron.next_after(now))));
-    let intervals =
-        trigger.intervals.iter().map(|interval| line("interval", next(interval.next_after(now, now))));
+    let clocks = trigger.clocks.iter().map(|clock| {
+        let rule = &clock.rule;
+        line(rule.kind().name(), next(rule.next_after(now, now)))
+    });
     let events = trigger.events.iter().map(|event| line("event", try_event(&event.event_type)));
-    webhooks.chain(files).chain(crons).chain(intervals).chain(events).collect()
+    webhooks.chain(files).chain(clocks).chain(events).collect()
 }
 
 /// A signed `curl` line where the signature does not age, else the command that signs afresh.

@@ -54,8 +54,7 @@ fn trigger(job: JobSpec) -> Trigger {
         job: TriggerJob::Inline(job),
         webhooks: Vec::new(),
         files: Vec::new(),
-        crons: Vec::new(),
-        intervals: Vec::new(),
+        clocks: Vec::new(),
         events: Vec::new(),
     }
 }

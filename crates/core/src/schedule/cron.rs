@@ -12,10 +12,10 @@ use jiff::{SignedDuration, Timestamp, civil::DateTime, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Missed,
+    ZoneError,
     local::{self, ClockEffect},
+    zone,
 };
-use crate::suggest;
 
 /// Bytes of an expression, at most.
 const MAX_EXPRESSION: usize = 256;
@@ -40,7 +40,6 @@ const FIELDS: [(&str, &str); 7] = [
 pub struct CronSchedule {
     pub expression: String,
     pub timezone: String,
-    pub missed: Missed,
     pub dialect: Dialect,
     cron: Cron,
     zone: TimeZone,
@@ -79,22 +78,13 @@ pub enum CronError {
     /// It is well formed, and its time never comes: February 30th.
     #[error("{expression:?} never fires")]
     Never { expression: String },
-    #[error("{name:?} is not a time zone")]
-    Zone {
-        name: String,
-        /// The zone that may have been meant.
-        close: Option<String>,
-    },
+    #[error(transparent)]
+    Zone(#[from] ZoneError),
 }
 
 impl CronSchedule {
     /// Without a time zone it is UTC.
-    pub fn compile(
-        expression: &str,
-        timezone: Option<&str>,
-        dialect: Dialect,
-        missed: Missed,
-    ) -> Result<Self, CronError> {
+    pub fn compile(expression: &str, timezone: Option<&str>, dialect: Dialect) -> Result<Self, CronError> {
         if expression.len() > MAX_EXPRESSION {
             return Err(refused(format!("an expression has at most {MAX_EXPRESSION} characters"), FORM));
         }
@@ -103,7 +93,7 @@ impl CronSchedule {
         let cron = parser(dialect).parse(expression).map_err(|error| explain(expression, dialect, &error))?;
         let hours = hours(&cron);
         let (expression, timezone) = (expression.to_owned(), name.to_owned());
-        let schedule = Self { expression, timezone, missed, dialect, cron, zone, hours };
+        let schedule = Self { expression, timezone, dialect, cron, zone, hours };
         match schedule.next_after(Timestamp::UNIX_EPOCH) {
             Some(_) => Ok(schedule),
             None => Err(CronError::Never { expression: schedule.expression }),
@@ -150,19 +140,6 @@ fn hours(cron: &Cron) -> Hours {
     } else {
         Hours::Named
     }
-}
-
-fn zone(name: &str) -> Result<TimeZone, CronError> {
-    TimeZone::get(name).map_err(|_| {
-        let names: Vec<String> = jiff::tz::db().available().map(|name| name.to_string()).collect();
-        // `Berlin` means `Europe/Berlin` more than it means `Merlin`.
-        let city = names
-            .iter()
-            .find(|known| known.rsplit('/').next().is_some_and(|city| city.eq_ignore_ascii_case(name)));
-        let close =
-            city.map(String::as_str).or_else(|| suggest::closest(name, names.iter().map(String::as_str)));
-        CronError::Zone { name: name.to_owned(), close: close.map(str::to_owned) }
-    })
 }
 
 fn parser(dialect: Dialect) -> CronParser {

@@ -4,13 +4,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::Missed;
-
 /// Fires at `anchor + n * every`, never at "last + every", so that it does not drift.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IntervalSchedule {
     pub every: Duration,
-    pub missed: Missed,
 }
 
 impl IntervalSchedule {

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod policy;
 mod zones;
 
 fn at(text: &str) -> Timestamp {
@@ -13,7 +14,7 @@ fn at(text: &str) -> Timestamp {
 }
 
 fn compile(expression: &str, zone: &str, dialect: Dialect) -> CronSchedule {
-    CronSchedule::compile(expression, Some(zone), dialect, Missed::Latest)
+    CronSchedule::compile(expression, Some(zone), dialect)
         .unwrap_or_else(|error| panic!("{expression}: {error}"))
 }
 
@@ -170,8 +171,7 @@ fn effects_are_told() {
 #[test]
 fn what_is_refused() {
     let check = |expression: &str, zone: Option<&str>, expected: &str| {
-        let error =
-            CronSchedule::compile(expression, zone, Dialect::Unix, Missed::Latest).expect_err(expression);
+        let error = CronSchedule::compile(expression, zone, Dialect::Unix).expect_err(expression);
         assert_eq!(error.to_string(), expected);
     };
     check("0 0 30 2 *", None, "\"0 0 30 2 *\" never fires");
@@ -182,7 +182,7 @@ fn what_is_refused() {
     check("22-2 * * * *", None, "minute cannot be \"22-2\"");
     check("@every 5m", None, "an expression has 5 or 6 fields, not 2");
     check(&"*".repeat(300), None, "an expression has at most 256 characters");
-    let places = CronSchedule::compile(" 0 0  32 * *", None, Dialect::Unix, Missed::Latest);
+    let places = CronSchedule::compile(" 0 0  32 * *", None, Dialect::Unix);
     let Err(CronError::Expression { part, .. }) = places else { panic!("must be refused") };
     assert_eq!(part, Some(6..8));
 }
@@ -197,7 +197,7 @@ fn a_line_with_a_year_ends() {
 #[test]
 fn intervals_hang_on_their_anchor() {
     let anchor = at("2026-11-20T10:00:00Z");
-    let every = |seconds| IntervalSchedule { every: Duration::from_secs(seconds), missed: Missed::Latest };
+    let every = |seconds| IntervalSchedule { every: Duration::from_secs(seconds) };
     let check = |seconds: u64, after: &str, expected: &str| {
         assert_eq!(
             every(seconds).next_after(anchor, at(after)),
@@ -272,6 +272,6 @@ proptest! {
     #[test]
     fn no_expression_panics(expression in "[0-9*/,?LW#A-Z@ -]{0,30}", quartz: bool) {
         let dialect = if quartz { Dialect::Quartz } else { Dialect::Unix };
-        let _ = CronSchedule::compile(&expression, None, dialect, Missed::Skip);
+        let _ = CronSchedule::compile(&expression, None, dialect);
     }
 }

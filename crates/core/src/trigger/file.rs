@@ -78,19 +78,9 @@ impl File<'_> {
         let sources = read_sources(&mut table, name.as_ref(), self.known);
         let job = job_of(&mut table, &sources);
         table.finish();
-        let Sources { webhooks, files, crons, intervals, events } = sources;
+        let Sources { webhooks, files, clocks, events } = sources;
         let namespace = self.namespace.clone();
-        Some(Trigger {
-            namespace,
-            name: name?,
-            description,
-            job: job?,
-            webhooks,
-            files,
-            crons,
-            intervals,
-            events,
-        })
+        Some(Trigger { namespace, name: name?, description, job: job?, webhooks, files, clocks, events })
     }
 }
 

@@ -109,6 +109,10 @@ impl<'d> Table<'d> {
         self.sheet.problem(span, message, help);
     }
 
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.entries.get(key).is_some()
+    }
+
     pub(super) fn is_empty_list(&self, key: &str) -> bool {
         self.entries.get(key).and_then(|value| value.get_ref().as_array()).is_some_and(|list| list.is_empty())
     }

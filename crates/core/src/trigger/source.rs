@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{
     EventSource, FileChange, FileSource, Initial, Known, RunOn, check,
+    clock::read_clock,
     reader::{Table, one_or_many},
     text::Text,
     webhook::read_webhook,
@@ -11,14 +12,12 @@ use super::{
 use crate::{
     condition::Condition,
     id::TriggerName,
-    schedule::{CronError, CronSchedule, Dialect, IntervalSchedule, Missed},
+    schedule::{ClockSchedule, ScheduleKind},
     suggest,
     trigger::WebhookSource,
 };
 
-const KINDS: [&str; 5] = ["webhook", "file", "cron", "interval", "event"];
-
-const MISSED: [(&str, Missed); 2] = [("latest", Missed::Latest), ("skip", Missed::Skip)];
+const KINDS: [&str; 6] = ["webhook", "file", "cron", "interval", "once", "event"];
 
 const CHANGES: [(&str, FileChange); 5] = [
     ("arrived", FileChange::Arrived),
@@ -37,8 +36,7 @@ const RUN_ON: [(&str, RunOn); 2] = [("origin", RunOn::Origin), ("anywhere", RunO
 pub(super) struct Sources {
     pub(super) webhooks: Vec<WebhookSource>,
     pub(super) files: Vec<FileSource>,
-    pub(super) crons: Vec<CronSchedule>,
-    pub(super) intervals: Vec<IntervalSchedule>,
+    pub(super) clocks: Vec<ClockSchedule>,
     pub(super) events: Vec<EventSource>,
 }
 
@@ -80,10 +78,16 @@ impl Sources {
         match kind.value.as_str() {
             "webhook" => self.webhooks.extend(read_webhook(table, name, known)),
             "file" => self.files.push(read_file(table)),
-            "cron" => self.crons.extend(read_cron(table)),
-            "interval" => self.intervals.extend(read_interval(table)),
+            "cron" => self.read_clock(ScheduleKind::Cron, table),
+            "interval" => self.read_clock(ScheduleKind::Interval, table),
+            "once" => self.read_clock(ScheduleKind::Once, table),
             _ => self.events.extend(read_event(table)),
         }
+    }
+
+    fn read_clock(&mut self, kind: ScheduleKind, table: Table<'_>) {
+        let index = self.clocks.iter().filter(|clock| clock.rule.kind() == kind).count();
+        self.clocks.extend(read_clock(kind, index, table));
     }
 }
 
@@ -124,55 +128,6 @@ fn globs(
         check(table, text, key);
     }
     texts.into_iter().map(|text| text.value).collect()
-}
-
-fn read_cron(mut table: Table<'_>) -> Option<CronSchedule> {
-    let expression = table.required("expression", "minute hour day month weekday: \"30 2 * * *\"");
-    let timezone = table.text("timezone");
-    let dialect = table.choice("dialect", &[("unix", Dialect::Unix), ("quartz", Dialect::Quartz)]);
-    let missed = table.choice("missed", &MISSED).unwrap_or_default();
-    table.finish_with(|table| {
-        let (expression, zone) = (expression?, timezone.as_ref().map(|zone| zone.value.as_str()));
-        let compile =
-            |zone| CronSchedule::compile(&expression.value, zone, dialect.unwrap_or_default(), missed);
-        let error = match compile(zone) {
-            Ok(schedule) => return Some(schedule),
-            Err(error) => error,
-        };
-        cron_problem(table, &expression, timezone.as_ref(), &error);
-        if matches!(error, CronError::Zone { .. })
-            && let Err(error) = compile(None)
-        {
-            cron_problem(table, &expression, None, &error);
-        }
-        None
-    })
-}
-
-fn cron_problem(table: &Table<'_>, expression: &Text, timezone: Option<&Text>, error: &CronError) {
-    let (span, help) = match error {
-        CronError::Zone { close, .. } => {
-            let help = match close {
-                Some(close) => format!("did you mean {close:?}?"),
-                None => "a name such as \"Europe/Berlin\" or \"UTC\"".to_owned(),
-            };
-            (timezone.unwrap_or(expression).span.clone(), help)
-        }
-        CronError::Expression { help, part, .. } => {
-            let span = part.clone().map_or_else(|| expression.span.clone(), |part| expression.place(part));
-            (span, help.clone())
-        }
-        CronError::Never { .. } => (expression.span.clone(), "no date fits it".to_owned()),
-    };
-    table.problem(span, error.to_string(), help);
-}
-
-fn read_interval(mut table: Table<'_>) -> Option<IntervalSchedule> {
-    table.demand("every", "every = \"5m\"");
-    let every = table.duration("every", Duration::from_secs(1));
-    let missed = table.choice("missed", &MISSED).unwrap_or_default();
-    table.finish();
-    Some(IntervalSchedule { every: every?, missed })
 }
 
 fn read_event(mut table: Table<'_>) -> Option<EventSource> {

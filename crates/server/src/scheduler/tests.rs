@@ -1,7 +1,12 @@
 //! Clocks that the test drives, on a real store.
 
-use hetuflow_core::event::SourceKind;
-use hetuflow_store::{EventFilter, Page};
+use hetuflow_core::{
+    event::{Event, SourceKind},
+    task::Task,
+};
+use hetuflow_store::{EventFilter, Page, TaskFilter};
+
+mod policy;
 
 use crate::{scheduler, world::World};
 
@@ -9,11 +14,32 @@ const JOB: &str = "[job]\ncmd = \"true\"\n";
 
 /// What fired so far, oldest first.
 async fn fired(world: &World) -> Vec<String> {
-    let filter = EventFilter { kind: Some(SourceKind::Schedule), ..EventFilter::default() };
-    let mut events =
-        world.state.store.events(&filter, Page { before: None, limit: 500 }).await.expect("events");
+    events(world, "schedule.fired").await.into_iter().map(|(time, _)| time).collect()
+}
+
+/// What was skipped so far, with the reasons.
+async fn skipped(world: &World) -> Vec<(String, String)> {
+    let events = events(world, "schedule.skipped").await;
+    events.into_iter().map(|(time, reason)| (time, reason.expect("a reason"))).collect()
+}
+
+async fn events(world: &World, event_type: &str) -> Vec<(String, Option<String>)> {
+    let filter = EventFilter {
+        kind: Some(SourceKind::Schedule),
+        event_type: Some(event_type.to_owned()),
+        ..EventFilter::default()
+    };
+    let page = Page { before: None, limit: 500 };
+    let mut events = world.state.store.events(&filter, page).await.expect("events");
     events.sort_by_key(|event| event.time);
-    events.into_iter().map(|event| event.time.strftime("%d %H:%M:%S").to_string()).collect()
+    let told =
+        |event: Event| (event.time.strftime("%d %H:%M:%S").to_string(), event.decisions[0].reason.clone());
+    events.into_iter().map(told).collect()
+}
+
+/// Newest first.
+async fn tasks(world: &World) -> Vec<Task> {
+    world.state.store.tasks(&TaskFilter::default(), Page::default()).await.expect("tasks")
 }
 
 /// Ticks until nothing is due.
@@ -52,12 +78,7 @@ async fn the_event_says_what_fired() {
     assert_eq!(event.event_type, "schedule.fired");
     assert_eq!(event.subject.as_deref(), Some("beat"));
     assert_eq!(event.body, r#"{"schedule":"interval 1","scheduled_at":"2026-11-21T10:00:30Z"}"#);
-    let tasks = world
-        .state
-        .store
-        .tasks(&hetuflow_store::TaskFilter::default(), Page::default())
-        .await
-        .expect("tasks");
+    let tasks = tasks(&world).await;
     assert_eq!(tasks.len(), 1);
     assert_eq!(tasks[0].event_id, event.id);
     assert_eq!(tasks[0].run_at, event.time);
@@ -96,6 +117,15 @@ async fn skipped_times_do_not_run() {
     tick(&world).await;
     assert!(fired(&world).await.is_empty());
     // A little late is not missed.
+    let told = |time: &str, reason: &str| (time.to_owned(), reason.to_owned());
+    let skips = [
+        told(
+            "21 11:00:00",
+            "missed, as were all times until 2026-11-21T12:00:00Z: only that one is looked at",
+        ),
+        told("21 12:00:00", "missed by 1m 1s, and missed = \"skip\" makes up for nothing"),
+    ];
+    assert_eq!(skipped(&world).await, skips);
     world.advance(3600 - 61 + 60);
     tick(&world).await;
     assert_eq!(fired(&world).await, ["21 13:00:00"]);

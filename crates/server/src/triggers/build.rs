@@ -3,11 +3,12 @@
 use hetuflow_core::{
     id::JobId,
     job::JobSpec,
+    schedule::ClockSchedule,
     trigger::{self, Trigger, TriggerJob},
 };
 use hetuflow_store::{Store, StoreError, StoredTrigger};
 
-use super::{ClockRule, Clocked, KnownSchemes, Live, Route, TriggerSet, route, schedule_name};
+use super::{Clocked, KnownSchemes, Live, Route, TriggerSet, route};
 use crate::secrets::Vault;
 
 pub(super) async fn build(store: &dyn Store, vault: &Vault) -> Result<TriggerSet, StoreError> {
@@ -19,6 +20,8 @@ pub(super) async fn build(store: &dyn Store, vault: &Vault) -> Result<TriggerSet
         let key = key(one);
         match live(store, one).await? {
             Ok(live) => {
+                let places = live.clocks.iter().enumerate();
+                set.by_schedule.extend(places.map(|(place, clock)| (clock.id, (key.clone(), place))));
                 set.live.insert(key, live);
             }
             Err(problem) => set.warn(key, problem),
@@ -82,17 +85,12 @@ async fn find_job(
 }
 
 fn clocks(trigger: &Trigger, stored: &StoredTrigger) -> Vec<Clocked> {
-    let crons = trigger.crons.iter().cloned().map(ClockRule::Cron).enumerate().map(|rule| ("cron", rule));
-    let intervals =
-        trigger.intervals.iter().cloned().map(ClockRule::Interval).enumerate().map(|rule| ("interval", rule));
-    crons
-        .chain(intervals)
-        .filter_map(|(kind, (index, rule))| {
-            let name = schedule_name(kind, index);
-            let schedule = stored.schedules.iter().find(|schedule| schedule.name == name)?;
-            Some(Clocked { id: schedule.id, name, rule, created_at: schedule.created_at })
-        })
-        .collect()
+    let clocked = |schedule: &ClockSchedule| {
+        let found = stored.schedules.iter().find(|stored| stored.name == schedule.name)?;
+        let key = format!("{}/{}", trigger.key(), schedule.name);
+        Some(Clocked { id: found.id, created_at: found.created_at, key, schedule: schedule.clone() })
+    };
+    trigger.clocks.iter().filter_map(clocked).collect()
 }
 
 async fn add_routes(set: &mut TriggerSet, vault: &Vault) {

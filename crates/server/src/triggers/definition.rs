@@ -4,7 +4,7 @@ use hetuflow_core::{
     condition::Condition,
     duration,
     id::Namespace,
-    schedule::{CronSchedule, IntervalSchedule, ScheduleKind},
+    schedule::{ClockRule, ClockSchedule, ScheduleKind},
     trigger::{self, EventSource, FileSource, Problems, Trigger, TriggerJob, WebhookSource},
 };
 use hetuflow_store::{NewSchedule, NewTrigger};
@@ -47,9 +47,8 @@ fn schedules(trigger: &Trigger, now: Timestamp) -> Vec<NewSchedule> {
         trigger.webhooks.iter().map(webhook_spec).enumerate().map(|entry| event("webhook", entry, now));
     let files = trigger.files.iter().map(file_spec).enumerate().map(|entry| event("file", entry, now));
     let events = trigger.events.iter().map(event_spec).enumerate().map(|entry| event("event", entry, now));
-    let crons = trigger.crons.iter().enumerate().map(|(n, cron)| cron_schedule(n, cron, now));
-    let intervals = trigger.intervals.iter().enumerate().map(|(n, every)| interval_schedule(n, every, now));
-    webhooks.chain(files).chain(events).chain(crons).chain(intervals).collect()
+    let clocks = trigger.clocks.iter().map(|clock| clock_schedule(clock, now));
+    webhooks.chain(files).chain(events).chain(clocks).collect()
 }
 
 fn event(kind: &str, (index, spec): (usize, Value), now: Timestamp) -> NewSchedule {
@@ -77,22 +76,27 @@ fn event_spec(source: &EventSource) -> Value {
     json!({ "type": source.event_type, "when": source.when.as_ref().map(Condition::source) })
 }
 
-fn cron_schedule(index: usize, cron: &CronSchedule, now: Timestamp) -> NewSchedule {
+fn clock_schedule(clock: &ClockSchedule, now: Timestamp) -> NewSchedule {
     NewSchedule {
-        kind: ScheduleKind::Cron,
-        name: schedule_name("cron", index),
-        spec: json!({ "expression": cron.expression, "timezone": cron.timezone, "missed": cron.missed }),
+        kind: clock.rule.kind(),
+        name: clock.name.clone(),
+        spec: clock_spec(clock),
         created_at: now,
-        next_run_at: cron.next_after(now),
+        next_run_at: clock.rule.next_after(now, now),
     }
 }
 
-fn interval_schedule(index: usize, interval: &IntervalSchedule, now: Timestamp) -> NewSchedule {
-    NewSchedule {
-        kind: ScheduleKind::Interval,
-        name: schedule_name("interval", index),
-        spec: json!({ "every": duration::format(interval.every), "missed": interval.missed }),
-        created_at: now,
-        next_run_at: interval.next_after(now, now),
+/// Its rule and its policy, side by side as in the file.
+fn clock_spec(clock: &ClockSchedule) -> Value {
+    let mut spec = match &clock.rule {
+        ClockRule::Cron(cron) => json!({
+            "expression": cron.expression, "timezone": cron.timezone, "dialect": cron.dialect,
+        }),
+        ClockRule::Interval(interval) => json!({ "every": duration::format(interval.every) }),
+        ClockRule::Once(once) => json!({ "at": once.text, "timezone": once.timezone }),
+    };
+    if let (Value::Object(spec), Value::Object(policy)) = (&mut spec, json!(clock.policy)) {
+        spec.extend(policy);
     }
+    spec
 }

@@ -7,20 +7,24 @@ use jiff::Timestamp;
 use super::{Postgres, Tx, columns::time, event::insert::insert, retrying};
 use crate::{Due, Fire, Fired, Ingest, ScheduleStore, StoreError, row::Columns};
 
+/// Read in the order of the index, so that the cost is that of what is due, however many schedules there are: each
+/// row then finds its trigger and job by their keys (`offset 0` keeps the planner from joining the whole tables).
+const DUE: &str = "select s.id, s.next_run_at from sched_schedule s
+    where s.enabled and s.next_run_at is not null and s.next_run_at <= $1
+    and exists (select 1 from sched_trigger t join sched_job j on j.namespace = t.namespace and j.name = t.job_name
+        where t.namespace = s.namespace and t.name = s.trigger_name offset 0)
+    order by s.next_run_at, s.id limit $2";
+
+const NEXT: &str = "select s.next_run_at from sched_schedule s
+    where s.enabled and s.next_run_at is not null
+    and exists (select 1 from sched_trigger t join sched_job j on j.namespace = t.namespace and j.name = t.job_name
+        where t.namespace = s.namespace and t.name = s.trigger_name offset 0)
+    order by s.next_run_at, s.id limit 1";
+
 #[async_trait]
 impl ScheduleStore for Postgres {
     async fn due_schedules(&self, now: Timestamp, limit: u32) -> Result<Vec<Due>, StoreError> {
-        let rows = sqlx::query(
-            "select s.id, s.next_run_at from sched_schedule s
-             join sched_trigger t on t.namespace = s.namespace and t.name = s.trigger_name
-             join sched_job j on j.namespace = t.namespace and j.name = t.job_name
-             where s.enabled and s.next_run_at is not null and s.next_run_at <= $1
-             order by s.next_run_at, s.id limit $2",
-        )
-        .bind(time(now))
-        .bind(i64::from(limit))
-        .fetch_all(&self.pool)
-        .await?;
+        let rows = sqlx::query(DUE).bind(time(now)).bind(i64::from(limit)).fetch_all(&self.pool).await?;
         rows.iter()
             .map(|row| {
                 Ok(Due { id: ScheduleId::from_uuid(row.uuid("id")?), run_at: row.time("next_run_at")? })
@@ -29,37 +33,40 @@ impl ScheduleStore for Postgres {
     }
 
     async fn next_fire(&self) -> Result<Option<Timestamp>, StoreError> {
-        let row = sqlx::query(
-            "select min(s.next_run_at) as next from sched_schedule s
-             join sched_trigger t on t.namespace = s.namespace and t.name = s.trigger_name
-             join sched_job j on j.namespace = t.namespace and j.name = t.job_name
-             where s.enabled and s.next_run_at is not null",
-        )
-        .fetch_one(&self.pool)
-        .await?;
-        row.time_or_null("next")
+        let row = sqlx::query(NEXT).fetch_optional(&self.pool).await?;
+        row.map(|row| row.time("next_run_at")).transpose()
     }
 
-    async fn fire(&self, fire: Fire) -> Result<Fired, StoreError> {
-        let fired = retrying!(fire_once(self, &fire))?;
-        if fired == Fired::Stored {
+    async fn fire(&self, batch: &[Fire]) -> Result<Vec<Fired>, StoreError> {
+        let fired = retrying!(fire_all(self, batch))?;
+        if fired.contains(&Fired::Stored) {
             self.tasks_changed();
         }
         Ok(fired)
     }
 }
 
-async fn fire_once(db: &Postgres, fire: &Fire) -> Result<Fired, StoreError> {
+/// In the order of the schedules' ids, so that two servers do not wait for each other.
+async fn fire_all(db: &Postgres, batch: &[Fire]) -> Result<Vec<Fired>, StoreError> {
     let mut tx = db.begin().await?;
-    if !advance(&mut tx, fire).await? {
-        return Ok(Fired::Elsewhere);
+    let mut order: Vec<usize> = (0..batch.len()).collect();
+    order.sort_by_key(|n| batch[*n].id);
+    let mut fired = vec![Fired::Elsewhere; batch.len()];
+    for n in order {
+        fired[n] = fire_one(&mut tx, &batch[n]).await?;
     }
-    let fired = match &fire.ingest {
-        None => Fired::Stored,
-        Some(ingest) => store(&mut tx, fire, ingest).await?,
-    };
     tx.commit().await?;
     Ok(fired)
+}
+
+async fn fire_one(tx: &mut Tx, fire: &Fire) -> Result<Fired, StoreError> {
+    if !advance(tx, fire).await? {
+        return Ok(Fired::Elsewhere);
+    }
+    match &fire.ingest {
+        None => Ok(Fired::Stored),
+        Some(ingest) => store(tx, fire, ingest).await,
+    }
 }
 
 /// Moves the schedule on, if this is still its next time. Another server that fires it waits here and then
@@ -70,7 +77,7 @@ async fn advance(tx: &mut Tx, fire: &Fire) -> Result<bool, StoreError> {
          where id = $3 and next_run_at = $4 and enabled",
     )
     .bind(fire.next.map(time))
-    .bind(fire.ingest.is_some())
+    .bind(fire.ingest.as_ref().is_some_and(|ingest| !ingest.tasks.is_empty()))
     .bind(fire.id.uuid())
     .bind(time(fire.run_at))
     .execute(&mut **tx)

@@ -7,20 +7,28 @@ use jiff::Timestamp;
 use super::{Sqlite, Tx, event};
 use crate::{Due, Fire, Fired, Ingest, Ingested, ScheduleStore, StoreError, row::Columns};
 
+/// Read in the order of the index, so that the cost is that of what is due, however many schedules there are: each
+/// row then finds its trigger and job by their keys.
+const DUE: &str = "select s.id, s.next_run_at from sched_schedule s indexed by sched_schedule_due \
+    where s.enabled = 1 and s.next_run_at is not null and s.next_run_at <= ? \
+    and exists (select 1 from sched_trigger t join sched_job j on j.namespace = t.namespace and j.name = t.job_name \
+        where t.namespace = s.namespace and t.name = s.trigger_name) \
+    order by s.next_run_at, s.id limit ?";
+
+const NEXT: &str = "select s.next_run_at from sched_schedule s indexed by sched_schedule_due \
+    where s.enabled = 1 and s.next_run_at is not null \
+    and exists (select 1 from sched_trigger t join sched_job j on j.namespace = t.namespace and j.name = t.job_name \
+        where t.namespace = s.namespace and t.name = s.trigger_name) \
+    order by s.next_run_at, s.id limit 1";
+
 #[async_trait]
 impl ScheduleStore for Sqlite {
     async fn due_schedules(&self, now: Timestamp, limit: u32) -> Result<Vec<Due>, StoreError> {
-        let rows = sqlx::query(
-            "select s.id, s.next_run_at from sched_schedule s \
-             join sched_trigger t on t.namespace = s.namespace and t.name = s.trigger_name \
-             join sched_job j on j.namespace = t.namespace and j.name = t.job_name \
-             where s.enabled = 1 and s.next_run_at is not null and s.next_run_at <= ? \
-             order by s.next_run_at, s.id limit ?",
-        )
-        .bind(now.as_microsecond())
-        .bind(i64::from(limit))
-        .fetch_all(&self.readers)
-        .await?;
+        let rows = sqlx::query(DUE)
+            .bind(now.as_microsecond())
+            .bind(i64::from(limit))
+            .fetch_all(&self.readers)
+            .await?;
         rows.iter()
             .map(|row| {
                 Ok(Due { id: ScheduleId::from_uuid(row.uuid("id")?), run_at: row.time("next_run_at")? })
@@ -29,29 +37,31 @@ impl ScheduleStore for Sqlite {
     }
 
     async fn next_fire(&self) -> Result<Option<Timestamp>, StoreError> {
-        let row = sqlx::query(
-            "select min(s.next_run_at) as next from sched_schedule s \
-             join sched_trigger t on t.namespace = s.namespace and t.name = s.trigger_name \
-             join sched_job j on j.namespace = t.namespace and j.name = t.job_name \
-             where s.enabled = 1 and s.next_run_at is not null",
-        )
-        .fetch_one(&self.readers)
-        .await?;
-        row.time_or_null("next")
+        let row = sqlx::query(NEXT).fetch_optional(&self.readers).await?;
+        row.map(|row| row.time("next_run_at")).transpose()
     }
 
-    async fn fire(&self, fire: Fire) -> Result<Fired, StoreError> {
+    async fn fire(&self, batch: &[Fire]) -> Result<Vec<Fired>, StoreError> {
         let mut tx = self.begin().await?;
-        if !advance(&mut tx, &fire).await? {
-            return Ok(Fired::Elsewhere);
+        let mut fired = Vec::with_capacity(batch.len());
+        for fire in batch {
+            fired.push(fire_one(&mut tx, fire).await?);
         }
-        let fired = match &fire.ingest {
-            None => Fired::Stored,
-            Some(ingest) => store(&mut tx, &fire, ingest).await?,
-        };
         tx.commit().await?;
-        self.tasks_changed();
+        if fired.contains(&Fired::Stored) {
+            self.tasks_changed();
+        }
         Ok(fired)
+    }
+}
+
+async fn fire_one(tx: &mut Tx, fire: &Fire) -> Result<Fired, StoreError> {
+    if !advance(tx, fire).await? {
+        return Ok(Fired::Elsewhere);
+    }
+    match &fire.ingest {
+        None => Ok(Fired::Stored),
+        Some(ingest) => store(tx, fire, ingest).await,
     }
 }
 
@@ -62,7 +72,7 @@ async fn advance(tx: &mut Tx, fire: &Fire) -> Result<bool, StoreError> {
          where id = ? and next_run_at = ? and enabled = 1",
     )
     .bind(fire.next.map(Timestamp::as_microsecond))
-    .bind(fire.ingest.is_some())
+    .bind(fire.ingest.as_ref().is_some_and(|ingest| !ingest.tasks.is_empty()))
     .bind(fire.id.uuid())
     .bind(fire.run_at.as_microsecond())
     .execute(&mut **tx)

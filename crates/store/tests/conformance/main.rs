@@ -137,6 +137,8 @@ promises! {
         a_schedule_without_a_job_is_not_due,
         a_fire_stores_its_event_and_moves_on,
         a_skipped_time_stores_nothing,
+        a_fire_that_is_skipped_is_no_run,
+        fires_are_answered_in_their_order,
         a_fire_for_another_time_does_nothing,
         a_time_fires_once_for_ever,
         ten_servers_fire_once;

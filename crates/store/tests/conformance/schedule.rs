@@ -1,7 +1,7 @@
 //! Promises of `ScheduleStore`.
 
 use futures_util::future::join_all;
-use hetuflow_core::id::ScheduleId;
+use hetuflow_core::{event::DecisionOutcome, id::ScheduleId};
 use hetuflow_store::{Due, EventFilter, Fire, Fired, NewTrigger, Page, Store, StoredSchedule};
 use jiff::Timestamp;
 
@@ -58,7 +58,7 @@ pub(crate) async fn a_fire_stores_its_event_and_moves_on(db: &Db) {
     let ingest = fire.ingest.clone().expect("an event");
     let mut changes = store.task_changes();
     changes.mark_unchanged();
-    assert_eq!(store.fire(fire).await.expect("fired"), Fired::Stored);
+    assert_eq!(store.fire(&[fire]).await.expect("fired"), [Fired::Stored]);
     changes.changed().await.expect("listeners are told");
     let now = schedule(store).await;
     assert_eq!((now.id, now.next_run_at, now.last_run_at), (id, Some(at(600)), Some(at(300))));
@@ -70,28 +70,63 @@ pub(crate) async fn a_skipped_time_stores_nothing(db: &Db) {
     let store = &*db.store;
     let id = scheduled(store).await;
     let skip = Fire { ingest: None, ..fire(id, at(300), None) };
-    assert_eq!(store.fire(skip).await.expect("moved on"), Fired::Stored);
+    assert_eq!(store.fire(&[skip]).await.expect("moved on"), [Fired::Stored]);
     let now = schedule(store).await;
     assert_eq!((now.next_run_at, now.last_run_at), (None, None));
     assert_eq!(count_events(store).await, 0);
     assert_eq!(store.due_schedules(at(9999), 10).await.expect("ended"), []);
 }
 
+pub(crate) async fn a_fire_that_is_skipped_is_no_run(db: &Db) {
+    let store = &*db.store;
+    let id = scheduled(store).await;
+    let mut skipped = fire(id, at(300), Some(at(600)));
+    let ingest = skipped.ingest.as_mut().expect("an event");
+    ingest.tasks.clear();
+    ingest.event.decisions[0].outcome = DecisionOutcome::Skipped;
+    let event = ingest.event.clone();
+    assert_eq!(store.fire(&[skipped]).await.expect("moved on"), [Fired::Stored]);
+    let now = schedule(store).await;
+    assert_eq!((now.next_run_at, now.last_run_at), (Some(at(600)), None));
+    assert_eq!(store.event(event.id).await.expect("the event"), event);
+}
+
+pub(crate) async fn fires_are_answered_in_their_order(db: &Db) {
+    let store = &*db.store;
+    let schedules = (0..5).map(|n| interval(&format!("interval {n}"), n, at(300))).collect();
+    let trigger = put(store, NewTrigger { schedules, ..new_trigger("clocks", "v1") }, at(0)).await;
+    let ids = trigger.schedules.iter().map(|schedule| schedule.id);
+    let times = [300, 299, 300, 301, 300];
+    let planned: Vec<Fire> =
+        ids.zip(times).rev().map(|(id, run_at)| fire(id, at(run_at), Some(at(600)))).collect();
+    let fired = store.fire(&planned).await.expect("answers");
+    let stored: Vec<bool> = fired.into_iter().map(|fired| fired == Fired::Stored).collect();
+    assert_eq!(stored, [true, false, true, false, true]);
+    assert_eq!(count_events(store).await, 3);
+    let due = store.due_schedules(at(300), 10).await.expect("the two");
+    // Made at 297 and 299, which their ids say.
+    let left = [3, 1].map(|place: usize| Due { id: trigger.schedules[place].id, run_at: at(300) });
+    assert_eq!(due, left);
+}
+
 pub(crate) async fn a_fire_for_another_time_does_nothing(db: &Db) {
     let store = &*db.store;
     let id = scheduled(store).await;
     let before = schedule(store).await;
-    assert_eq!(store.fire(fire(id, at(299), Some(at(600)))).await.expect("an answer"), Fired::Elsewhere);
+    assert_eq!(store.fire(&[fire(id, at(299), Some(at(600)))]).await.expect("an answer"), [Fired::Elsewhere]);
     let unknown = ScheduleId::at(at(0));
-    assert_eq!(store.fire(fire(unknown, at(300), Some(at(600)))).await.expect("an answer"), Fired::Elsewhere);
+    assert_eq!(
+        store.fire(&[fire(unknown, at(300), Some(at(600)))]).await.expect("an answer"),
+        [Fired::Elsewhere]
+    );
     assert_eq!((schedule(store).await, count_events(store).await), (before, 0));
 }
 
 pub(crate) async fn a_time_fires_once_for_ever(db: &Db) {
     let store = &*db.store;
     let id = scheduled(store).await;
-    assert_eq!(store.fire(fire(id, at(300), Some(at(300)))).await.expect("fired"), Fired::Stored);
-    assert_eq!(store.fire(fire(id, at(300), Some(at(600)))).await.expect("an answer"), Fired::Elsewhere);
+    assert_eq!(store.fire(&[fire(id, at(300), Some(at(300)))]).await.expect("fired"), [Fired::Stored]);
+    assert_eq!(store.fire(&[fire(id, at(300), Some(at(600)))]).await.expect("an answer"), [Fired::Elsewhere]);
     assert_eq!(count_events(store).await, 1);
     assert_eq!(schedule(store).await.next_run_at, Some(at(600)), "it is not stuck");
 }
@@ -99,7 +134,8 @@ pub(crate) async fn a_time_fires_once_for_ever(db: &Db) {
 pub(crate) async fn ten_servers_fire_once(db: &Db) {
     let store = &*db.store;
     let id = scheduled(store).await;
-    let fired = join_all((0..10).map(|_| store.fire(fire(id, at(300), Some(at(600)))))).await;
-    let stored = fired.into_iter().filter(|fired| matches!(fired, Ok(Fired::Stored))).count();
+    let same: Vec<[Fire; 1]> = (0..10).map(|_| [fire(id, at(300), Some(at(600)))]).collect();
+    let fired = join_all(same.iter().map(|fire| store.fire(fire))).await;
+    let stored = fired.into_iter().filter(|fired| matches!(fired.as_deref(), Ok([Fired::Stored]))).count();
     assert_eq!((stored, count_events(store).await), (1, 1));
 }

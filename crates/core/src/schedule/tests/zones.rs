@@ -11,7 +11,7 @@ use jiff::{
 };
 use proptest::prelude::*;
 
-use crate::schedule::{CronSchedule, Dialect, Missed};
+use crate::schedule::{CronSchedule, Dialect};
 
 /// A line as sets of numbers; an empty set is `*`.
 #[derive(Debug, Clone, Default)]
@@ -94,7 +94,7 @@ fn walk(line: &Line, zone: &TimeZone, from: Timestamp, to: Timestamp) -> Vec<Tim
 
 fn check(line: &Line, zone_name: &str, from: Timestamp, to: Timestamp) {
     let text = line.text();
-    let schedule = CronSchedule::compile(&text, Some(zone_name), Dialect::Unix, Missed::Latest);
+    let schedule = CronSchedule::compile(&text, Some(zone_name), Dialect::Unix);
     let schedule = schedule.unwrap_or_else(|error| panic!("{text}: {error}"));
     let mut fires = Vec::new();
     let mut time = from;

@@ -18,6 +18,15 @@ impl<'d> Table<'d> {
         self.as_text(value, key)
     }
 
+    /// A date or a time, as a text or as TOML's own.
+    pub(in crate::trigger) fn time_text(&mut self, key: &'static str) -> Option<Text> {
+        let value = self.take(key)?;
+        match value.get_ref().as_datetime() {
+            Some(time) => Some(Text::of_value(self.sheet.text, &time.to_string(), value.span())),
+            None => self.as_text(value, key),
+        }
+    }
+
     pub(in crate::trigger) fn texts(&mut self, key: &'static str) -> Option<Vec<Text>> {
         let value = self.take(key)?;
         let Some(list) = value.get_ref().as_array() else {
