@@ -31,7 +31,7 @@ async fn what_failed_is_retried_at_once(database: Database) {
     let deploys = ["task", "retry", "--all", "--trigger", "deploy", "--since", "1h"];
     let (code, _, said) = world.cli(&deploys).await;
     assert_eq!(code, Some(2), "{said}");
-    assert!(said.contains("would retry 3 tasks (failed or timed_out, trigger deploy"), "{said}");
+    assert!(said.contains("would retry 3 tasks (failed or timed_out, trigger deploy, since "), "{said}");
     let (code, _, said) = world.cli(&["task", "retry", &tasks[0], "--trigger", "deploy"]).await;
     assert_eq!(code, Some(2), "{said}");
 

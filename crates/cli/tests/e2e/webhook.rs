@@ -5,7 +5,7 @@ use crate::{
     world::{Database, SECRET, World, github_signature, on_push},
 };
 
-on_both! { a_push_runs_its_job_once, a_wrong_signature_runs_nothing, the_command_line_shows_all_of_it, ten_copies_at_once_are_one_event, a_failing_job_is_retried }
+on_both! { a_push_runs_its_job_once, a_wrong_signature_runs_nothing, the_command_line_shows_all_of_it, ten_copies_at_once_are_one_event, a_failing_job_is_retried, only_the_ends_that_a_job_lists_are_retried }
 
 const MAIN: &str = r#"{"ref":"refs/heads/main","deleted":false}"#;
 
@@ -69,6 +69,19 @@ async fn a_failing_job_is_retried(database: Database) {
     let task = world.task_until(&task, "succeeded").await;
     assert_eq!(task["attempt"], 3);
     assert_eq!(world.effects(), ["1", "2", "3"]);
+}
+
+async fn only_the_ends_that_a_job_lists_are_retried(database: Database) {
+    let job = on_push(
+        "echo \"$HETUFLOW_ATTEMPT\" >> $DIR/effects; test \"$HETUFLOW_ATTEMPT\" = 1 && exit 75; exit 64",
+        "max_retries = 5\nretry_interval = \"10ms\"\nretry = { on = [\"exit\"], exit_codes = [75] }",
+    );
+    let world = World::dev(database, &[("deploy", &job)]).await;
+    let answer = world.push("deploy", "delivery-1", MAIN).await;
+    let task = answer.body["task_ids"][0].as_str().expect("one task").to_owned();
+    let task = world.task_until(&task, "failed").await;
+    assert_eq!((&task["attempt"], &task["outcome"]["exit_code"]), (&2.into(), &64.into()));
+    assert_eq!(world.effects(), ["1", "2"]);
 }
 
 async fn the_command_line_shows_all_of_it(database: Database) {

@@ -101,6 +101,7 @@ pub(super) async fn run(verb: Verb, args: ManyArgs, client: &Client, output: Out
     if wanted.status.is_empty() && !wanted.held {
         wanted.status = verb.unsaid();
     }
+    let words = filter::words(&wanted);
     let counted: Count = client.get("tasks/count", &filter::query(&wanted)).await?;
     // What comes later was not counted, and nobody said yes to it.
     wanted.until = Some(wanted.until.map_or(counted.as_of, |until| until.min(counted.as_of)));
@@ -109,7 +110,7 @@ pub(super) async fn run(verb: Verb, args: ManyArgs, client: &Client, output: Out
         return summary(verb, 0, &Done::default(), output);
     }
     if !args.yes {
-        confirm(verb, total, &wanted)?;
+        confirm(verb, total, &words)?;
     }
     let done = walk(verb, total, &wanted, client, &Progress::new(total)).await?;
     summary(verb, counted.count, &done, output)
@@ -155,9 +156,9 @@ fn summary(verb: Verb, matched: u64, done: &Done, output: Output) -> Result<(), 
 }
 
 /// Asks on a terminal; elsewhere nobody could answer.
-fn confirm(verb: Verb, total: u64, wanted: &TaskFilterArgs) -> Result<(), CliError> {
+fn confirm(verb: Verb, total: u64, words: &str) -> Result<(), CliError> {
     let tasks = if total == 1 { "1 task".to_owned() } else { format!("{total} tasks") };
-    let what = format!("{} {tasks} ({})", verb.name(), filter::words(wanted));
+    let what = format!("{} {tasks} ({words})", verb.name());
     if !io::stdin().is_terminal() {
         return Err(CliError::Usage(format!("would {what}; say --yes to do it")));
     }
@@ -184,7 +185,7 @@ impl Progress {
             return Self::Lines { total };
         }
         let bar = ProgressBar::new(total);
-        if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} tasks, {per_sec}, {eta} left") {
+        if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos} of {len} tasks, {eta} left") {
             bar.set_style(style);
         }
         Self::Bar(bar)

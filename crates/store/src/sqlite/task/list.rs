@@ -145,3 +145,28 @@ fn push_names(
     }
     query.push(")");
 }
+
+#[cfg(test)]
+mod tests {
+    use sqlx::{AssertSqlSafe, Execute as _, Row};
+
+    use super::*;
+    use crate::{Options, sqlite::open::open_file};
+
+    #[tokio::test]
+    async fn what_ended_badly_is_found_without_reading_the_rest() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let url = format!("sqlite://{}/test.db", folder.path().display());
+        let db = open_file(&Options { url, pool_size: 1 }).await.expect("a new database");
+        let filter = TaskFilter { status: vec![Status::Failed, Status::Lost], ..TaskFilter::default() };
+        let mut query =
+            QueryBuilder::<sqlx::Sqlite>::new("explain query plan select t.id from sched_task t where true");
+        push_filter(&mut query, &filter);
+        query.push(" order by t.id");
+        let text = query.build().sql().as_str().to_owned();
+        let plan = sqlx::query(AssertSqlSafe(text)).fetch_all(&db.readers).await.expect("a plan");
+        let steps: Vec<String> = plan.iter().map(|step| step.get("detail")).collect();
+        assert!(steps.iter().any(|step| step.contains("sched_task_dead")), "{steps:?}");
+        assert!(!steps.iter().any(|step| step.contains("TEMP B-TREE")), "{steps:?}");
+    }
+}
