@@ -2,6 +2,8 @@
 
 use std::{ffi::OsString, process::ExitCode};
 
+use anyhow::Context;
+
 use crate::{
     child::Child,
     postgres::{self, Cluster},
@@ -9,7 +11,17 @@ use crate::{
 
 const HARNESS: &str = "hetuflow-chaos";
 
+/// What turns the failpoints of the product on, and the folder beside the ordinary binaries for those that have them.
+const FEATURE: &str = "hetuflow-failpoint/failpoints";
+const FAILPOINTS: &str = "failpoints";
+
 pub(crate) async fn run(args: &[OsString]) -> anyhow::Result<ExitCode> {
+    if args.iter().any(|arg| arg.to_str().is_some_and(|arg| arg.starts_with("--points"))) {
+        let built = with_failpoints().await?;
+        if built != ExitCode::SUCCESS {
+            return Ok(built);
+        }
+    }
     // The binaries under test lie beside the harness.
     let build = Child::cargo("build").args(["--workspace", "--bins"]).run().await?;
     if build != ExitCode::SUCCESS {
@@ -23,6 +35,22 @@ pub(crate) async fn run(args: &[OsString]) -> anyhow::Result<ExitCode> {
     let cluster = Cluster::start()?;
     let programs = cluster.programs().to_string_lossy().into_owned();
     harness.env(postgres::VARIABLE, cluster.url()).env(postgres::PROGRAMS, &programs).run().await
+}
+
+/// Built where the ordinary ones are, because everything below them is the same, and then put aside.
+async fn with_failpoints() -> anyhow::Result<ExitCode> {
+    let build = Child::cargo("build").args(["--workspace", "--bins", "--features", FEATURE]).run().await?;
+    let own = std::env::current_exe()?;
+    let binaries = own.parent().context("a binary is in a folder")?;
+    let aside = binaries.join(FAILPOINTS);
+    std::fs::create_dir_all(&aside)?;
+    for name in ["hetuflow", "hetuflow-server", "hetuflow-agent"] {
+        let to = aside.join(name);
+        // A run may still have the last one open.
+        drop(std::fs::remove_file(&to));
+        std::fs::copy(binaries.join(name), &to).with_context(|| format!("{name} was not built"))?;
+    }
+    Ok(build)
 }
 
 fn only_sqlite(args: &[OsString]) -> bool {

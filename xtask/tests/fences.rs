@@ -10,11 +10,13 @@ use serde::Deserialize;
 /// Who may use whom, tests included. `agent` and `server` meet only in core's protocol.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("hetuflow-core", &[]),
+    // Nothing at all, unless the harness builds it.
+    ("hetuflow-failpoint", &[]),
     ("hetuflow-signature", &["hetuflow-core"]),
-    ("hetuflow-store", &["hetuflow-core"]),
-    ("hetuflow-watch", &["hetuflow-core"]),
-    ("hetuflow-server", &["hetuflow-core", "hetuflow-signature", "hetuflow-store"]),
-    ("hetuflow-agent", &["hetuflow-core", "hetuflow-watch"]),
+    ("hetuflow-store", &["hetuflow-core", "hetuflow-failpoint"]),
+    ("hetuflow-watch", &["hetuflow-core", "hetuflow-failpoint"]),
+    ("hetuflow-server", &["hetuflow-core", "hetuflow-failpoint", "hetuflow-signature", "hetuflow-store"]),
+    ("hetuflow-agent", &["hetuflow-core", "hetuflow-failpoint", "hetuflow-watch"]),
     (
         "hetuflow",
         &[

@@ -16,6 +16,7 @@ use hetuflow_core::{
     protocol::{Assignment, RunResult},
     task::Lease,
 };
+use hetuflow_failpoint::failpoint;
 use jiff::{SignedDuration, Timestamp};
 use sqlx::{
     Row,
@@ -153,7 +154,9 @@ impl Journal {
             .bind(cgroup.map(|path| path.to_string_lossy().into_owned()))
             .execute(&mut *transaction)
             .await?;
+        failpoint!("journal.before_commit");
         transaction.commit().await?;
+        failpoint!("journal.after_commit");
         Ok(Acceptance::Accepted)
     }
 

@@ -15,6 +15,7 @@ use hetuflow_core::{
     protocol::{Assignment, ResultVerdict, RunResult},
     task::{Lease, Outcome},
 };
+use hetuflow_failpoint::failpoint;
 use tokio::{sync::watch, task::spawn_blocking};
 use tokio_util::task::TaskTracker;
 
@@ -130,6 +131,7 @@ impl Runner {
             task.id = %result.lease.task_id, instance.id = %instance_id, status = %result.outcome.status(),
             "the attempt ended"
         );
+        failpoint!("result.before_journal");
         while let Err(error) = self.journal.ended(&result).await {
             tracing::error!(
                 error = &error as &dyn std::error::Error,
@@ -137,6 +139,7 @@ impl Runner {
             );
             tokio::time::sleep(JOURNAL_PAUSE).await;
         }
+        failpoint!("result.after_journal");
         self.attempts.set_phase(instance_id, Phase::Ended(Box::new(result)));
         if *stopped.borrow() == Some(Stop::Fenced) {
             self.forget(instance_id).await;
@@ -144,10 +147,12 @@ impl Runner {
     }
 
     async fn forget(&self, instance_id: InstanceId) {
+        failpoint!("forget.before");
         if let Err(error) = self.journal.forget(instance_id).await {
             // It is offered again after the next start, and acknowledged again.
             tracing::error!(error = &error as &dyn std::error::Error, "the journal cannot forget an attempt");
         }
+        failpoint!("forget.after");
         self.attempts.remove(instance_id);
         self.spools.remove(instance_id).await;
         let workplaces = self.workplaces.clone();

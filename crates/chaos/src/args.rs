@@ -55,6 +55,10 @@ pub(crate) struct RunArgs {
     #[arg(long, conflicts_with = "servers")]
     pub(crate) up: bool,
 
+    /// Instead of random faults, die at every failpoint in turn; with a value, at those whose name begins so
+    #[arg(long, value_name = "PREFIX", num_args = 0..=1, default_missing_value = "", conflicts_with = "up")]
+    pub(crate) points: Option<String>,
+
     /// Deliveries per second, at most
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=2000))]
     pub(crate) rate: u32,

@@ -11,6 +11,7 @@ mod history;
 mod jobs;
 mod node;
 mod plan;
+mod points;
 mod postgres;
 mod random;
 mod report;

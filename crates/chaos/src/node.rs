@@ -84,6 +84,14 @@ impl Node {
         Ok(true)
     }
 
+    /// `kill -9`, or nothing when it has ended.
+    pub(crate) async fn kill_if_alive(&mut self) -> anyhow::Result<()> {
+        if let Some(mut child) = self.child.take() {
+            child.kill().await?;
+        }
+        Ok(())
+    }
+
     pub(crate) fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         let id =
             self.child.as_ref().and_then(Child::id).and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));

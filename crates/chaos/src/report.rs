@@ -19,6 +19,9 @@ use crate::{
     world::{Database, Form},
 };
 
+/// Beside the ordinary binaries, those that were built with failpoints.
+const FAILPOINTS: &str = "failpoints";
+
 /// What of each kind of violation is shown; the rest is counted.
 const SHOWN: usize = 10;
 
@@ -33,7 +36,10 @@ pub(crate) async fn runs(args: &RunArgs) -> anyhow::Result<ExitCode> {
             tempfile::Builder::new().prefix(&format!("chaos-{name}-{seed}-")).tempdir_in(&args.folder)?;
         eprintln!("{name}, {}, seed {seed}, in {}", describe(form), folder.path().display());
         let began = Instant::now();
-        let ended = supervisor::run(&order, folder.path(), &binaries).await;
+        let ended = match &args.points {
+            Some(only) => supervisor::walk(&order, folder.path(), &binaries.join(FAILPOINTS), only).await,
+            None => supervisor::run(&order, folder.path(), &binaries).await,
+        };
         let good = say(&ended, folder.path(), began)?;
         if !good {
             eprintln!("FAILED; the histories are in {}", folder.keep().display());
@@ -136,6 +142,9 @@ fn list(verdict: &Verdict) -> bool {
 fn again(args: &RunArgs, database: &str, seed: u64) -> String {
     let mut parts =
         vec![format!("cargo xtask chaos --seed {seed} --database {database} --rate {}", args.rate)];
+    if let Some(only) = &args.points {
+        parts.push(format!("--points {only}"));
+    }
     if args.up {
         parts.push("--up".to_owned());
     } else if args.servers > 1 {

@@ -4,6 +4,7 @@
 mod lane;
 mod orphans;
 mod settle;
+mod walk;
 
 use std::{path::Path, sync::Arc};
 
@@ -17,6 +18,8 @@ use crate::{
     plan::{Goals, Lane, Length, Target},
     world::{Database, Form, World},
 };
+
+pub(crate) use walk::walk;
 
 /// What a run is.
 #[derive(Debug, Clone)]

@@ -7,6 +7,7 @@ mod tests;
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
+use hetuflow_failpoint::failpoint;
 use hetuflow_store::{Ingest, Ingested, Store, StoreError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -116,7 +117,11 @@ impl IngestLoop {
         let mut parts = vec![batch];
         while let Some(mut part) = parts.pop() {
             match self.store_all(&part).await {
-                Ok(ingested) => answer(part, ingested),
+                Ok(ingested) => {
+                    failpoint!("ingest.before_answers");
+                    answer(part, ingested);
+                    failpoint!("ingest.after_answers");
+                }
                 Err(Failure::Away(reason)) => {
                     // Halves would fare no better, and whoever waits shall hear it now.
                     parts.push(part);

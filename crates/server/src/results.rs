@@ -7,12 +7,14 @@ use hetuflow_core::{
     status::Status,
     task::Lease,
 };
+use hetuflow_failpoint::failpoint;
 use hetuflow_store::{Finish, Report, StoreError};
 
 use crate::AppState;
 
 /// Ends the attempts durably; only then may the verdicts be sent. In the order of the batch. Safe to repeat.
 pub(crate) async fn settle(state: &AppState, batch: &[RunResult]) -> Result<Vec<ResultVerdict>, StoreError> {
+    failpoint!("result.before_store");
     let finishes: Vec<Finish> = batch.iter().map(finish).collect();
     let reports = state.store.finish(&finishes, state.clock.now(), rand::random::<f64>()).await?;
     state

@@ -11,6 +11,7 @@ mod times;
 
 use std::{sync::Arc, time::Duration};
 
+use hetuflow_failpoint::failpoint;
 use hetuflow_store::{Fire, Fired, StoreError};
 use jiff::Timestamp;
 use tokio::{sync::watch, time::sleep};
@@ -114,7 +115,9 @@ pub(crate) async fn tick(state: &AppState) -> Result<Looked, StoreError> {
 
 /// Yields how many were moved on here.
 async fn store(state: &AppState, batch: &[Fire]) -> Result<usize, StoreError> {
+    failpoint!("fire.before");
     let fired = state.store.fire(batch).await?;
+    failpoint!("fire.after");
     for (fire, fired) in batch.iter().zip(&fired) {
         let ran = fire.ingest.as_ref().is_some_and(|ingest| !ingest.tasks.is_empty());
         match fired {

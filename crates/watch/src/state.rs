@@ -18,6 +18,7 @@ use std::{
 };
 
 use hetuflow_core::protocol::{FileBatchAck, FileEvent, Watch};
+use hetuflow_failpoint::failpoint;
 use sqlx::{
     Row, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous},
@@ -190,7 +191,9 @@ impl State {
                 }
             }
             let added = put_events(&mut tx, &turn.events).await?;
+            failpoint!("found.before_commit");
             tx.commit().await?;
+            failpoint!("found.after_commit");
             Ok(added)
         };
         let added = run.await.map_err(|error| self.error(error))?;
@@ -214,7 +217,9 @@ impl State {
             let ids = encode(&acks.iter().map(|ack| &ack.dedupe).collect::<Vec<_>>())?;
             sqlx::query(sql).bind(ids).execute(&self.pool).await
         };
+        failpoint!("told.before_commit");
         let result = run.await.map_err(|error| self.error(error))?;
+        failpoint!("told.after_commit");
         self.waiting.fetch_sub(result.rows_affected(), Ordering::Relaxed);
         Ok(())
     }

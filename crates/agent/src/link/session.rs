@@ -6,6 +6,7 @@ use futures_util::{StreamExt, stream::SplitStream};
 use hetuflow_core::protocol::{
     Assignment, FromAgent, Hello, MAX_MESSAGE, SUBPROTOCOL, ToAgent, VERSION, Welcome,
 };
+use hetuflow_failpoint::failpoint;
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, timeout},
@@ -72,6 +73,7 @@ pub(super) async fn hold(link: &Link, stop: &CancellationToken, welcomed: &mut b
     let (sink, mut incoming) = socket.split();
     let (queue, writer) = writer::start(sink);
     let mut writer = AbortOnDropHandle::new(writer);
+    failpoint!("hello.before");
     send(&queue, &hello(link).await?).await?;
     let welcome = timeout(PATIENCE, welcome(&mut incoming)).await.map_err(|_| Cut::Late("the hello"))??;
     *welcomed = true;
@@ -226,6 +228,7 @@ impl Session<'_> {
         };
         if let Some(message) = message {
             permit.send(message);
+            failpoint!("say.after");
         }
         Ok(())
     }
@@ -270,7 +273,9 @@ impl Session<'_> {
         let lease = assignment.lease;
         let body = self.bodies.take(lease.instance_id);
         // A journal that fails ends the connection: then nothing was accepted, and the next hello says so.
+        failpoint!("assign.before");
         let answer = self.link.runner.assign(assignment, body).await?;
+        failpoint!("assign.after");
         tracing::info!(task.id = %lease.task_id, instance.id = %lease.instance_id, ?answer, "assigned");
         self.outbox.answer(match answer {
             Answer::Accepted => FromAgent::Accepted { lease },

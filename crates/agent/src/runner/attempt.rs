@@ -9,6 +9,7 @@ use hetuflow_core::{
     protocol::{Assignment, RunResult},
     task::{EndReason, Lease, Outcome, Stream},
 };
+use hetuflow_failpoint::failpoint;
 use tokio::{
     io::AsyncRead,
     sync::Mutex,
@@ -41,6 +42,7 @@ pub(super) async fn run(
     leaf: Option<Leaf>,
     mut stopped: Stopped,
 ) {
+    failpoint!("fork.before");
     let lease = assignment.lease;
     let asked = *stopped.borrow();
     let result = match asked {
@@ -72,17 +74,20 @@ async fn watch_over(
     stopped: &mut Stopped,
 ) -> RunResult {
     let lease = assignment.lease;
+    failpoint!("fork.after");
     let started_at = runner.clock.now();
     if let Err(error) = runner.journal.started(lease.instance_id, running.id, started_at).await {
         // After a crash its process is then found by the marker in its environment.
         tracing::error!(error = &error as &dyn std::error::Error, "the journal cannot take a start");
     }
+    failpoint!("fork.after_journal");
     runner.attempts.set_phase(lease.instance_id, Phase::Running { started_at });
     let (pumps, spool) = capture(runner, lease, &assignment.command, &mut running).await;
     let cause = wait(&running, time_limit(&assignment.command), runner.executor.grace, stopped).await;
     if let Err(survivors) = running.tree.kill().await {
         tracing::error!(instance.id = %lease.instance_id, %survivors, "an attempt left processes behind");
     }
+    failpoint!("reap.before");
     let ended = running.reap().await;
     let output_dropped = close(pumps, spool).await;
     let outcome = outcome(ended, cause);

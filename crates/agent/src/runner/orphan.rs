@@ -9,6 +9,7 @@ use hetuflow_core::{
     protocol::RunResult,
     task::{EndReason, Outcome},
 };
+use hetuflow_failpoint::failpoint;
 use tokio::time::sleep;
 
 use super::{Runner, Stopped};
@@ -39,6 +40,7 @@ impl Runner {
 }
 
 async fn end(runner: Runner, left: Journalled, stopped: Stopped) {
+    failpoint!("adopt.before_kill");
     let lease = left.lease;
     let message = if left.boot_id == runner.journal.boot_id() {
         // Without a pid the agent died around the fork; the marker and the cgroup find what started.
@@ -48,6 +50,7 @@ async fn end(runner: Runner, left: Journalled, stopped: Stopped) {
             tracing::error!(instance.id = %lease.instance_id, %survivors, "an orphan does not end; trying on");
             sleep(TRY_AGAIN).await;
         }
+        failpoint!("adopt.after_kill");
         "the agent was restarted while it ran; its process was killed"
     } else {
         "the host was restarted while it ran"

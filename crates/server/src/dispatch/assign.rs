@@ -9,6 +9,7 @@ use hetuflow_core::{
     protocol::{Assignment, EventBrief, MAX_MESSAGE, ToAgent},
     task::{EndReason, Outcome},
 };
+use hetuflow_failpoint::failpoint;
 use hetuflow_store::{Claimed, Finish, Slot, StoreError, WaitingLane};
 
 use super::slots::slots;
@@ -79,11 +80,13 @@ impl<'a> Desk<'a> {
     }
 
     async fn push(&mut self, claimed: Claimed) -> Result<(), StoreError> {
+        failpoint!("push.before");
         let key = SessionKey { agent_id: claimed.agent_id.clone(), epoch: claimed.session_epoch };
         let unsent = match self.unit(&claimed).await {
             Err(unsent) => unsent,
             Ok(unit) if !self.state.hub.assign(&key, claimed.lease, &unit) => Unsent::NoRoom,
             Ok(_) => {
+                failpoint!("push.after");
                 self.state.metrics.tasks_dispatched.inc();
                 tracing::debug!(task.id = %claimed.task.id, agent.id = %key.agent_id, "task dispatched");
                 return Ok(());

@@ -11,6 +11,7 @@ use hetuflow_core::{
     },
     task::{Lease, OutputChunk},
 };
+use hetuflow_failpoint::failpoint;
 use hetuflow_store::{Report, StoreError};
 
 use super::session::Session;
@@ -209,12 +210,14 @@ impl Session {
         }
         let state = &self.state;
         let settled = insist(|| results::settle(state, &own)).await.map_err(away)?;
+        failpoint!("acknowledge.before");
         for (result, verdict) in own.iter().zip(settled) {
             self.state.hub.ended(&self.key, result.lease);
             if verdict == ResultVerdict::Fenced {
                 self.count_fenced(result.lease);
             }
             self.say(ToAgent::ResultAck { lease: result.lease, verdict }).await?;
+            failpoint!("acknowledge.after");
         }
         Ok(())
     }
@@ -224,6 +227,7 @@ impl Session {
         let labels = self.labels.borrow().clone();
         for wait in RETRIES.into_iter().map(Some).chain([None]) {
             let accepted = file_events::accept(&self.state, &self.key.agent_id, &labels, rest).await;
+            failpoint!("files.before_ack");
             if !accepted.acks.is_empty() {
                 self.say(ToAgent::FileAck { batch: accepted.acks }).await?;
             }

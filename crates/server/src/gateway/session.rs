@@ -15,6 +15,7 @@ use hetuflow_core::{
     labels::Labels,
     protocol::{self, Hello, ToAgent, Watch, Welcome},
 };
+use hetuflow_failpoint::failpoint;
 use tokio::{
     sync::watch,
     time::{Instant, Interval, MissedTickBehavior, interval, timeout},
@@ -76,6 +77,7 @@ pub(super) async fn serve(mut socket: WebSocket, state: AppState, timing: Timing
 }
 
 async fn converse(socket: WebSocket, hello: Hello, state: AppState, timing: Timing) {
+    failpoint!("hello.before_session");
     let (lease, now) = (state.config.agents.lease, state.clock.now());
     let opened = match state.store.open_session(&hello, state.server_id, lease, now, rand::random()).await {
         Ok(opened) => opened,
@@ -92,6 +94,7 @@ async fn converse(socket: WebSocket, hello: Hello, state: AppState, timing: Timi
         "agent connected"
     );
     state.metrics.reports_fenced.add(opened.stop.len() as u64);
+    failpoint!("hello.before_welcome");
     let Some((session, outgoing)) = Session::register(state, timing, hello, opened) else {
         return tracing::info!("a newer connection of this agent was quicker");
     };

@@ -13,6 +13,7 @@ use hetuflow_core::{
     event::{DedupeKey, Event, SourceKind, Verdict},
     id::{EventId, Namespace, TaskId},
 };
+use hetuflow_failpoint::failpoint;
 use hetuflow_signature::{Request as Signed, Verified};
 use hetuflow_store::{Ingest, Ingested};
 use http::{Request, StatusCode, header, request::Parts};
@@ -111,12 +112,15 @@ async fn accept(hooks: &Hooks, delivery: &Delivery, route: &Route, body: Body) -
     }
     let room = make_room(hooks, size)?;
     let body = body::read(body, route.max_body, &hooks.app.config.hooks).await?;
+    failpoint!("verify.before");
     let verified = match verify(delivery, body.clone()).await? {
         Ok(verified) => verified,
         Err(reason) => return Err(reject(hooks, delivery, route, body, reason)),
     };
+    failpoint!("verify.after");
     let answer = commit(hooks, delivery, route, body, verified).await;
     drop(room);
+    failpoint!("answer.before");
     answer
 }
 
@@ -173,7 +177,9 @@ async fn commit(
     let event_type = verified.event_type.unwrap_or_else(|| "webhook".to_owned());
     let event = delivery.event(route, body, event_type);
     let candidates = Candidates::Route(delivery.key.clone());
+    failpoint!("match.before");
     let judged = hooks.judge.judge(event, Arc::clone(&delivery.set), candidates).await;
+    failpoint!("match.after");
     let malformed = matches!(judged.event.verdict, Verdict::Malformed { .. });
     let dedupe = verified.dedupe_key.map(|key| delivery.dedupe(hooks, &key));
     let receipt = Receipt {

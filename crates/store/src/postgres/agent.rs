@@ -12,6 +12,7 @@ use hetuflow_core::{
     status::Status,
     task::Lease,
 };
+use hetuflow_failpoint::failpoint;
 use jiff::Timestamp;
 
 use super::{
@@ -147,7 +148,9 @@ async fn open_session(
         }
     }
     end_attempts(&mut tx, &losses, now, random).await?;
+    failpoint!("hello.before_commit");
     tx.commit().await?;
+    failpoint!("hello.after_commit", StoreError::Unavailable(sqlx::Error::WorkerCrashed));
     session.stop = not_kept(hello, &session.keep);
     Ok(session)
 }

@@ -4,6 +4,7 @@ pub(super) mod insert;
 
 use async_trait::async_trait;
 use hetuflow_core::{event::Event, id::EventId};
+use hetuflow_failpoint::failpoint;
 use jiff::Timestamp;
 use sqlx::QueryBuilder;
 
@@ -75,7 +76,10 @@ async fn forget(
 /// The statement that stores is atomic by itself: no transaction, one round trip.
 async fn ingest(db: &Postgres, batch: &[Ingest]) -> Result<Vec<Ingested>, StoreError> {
     let mut connection = db.pool.acquire().await?;
-    insert::insert(&mut connection, batch).await
+    failpoint!("ingest.before_insert");
+    let answers = insert::insert(&mut connection, batch).await?;
+    failpoint!("ingest.after_commit", StoreError::Unavailable(sqlx::Error::WorkerCrashed));
+    Ok(answers)
 }
 
 fn select_events(filter: &EventFilter, page: Page) -> QueryBuilder<sqlx::Postgres> {

@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use hetuflow_core::id::ScheduleId;
+use hetuflow_failpoint::failpoint;
 use jiff::Timestamp;
 
 use super::{Postgres, Tx, columns::time, event::insert::insert, retrying};
@@ -55,7 +56,9 @@ async fn fire_all(db: &Postgres, batch: &[Fire]) -> Result<Vec<Fired>, StoreErro
     for n in order {
         fired[n] = fire_one(&mut tx, &batch[n]).await?;
     }
+    failpoint!("fire.before_commit");
     tx.commit().await?;
+    failpoint!("fire.after_commit", StoreError::Unavailable(sqlx::Error::WorkerCrashed));
     Ok(fired)
 }
 

@@ -11,6 +11,7 @@ use hetuflow_core::{
     status::Status,
     task::Lease,
 };
+use hetuflow_failpoint::failpoint;
 use jiff::Timestamp;
 
 use super::{
@@ -52,7 +53,9 @@ impl AgentStore for Sqlite {
                 session.lost.push(lease.task_id);
             }
         }
+        failpoint!("hello.before_commit");
         tx.commit().await?;
+        failpoint!("hello.after_commit", StoreError::Unavailable(sqlx::Error::WorkerCrashed));
         session.stop = not_kept(hello, &session.keep);
         self.tasks_changed();
         Ok(session)

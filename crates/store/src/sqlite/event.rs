@@ -8,6 +8,7 @@ use hetuflow_core::{
     status::Status,
     task::{EndReason, NewTask, Outcome},
 };
+use hetuflow_failpoint::failpoint;
 use jiff::Timestamp;
 use sqlx::{QueryBuilder, Row};
 use uuid::Uuid;
@@ -19,11 +20,14 @@ use crate::{EventFilter, EventStore, Ingest, Ingested, Leadership, Page, StoreEr
 impl EventStore for Sqlite {
     async fn ingest(&self, batch: Vec<Ingest>) -> Result<Vec<Ingested>, StoreError> {
         let mut tx = self.begin().await?;
+        failpoint!("ingest.before_insert");
         let mut answers = Vec::with_capacity(batch.len());
         for ingest in &batch {
             answers.push(insert(&mut tx, ingest).await?);
         }
+        failpoint!("ingest.before_commit");
         tx.commit().await?;
+        failpoint!("ingest.after_commit", StoreError::Unavailable(sqlx::Error::WorkerCrashed));
         self.tasks_changed();
         Ok(answers)
     }

@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use hetuflow_core::id::ScheduleId;
+use hetuflow_failpoint::failpoint;
 use jiff::Timestamp;
 
 use super::{Sqlite, Tx, event};
@@ -47,7 +48,9 @@ impl ScheduleStore for Sqlite {
         for fire in batch {
             fired.push(fire_one(&mut tx, fire).await?);
         }
+        failpoint!("fire.before_commit");
         tx.commit().await?;
+        failpoint!("fire.after_commit", StoreError::Unavailable(sqlx::Error::WorkerCrashed));
         if fired.contains(&Fired::Stored) {
             self.tasks_changed();
         }

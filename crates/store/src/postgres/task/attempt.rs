@@ -5,6 +5,7 @@ use hetuflow_core::{
     status::Status,
     task::{EndReason, Lease, Outcome},
 };
+use hetuflow_failpoint::failpoint;
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -35,7 +36,9 @@ pub(super) async fn accepted(db: &Postgres, leases: &[Lease]) -> Result<Vec<Repo
     let locked = |held: &Option<Held>| held.as_ref().is_some_and(|held| held.status == Status::Locked);
     let news = leases.iter().zip(&held).filter(|(_, held)| in_force(held) && locked(held));
     set_status(&mut tx, &news.map(|(lease, _)| *lease).collect::<Vec<_>>(), Status::Dispatched, None).await?;
+    failpoint!("accepted.before_commit");
     tx.commit().await?;
+    failpoint!("accepted.after_commit", StoreError::Unavailable(sqlx::Error::WorkerCrashed));
     Ok(held.iter().map(|held| if in_force(held) { Report::Recorded } else { Report::Fenced }).collect())
 }
 
@@ -47,7 +50,9 @@ pub(super) async fn started(db: &Postgres, lease: Lease, at: Timestamp) -> Resul
     if held.status != Status::Running {
         set_status(&mut tx, &[lease], Status::Running, Some(at)).await?;
     }
+    failpoint!("started.before_commit");
     tx.commit().await?;
+    failpoint!("started.after_commit", StoreError::Unavailable(sqlx::Error::WorkerCrashed));
     Ok(Report::Recorded)
 }
 
@@ -56,7 +61,9 @@ pub(super) async fn give_back(db: &Postgres, lease: Lease, now: Timestamp) -> Re
     if !return_attempt(&mut tx, lease, now).await? {
         return Ok(Report::Fenced);
     }
+    failpoint!("give_back.before_commit");
     tx.commit().await?;
+    failpoint!("give_back.after_commit", StoreError::Unavailable(sqlx::Error::WorkerCrashed));
     Ok(Report::Recorded)
 }
 
@@ -66,9 +73,12 @@ pub(super) async fn finish(
     now: Timestamp,
     random: f64,
 ) -> Result<Vec<Report>, StoreError> {
+    failpoint!("finish.before");
     let mut tx = db.begin().await?;
     let reports = end_attempts(&mut tx, batch, now, random).await?;
+    failpoint!("finish.before_commit");
     tx.commit().await?;
+    failpoint!("finish.after_commit", StoreError::Unavailable(sqlx::Error::WorkerCrashed));
     Ok(reports)
 }
 

@@ -6,6 +6,7 @@ use hetuflow_core::{
     id::{AgentId, InstanceId},
     task::Lease,
 };
+use hetuflow_failpoint::failpoint;
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -69,6 +70,7 @@ pub(super) async fn claim(
     if slots.is_empty() {
         return Ok(Vec::new());
     }
+    failpoint!("lease.before");
     let agents: BTreeSet<&str> = slots.iter().map(|slot| slot.agent_id.as_str()).collect();
     let instances: Vec<Uuid> = slots.iter().map(|_| InstanceId::at(now).uuid()).collect();
     let rows = sqlx::query(CLAIM)
@@ -81,6 +83,7 @@ pub(super) async fn claim(
         .bind(time(now))
         .fetch_all(&db.pool)
         .await?;
+    failpoint!("lease.after_commit", StoreError::Unavailable(sqlx::Error::WorkerCrashed));
     rows.iter().map(claimed).collect()
 }
 

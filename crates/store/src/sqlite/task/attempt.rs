@@ -4,6 +4,7 @@ use hetuflow_core::{
     status::Status,
     task::{EndReason, Lease},
 };
+use hetuflow_failpoint::failpoint;
 use jiff::Timestamp;
 
 use crate::{
@@ -38,7 +39,9 @@ pub(super) async fn accepted(db: &Sqlite, leases: &[Lease]) -> Result<Vec<Report
         };
         reports.push(report);
     }
+    failpoint!("accepted.before_commit");
     tx.commit().await?;
+    failpoint!("accepted.after_commit", StoreError::Unavailable(sqlx::Error::WorkerCrashed));
     Ok(reports)
 }
 
@@ -50,7 +53,9 @@ pub(super) async fn started(db: &Sqlite, lease: Lease, at: Timestamp) -> Result<
     if held.status != Status::Running {
         set_status(&mut tx, lease, Status::Running, Some(at)).await?;
     }
+    failpoint!("started.before_commit");
     tx.commit().await?;
+    failpoint!("started.after_commit", StoreError::Unavailable(sqlx::Error::WorkerCrashed));
     Ok(Report::Recorded)
 }
 
@@ -59,7 +64,9 @@ pub(super) async fn give_back(db: &Sqlite, lease: Lease, now: Timestamp) -> Resu
     if !return_attempt(&mut tx, lease, now).await? {
         return Ok(Report::Fenced);
     }
+    failpoint!("give_back.before_commit");
     tx.commit().await?;
+    failpoint!("give_back.after_commit", StoreError::Unavailable(sqlx::Error::WorkerCrashed));
     db.tasks_changed();
     Ok(Report::Recorded)
 }
@@ -70,12 +77,15 @@ pub(super) async fn finish(
     now: Timestamp,
     random: f64,
 ) -> Result<Vec<Report>, StoreError> {
+    failpoint!("finish.before");
     let mut tx = db.begin().await?;
     let mut reports = Vec::with_capacity(batch.len());
     for finish in batch {
         reports.push(end_attempt(&mut tx, finish, now, random).await?);
     }
+    failpoint!("finish.before_commit");
     tx.commit().await?;
+    failpoint!("finish.after_commit", StoreError::Unavailable(sqlx::Error::WorkerCrashed));
     db.tasks_changed();
     Ok(reports)
 }

@@ -7,6 +7,7 @@ use hetuflow_core::{
     status::Status,
     task::{Lease, Task},
 };
+use hetuflow_failpoint::failpoint;
 use jiff::Timestamp;
 
 use super::{Sqlite, Tx};
@@ -22,13 +23,16 @@ pub(super) async fn claim(
         return Ok(Vec::new());
     }
     let mut tx = db.begin().await?;
+    failpoint!("lease.before");
     let slots = slots_in_force(&mut tx, slots).await?;
     let tasks = due(&mut tx, lane, slots.len(), now).await?;
     let mut claimed = Vec::with_capacity(tasks.len());
     for (task, slot) in tasks.into_iter().zip(slots) {
         claimed.push(lease(&mut tx, task, slot, now).await?);
     }
+    failpoint!("lease.before_commit");
     tx.commit().await?;
+    failpoint!("lease.after_commit", StoreError::Unavailable(sqlx::Error::WorkerCrashed));
     Ok(claimed)
 }
 
