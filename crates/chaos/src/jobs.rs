@@ -35,6 +35,9 @@ pub(crate) struct Job {
 /// An attempt more than losses at an ordinary pace of kills use up.
 const RETRIES: u32 = 12;
 
+/// The job whose schedule makes up for every time that was missed.
+pub(crate) const ALL: &str = "cron";
+
 /// What `retry` exits with when its plan says that this attempt fails.
 pub(crate) const PLANNED_EXIT: i64 = 7;
 

@@ -1,10 +1,11 @@
-//! Schedules: each time of the grid fires once; one that is missing must have been passed over for a reason.
+//! Schedules: each time of the grid fires once; one that is missing was skipped for a reason that it says.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Case, Kind};
 use crate::{
     history::Nanos,
+    jobs::ALL,
     state::{EventRow, nanos},
 };
 
@@ -14,6 +15,9 @@ const SECOND: Nanos = 1_000_000_000;
 /// What the scheduler calls busy rather than away: up to here it fires every time that it finds due.
 const BUSY: Nanos = 5 * SECOND;
 
+/// How long a fault may take to show in what a clock does.
+const RECENT: Nanos = 10 * SECOND;
+
 pub(super) fn check(case: &mut Case<'_>) {
     let mut schedules: BTreeMap<&str, Vec<&EventRow>> = BTreeMap::new();
     for event in case.events_of("schedule") {
@@ -21,7 +25,7 @@ pub(super) fn check(case: &mut Case<'_>) {
     }
     for (name, mut fires) in schedules {
         fires.sort_by_key(|event| event.time);
-        case.counts.fires += fires.len();
+        case.counts.fires += fires.iter().filter(|fire| !is_skipped(fire)).count();
         once(case, name, &fires);
         on_the_grid(case, name, &fires);
         without_gaps(case, name, &fires);
@@ -45,27 +49,35 @@ fn on_the_grid(case: &mut Case<'_>, name: &str, fires: &[&EventRow]) {
     }
 }
 
-/// Missed times are passed over only by a fire that came too late for the first of them, and only after a fault.
+/// Times are missing only behind one that was skipped, which says that it stands for all up to the next.
 fn without_gaps(case: &mut Case<'_>, name: &str, fires: &[&EventRow]) {
+    for skipped in fires.iter().filter(|fire| is_skipped(fire)) {
+        may_skip(case, name, skipped);
+    }
     for pair in fires.windows(2) {
-        let (before, after) = (nanos(pair[0].time), nanos(pair[1].time));
-        let missing = (after.saturating_sub(before) / SECOND).saturating_sub(1);
-        if missing == 0 {
-            continue;
-        }
-        let (earliest, at) = (before + SECOND, nanos(pair[1].received_at));
-        let late = at.saturating_sub(earliest) > BUSY;
-        let disturbed = case.run.faults.iter().any(|fault| (before..=at).contains(&fault.at));
-        if late && disturbed {
-            case.counts.passed_over += usize::try_from(missing).unwrap_or(usize::MAX);
-        } else {
-            let what = format!(
-                "{name} has no fire between {} and {} ({missing} missing; fired {} ms after the first of them)",
-                pair[0].time,
-                pair[1].time,
-                at.saturating_sub(earliest) / 1_000_000
-            );
+        let passed = nanos(pair[1].time).saturating_sub(nanos(pair[0].time)) / SECOND;
+        if is_skipped(pair[0]) {
+            case.counts.passed_over += usize::try_from(passed).unwrap_or(usize::MAX);
+        } else if passed > 1 {
+            let what = format!("{name} fired for {} and then for {}", pair[0].time, pair[1].time);
             case.report(Kind::Missed, what);
         }
     }
+}
+
+/// Only where the job does not make up for everything, only when it was too late, and only because of a fault.
+fn may_skip(case: &mut Case<'_>, name: &str, skipped: &EventRow) {
+    let (time, at) = (nanos(skipped.time), nanos(skipped.received_at));
+    let allowed = skipped.decisions.iter().all(|decision| decision.trigger != ALL);
+    let late = at.saturating_sub(time) > BUSY;
+    let disturbed =
+        case.run.faults.iter().any(|fault| (time.saturating_sub(RECENT)..=at).contains(&fault.at));
+    if !(allowed && late && disturbed) {
+        let late = at.saturating_sub(time) / 1_000_000;
+        case.report(Kind::Missed, format!("{name} skipped {}, {late} ms late: {skipped:?}", skipped.time));
+    }
+}
+
+fn is_skipped(fire: &EventRow) -> bool {
+    fire.decisions.iter().any(|decision| decision.outcome == "skipped")
 }

@@ -285,36 +285,54 @@ fn each_file_is_one_event() {
     check(&["e"], vec![], &[Kind::Phantom]);
 }
 
-/// Fires for these milliseconds after the beginning, each received so much later.
-fn fires(times: &[(u64, u64)], faults: &[u64]) -> Run {
+/// What a schedule of `trigger` did at these milliseconds after the beginning, each so many milliseconds late.
+fn fires(trigger: &str, times: &[(u64, u64, &str)], faults: &[u64]) -> Run {
     let at = |millis: u64| BEGIN + millis * 1_000_000;
-    let fire = |(n, (millis, late)): (usize, &(u64, u64))| EventRow {
+    let fire = |(n, (millis, late, outcome)): (usize, &(u64, u64, &str))| EventRow {
         time: time(at(*millis)),
         received_at: time(at(millis + late)),
+        decisions: vec![Decision { trigger: trigger.to_owned(), outcome: (*outcome).to_owned() }],
         ..event(&format!("e{n}"), "schedule", &[])
     };
-    let events = times.iter().enumerate().map(fire).collect();
+    let events: Vec<EventRow> = times.iter().enumerate().map(fire).collect();
+    let matched = events.iter().filter(|event| event.matched().next().is_some());
+    let tasks = matched.map(|event| task(&format!("t-{}", event.id), &event.id, trigger, "succeeded"));
+    let tasks: Vec<TaskRow> = tasks.collect();
+    let effects = tasks.iter().flat_map(|task| {
+        [effect(Phase::Start, task, "", 1, BEGIN), effect(Phase::End, task, "", 1, BEGIN + 1)]
+    });
     let fault =
         |millis: &u64| Fault { at: at(*millis), kind: FaultKind::Kill, target: "server-0".to_owned() };
     Run {
+        effects: effects.collect(),
         faults: faults.iter().map(fault).collect(),
-        state: State { events, ..State::default() },
+        state: State { events, tasks, ..State::default() },
         ..Run::default()
     }
 }
 
+const RAN: &str = "matched";
+const SKIPPED: &str = "skipped";
+
 #[test]
 fn each_time_fires_once() {
-    assert_eq!(found(&fires(&[(0, 1), (1000, 1), (2000, 1)], &[])), []);
-    assert_eq!(found(&fires(&[(0, 1), (1000, 1), (1000, 9)], &[])), [Kind::Doubled]);
-    assert_eq!(found(&fires(&[(0, 1), (1500, 1), (2000, 1)], &[])), [Kind::Phantom]);
+    let check = |times: &[(u64, u64, &str)], expected: &[Kind]| {
+        assert_eq!(found(&fires("tick", times, &[])), expected);
+    };
+    check(&[(0, 1, RAN), (1000, 1, RAN), (2000, 1, RAN)], &[]);
+    check(&[(0, 1, RAN), (1000, 1, RAN), (1000, 9, RAN)], &[Kind::Doubled]);
+    check(&[(0, 1, RAN), (1500, 1, RAN), (2000, 1, RAN)], &[Kind::Phantom]);
+    check(&[(0, 1, RAN), (3000, 1, RAN)], &[Kind::Missed]);
 }
 
 #[test]
-fn a_time_is_missing_only_after_an_absence() {
-    // No fault, or soon enough to fire all of them.
-    assert_eq!(found(&fires(&[(0, 1), (8000, 1)], &[])), [Kind::Missed]);
-    assert_eq!(found(&fires(&[(0, 1), (3000, 1)], &[500])), [Kind::Missed]);
-    let verdict = judge(&fires(&[(0, 1), (8000, 1)], &[500]));
-    assert_eq!((verdict.violations, verdict.counts.passed_over), (vec![], 7));
+fn a_time_is_skipped_only_after_an_absence() {
+    let absent = [(0, 1, RAN), (1000, 7001, SKIPPED), (8000, 1, RAN)];
+    let verdict = judge(&fires("tick", &absent, &[500]));
+    assert_eq!((verdict.violations, verdict.counts.passed_over, verdict.counts.fires), (vec![], 7, 2));
+    // No fault; soon enough to fire; a schedule that makes up for everything.
+    assert_eq!(found(&fires("tick", &absent, &[])), [Kind::Missed]);
+    let soon = [(0, 1, RAN), (1000, 2001, SKIPPED), (3000, 1, RAN)];
+    assert_eq!(found(&fires("tick", &soon, &[500])), [Kind::Missed]);
+    assert_eq!(found(&fires("cron", &absent, &[500])), [Kind::Missed]);
 }

@@ -52,7 +52,9 @@ fn text(job: &Job, folder: &Path, effect: &Path) -> anyhow::Result<String> {
         Source::File => format!(
             "[on.file]\npaths = [\"{here}/inbox/*.job\"]\nagents = {{ watches = \"yes\" }}\nevents = [\"arrived\"]\ninitial = \"process\"\n"
         ),
-        Source::Clock if name == "cron" => "[on.cron]\nexpression = \"* * * * * *\"\n".to_owned(),
+        Source::Clock if name == "cron" => {
+            "[on.cron]\nexpression = \"* * * * * *\"\nmissed = \"all\"\n".to_owned()
+        }
         Source::Clock => "[on.interval]\nevery = \"1s\"\n".to_owned(),
     };
     let key = match job.source {
