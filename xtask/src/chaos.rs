@@ -32,7 +32,7 @@ pub(crate) async fn run(args: &[OsString]) -> anyhow::Result<ExitCode> {
     if only_sqlite(args) {
         return harness.run().await;
     }
-    let cluster = Cluster::start()?;
+    let cluster = Cluster::start(postgres::Use::Tests)?;
     let programs = cluster.programs().to_string_lossy().into_owned();
     harness.env(postgres::VARIABLE, cluster.url()).env(postgres::PROGRAMS, &programs).run().await
 }

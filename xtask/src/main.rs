@@ -4,6 +4,7 @@
 //! - `check` is what a change must pass before its tests are looked at: format and lints
 //! - `chaos` kills and cuts the product under load, and judges what became of it
 //! - `postgres` runs any command with a throw-away PostgreSQL
+//! - `bench` builds everything as it is released and measures it on a throw-away PostgreSQL
 //!
 //! `.ci/run` calls `check` and `test`. The exit code is that of the command that failed.
 
@@ -20,6 +21,10 @@ use crate::child::{Child, Terminal};
 
 /// The package whose tests start binaries of the others.
 const END_TO_END: &str = "hetuflow";
+
+/// What benchmarks start, and the benchmarks.
+const BENCHED: [&str; 8] =
+    ["-p", "hetuflow", "-p", "hetuflow-server", "-p", "hetuflow-agent", "-p", "hetuflow-bench"];
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "The chores of this repository", disable_help_subcommand = true)]
@@ -49,6 +54,14 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
         command: Vec<OsString>,
     },
+    /// Measure, beside others: `cargo xtask bench engine`, see docs/benchmarks.md
+    Bench {
+        /// Build in a hurry, without link-time optimisation and with symbols: to try something, or to profile it
+        #[arg(long)]
+        draft: bool,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        args: Vec<OsString>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -69,17 +82,32 @@ async fn run(task: Task) -> anyhow::Result<ExitCode> {
         Task::Check => check().await,
         Task::Chaos { args } => chaos::run(&args).await,
         Task::Postgres { command } => {
-            let cluster = postgres::Cluster::start()?;
+            let cluster = postgres::Cluster::start(postgres::Use::Tests)?;
             let [program, args @ ..] = command.as_slice() else { anyhow::bail!("which command?") };
             let child = Child::new(program).args(args).env(postgres::VARIABLE, cluster.url());
             child.terminal(Terminal::Shared).run().await
         }
+        Task::Bench { draft, args } => bench(if draft { "draft" } else { "release" }, &args).await,
     }
+}
+
+/// The product's own binaries come first, because the benchmarks start them.
+async fn bench(profile: &str, args: &[OsString]) -> anyhow::Result<ExitCode> {
+    let build = Child::cargo("build").args(["--profile", profile, "--bins"]).args(BENCHED).run().await?;
+    if build != ExitCode::SUCCESS {
+        return Ok(build);
+    }
+    let cluster = postgres::Cluster::start(postgres::Use::Benchmarks)?;
+    // Not `cargo run`, which would build all of it once more with the features of one package.
+    let own = std::env::current_exe().context("cannot find this binary")?;
+    let profiles = own.ancestors().nth(2).context("this binary is not in a target folder")?;
+    let program = profiles.join(profile).join("hetuflow-bench");
+    Child::new(program.as_os_str()).args(args).env(postgres::VARIABLE, cluster.url()).run().await
 }
 
 /// The binaries come first, because the end-to-end tests start them.
 async fn test(args: &[OsString]) -> anyhow::Result<ExitCode> {
-    let cluster = postgres::Cluster::start()?;
+    let cluster = postgres::Cluster::start(postgres::Use::Tests)?;
     let packages = packages(args);
     if packages.is_empty() || packages.contains(&END_TO_END) {
         let build = Child::cargo("build").args(["--workspace", "--bins"]).args(profile(args)).run().await?;

@@ -1,11 +1,11 @@
-//! A PostgreSQL for one test run: found or installed, started on a Unix socket in a directory of its
+//! A PostgreSQL for one run of tests or benchmarks: found or installed, started on a Unix socket in a directory of its
 //! own, and gone afterwards, however the run ends.
 
 mod cluster;
 mod find;
 mod install;
 
-pub(crate) use cluster::Cluster;
+pub(crate) use cluster::{Cluster, Use};
 
 /// Tests read the URL of their database here.
 pub(crate) const VARIABLE: &str = "HETUFLOW_TEST_POSTGRES";

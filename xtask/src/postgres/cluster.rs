@@ -35,9 +35,28 @@ pg_ctl -D "$1/data" -m immediate -w -s stop >/dev/null 2>&1
 leave "$1" 0
 "#;
 
-/// Enough connections for many test processes at once, no network, small memory.
+/// No network, and enough connections for many test processes at once.
 const SETTINGS: &str = "-c listen_addresses= -c unix_socket_permissions=0700 -c max_connections=500 \
-    -c shared_buffers=64MB -c log_min_messages=warning";
+    -c log_min_messages=warning";
+
+/// What the cluster is for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Use {
+    /// Many small databases.
+    Tests,
+    /// One database at a time, with the memory and the room for its log that a production server would be given. The
+    /// rest is as PostgreSQL ships it; above all, commits are durable.
+    Benchmarks,
+}
+
+impl Use {
+    const fn settings(self) -> &'static str {
+        match self {
+            Self::Tests => "-c shared_buffers=64MB",
+            Self::Benchmarks => "-c shared_buffers=512MB -c max_wal_size=4GB",
+        }
+    }
+}
 
 /// A running PostgreSQL; dropping it stops it and removes it from the disk.
 pub(crate) struct Cluster {
@@ -51,7 +70,7 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    pub(crate) fn start() -> anyhow::Result<Self> {
+    pub(crate) fn start(purpose: Use) -> anyhow::Result<Self> {
         let binaries = find::find()?;
         let owner = Owner::choose()?;
         let folder = owner.folder()?;
@@ -62,7 +81,8 @@ impl Cluster {
             folder.path().display()
         );
 
-        let mut keeper = keeper(&binaries.folder, &folder, owner).spawn().context("cannot run /bin/sh")?;
+        let mut keeper =
+            keeper(&binaries.folder, &folder, owner, purpose).spawn().context("cannot run /bin/sh")?;
         let alive = keeper.stdin.take();
         let mut ready = String::new();
         if let Some(stdout) = keeper.stdout.take() {
@@ -107,12 +127,12 @@ impl Drop for Cluster {
     }
 }
 
-fn keeper(binaries: &std::path::Path, folder: &TempDir, owner: Owner) -> Command {
+fn keeper(binaries: &std::path::Path, folder: &TempDir, owner: Owner, purpose: Use) -> Command {
     let mut command = command("/bin/sh");
     command
         .args(["-c", KEEPER, "keeper"])
         .arg(folder.path())
-        .arg(SETTINGS)
+        .arg(format!("{SETTINGS} {}", purpose.settings()))
         .env_clear()
         .env("PATH", format!("{}:/usr/local/bin:/usr/bin:/bin", binaries.display()))
         .env("LC_ALL", "C")
