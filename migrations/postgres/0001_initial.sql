@@ -2,8 +2,7 @@
 -- indexes, in the words of the other dialect.
 --
 -- `created_at` is the millisecond of a row's own id (a UUIDv7), so that a lookup by id names its partition.
--- Monthly partitions are made ahead when a server starts; what comes without one goes to the default
--- partition. `status` holds the numbers of core's `Status`; a test keeps the constraints equal to it.
+-- Partitions of a day or a week are made ahead; what comes without one goes to the default partition. `status` holds the numbers of core's `Status`; a test keeps the constraints equal to it.
 -- Tables that grow have no foreign keys to each other, so that a partition can be dropped.
 --
 -- Texts that people and programs outside have a say in are kept as json, not jsonb: jsonb refuses a NUL in a
@@ -67,13 +66,15 @@ create table sched_schedule (
 
 create index sched_schedule_due on sched_schedule (next_run_at, id) where enabled and next_run_at is not null;
 
--- Every time that a schedule has fired for: a pair is here once for ever.
+-- Every time that a schedule has fired for, for as long as it could come again.
 create table sched_fire (
     schedule_id  uuid not null,
     run_at       timestamptz not null,
     event_id     uuid not null,
     primary key (schedule_id, run_at)
 );
+
+create index sched_fire_by_time on sched_fire (run_at);
 
 create table sched_event (
     id              uuid not null,
@@ -184,13 +185,17 @@ create table sched_task_instance_default partition of sched_task_instance defaul
 create index sched_task_instance_by_task on sched_task_instance (task_id, fence);
 create index sched_task_instance_by_job on sched_task_instance (job_id, id);
 
+-- `created_at` is that of its attempt.
 create table sched_task_output (
     instance_id  uuid not null,
+    created_at   timestamptz not null,
     seq          bigint not null,
     stream       text not null check (stream in ('stdout', 'stderr')),
     data         bytea not null,
-    primary key (instance_id, seq)
-);
+    primary key (instance_id, seq, created_at)
+) partition by range (created_at);
+
+create table sched_task_output_default partition of sched_task_output default;
 
 -- An agent and its session: the one row that heartbeats renew.
 create table sched_agent (

@@ -63,13 +63,15 @@ create table sched_schedule (
 
 create index sched_schedule_due on sched_schedule (next_run_at, id) where enabled = 1 and next_run_at is not null;
 
--- Every time that a schedule has fired for: a pair is here once for ever.
+-- Every time that a schedule has fired for, for as long as it could come again.
 create table sched_fire (
     schedule_id  blob not null,
     run_at       integer not null,
     event_id     blob not null,
     primary key (schedule_id, run_at)
 ) strict, without rowid;
+
+create index sched_fire_by_time on sched_fire (run_at);
 
 create table sched_event (
     id              blob not null primary key,
@@ -172,8 +174,10 @@ create table sched_task_instance (
 create index sched_task_instance_by_task on sched_task_instance (task_id, fence);
 create index sched_task_instance_by_job on sched_task_instance (job_id, id);
 
+-- `created_at` is that of its attempt.
 create table sched_task_output (
     instance_id  blob not null,
+    created_at   integer not null,
     seq          integer not null,
     stream       text not null check (stream in ('stdout', 'stderr')),
     data         blob not null,

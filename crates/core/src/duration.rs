@@ -17,6 +17,10 @@ pub struct DurationError {
 
 pub fn parse(text: &str) -> Result<Duration, DurationError> {
     let error = || DurationError { text: text.to_owned() };
+    // Always 24 hours: what is meant is a length, not a date.
+    if let Some(days) = text.trim().strip_suffix('d').and_then(|days| days.trim_end().parse::<u32>().ok()) {
+        return Ok(Duration::from_hours(u64::from(days) * 24));
+    }
     let signed: SignedDuration = text.trim().parse().map_err(|_| error())?;
     Duration::try_from(signed).map_err(|_| error())
 }
@@ -108,6 +112,8 @@ mod tests {
         check("1h 30m", Some(5_400_000));
         check("250ms", Some(250));
         check("0s", Some(0));
+        check("30d", Some(2_592_000_000));
+        check("1.5d", None);
         check("5", None);
         check("-5s", None);
         check("five minutes", None);

@@ -21,7 +21,7 @@ use axum::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{AppState, health::Loops, intake::Judge, leader::Leader};
+use crate::{AppState, health::Loops, housekeeping::Reports, intake::Judge, leader::Leader};
 
 pub(crate) use error::{ApiError, explain};
 
@@ -32,6 +32,7 @@ pub(crate) struct Api {
     pub(crate) judge: Judge,
     pub(crate) loops: Loops,
     pub(crate) leader: Leader,
+    pub(crate) reports: Reports,
     /// Ends what would otherwise go on for as long as its reader likes.
     pub(crate) shutdown: CancellationToken,
 }

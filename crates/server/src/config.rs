@@ -7,6 +7,7 @@ use hetuflow_core::{
     config::{self, Layer},
     duration,
     id::AgentId,
+    size,
     trigger::Problems,
 };
 use serde::Deserialize;
@@ -30,6 +31,7 @@ pub struct Config {
     pub triggers: TriggersSection,
     pub agents: AgentsSection,
     pub scheduler: SchedulerSection,
+    pub retention: RetentionSection,
     pub limits: Limits,
     pub hooks: HookLimits,
     /// What the process that embeds the server adds; no file says it.
@@ -77,6 +79,20 @@ pub struct AgentsSection {
 pub struct SchedulerSection {
     #[serde(with = "duration")]
     pub tick_interval: Duration,
+}
+
+/// Zero: for ever, or of any size.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RetentionSection {
+    #[serde(with = "duration")]
+    pub events: Duration,
+    #[serde(with = "duration")]
+    pub tasks: Duration,
+    #[serde(with = "duration")]
+    pub output: Duration,
+    #[serde(deserialize_with = "size::deserialize")]
+    pub max_size: u64,
 }
 
 /// Of every listener.
@@ -176,6 +192,8 @@ mod tests {
         let config = Config::read(None, &[]).expect("the defaults parse");
         assert_eq!(config.server.http_port, Address::port(8080));
         assert_eq!(config.hooks.dedupe_for, Duration::from_hours(7 * 24));
+        assert_eq!(config.retention.events, Duration::from_hours(30 * 24));
+        assert_eq!(config.retention.max_size, 5 << 30);
         assert_eq!(config.triggers.directory, Some("triggers".into()));
     }
 

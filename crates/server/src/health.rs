@@ -11,7 +11,7 @@ use hetuflow_core::id::{AgentId, ServerId};
 use hetuflow_store::Leadership;
 use serde::Serialize;
 
-use crate::{AppState, hub::Online, ingest::chain, triggers::TriggerSet};
+use crate::{AppState, housekeeping::Reports, hub::Online, ingest::chain, triggers::TriggerSet};
 
 /// A store that takes longer is away.
 const PROBE_WITHIN: Duration = Duration::from_secs(5);
@@ -64,14 +64,15 @@ impl Loops {
     }
 }
 
-pub(crate) async fn check(app: &AppState, loops: &Loops) -> Health {
+pub(crate) async fn check(app: &AppState, loops: &Loops, reports: &Reports) -> Health {
     let set = app.triggers.current();
     let online = app.hub.online();
     let mut severe = Vec::new();
     severe.extend(store_problem(app).await);
     severe.extend(loops.missing().iter().map(|name| format!("loop {name} does not run")));
     severe.extend(app.config.embedded.expect_agent.iter().filter_map(|id| agent_problem(id, &online, &set)));
-    let mild = degraded(&set);
+    let mut mild = degraded(&set);
+    mild.extend(reports.borrow().as_ref().and_then(|report| report.problem()));
     let status = match (severe.is_empty(), mild.is_empty()) {
         (false, _) => Status::Unavailable,
         (true, false) => Status::Degraded,

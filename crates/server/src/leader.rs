@@ -99,7 +99,7 @@ impl Election {
     }
 
     /// Asks once.
-    async fn tick(&self, state: &AppState) -> Result<(), StoreError> {
+    pub(crate) async fn tick(&self, state: &AppState) -> Result<(), StoreError> {
         let trusted_until = Instant::now() + self.trust;
         let epoch = state.store.lead(state.server_id, TTL).await?;
         let held = self.terms.borrow().map(|term| term.leadership.epoch);

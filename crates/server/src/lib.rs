@@ -12,6 +12,7 @@ mod file_events;
 mod gateway;
 mod health;
 mod hooks;
+mod housekeeping;
 mod hub;
 mod ingest;
 mod intake;

@@ -75,6 +75,12 @@ metrics! {
     reports_fenced "hetuflow_reports_fenced_total"
     /// Schedules that fired.
     schedules_fired "hetuflow_schedules_fired_total"
+    /// Rows that retention dropped one by one.
+    retention_rows "hetuflow_retention_rows_total"
+    /// Partitions that retention dropped as a whole.
+    retention_partitions "hetuflow_retention_partitions_total"
+    /// Pieces of the leader's housekeeping that failed and are tried again.
+    housekeeping_failures "hetuflow_housekeeping_failures_total"
 }
 
 fn write_counter(text: &mut String, name: &str, help: &str, value: u64) {

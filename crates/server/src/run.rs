@@ -2,7 +2,7 @@
 //!
 //! Loops: `ingest` (commits events), `triggers` (folder and store), `dispatch`, `sessions` (renews; the leader
 //! reaps), `leader` (holds the lead),
-//! `scheduler`, `housekeeping` (expired dedupe keys), `sweep` (rate allowances), one `listener` for each socket.
+//! `scheduler`, `housekeeping` (the leader: partitions, retention), `sweep` (rate allowances), one `listener` for each socket.
 //! One that ends before its time takes the server down: half a server would accept what nobody runs.
 
 use std::{
@@ -23,6 +23,7 @@ use crate::{
     dispatch, gateway,
     health::{self, Health, Loops, Status},
     hooks::{self, Hooks},
+    housekeeping::{Housekeeping, Reports},
     hub::Hub,
     ingest::{IngestLoop, Ingester},
     intake::Judge,
@@ -39,9 +40,6 @@ pub(crate) const LOOPS: [&str; 7] =
     ["ingest", "triggers", "dispatch", "leader", "sessions", "scheduler", "housekeeping"];
 
 const READY_EVERY: Duration = Duration::from_millis(50);
-const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(30);
-/// Expired keys that one statement forgets.
-const FORGET_AT_ONCE: u32 = 1000;
 /// After connections were given their time, what is left of the server gets this long to end.
 const LOOPS_WITHIN: Duration = Duration::from_secs(10);
 
@@ -84,8 +82,9 @@ pub async fn start(
     let (config, hub) = (Arc::new(config), Hub::default());
     let state = AppState { config, store, triggers, ingester, hub, clock, server_id, metrics };
     let (election, lead) = Election::new();
-    let server = Server::new(state, lead, listeners.addresses(), &shutdown);
-    server.start_loops(loader, ingest, election);
+    let (housekeeping, reports) = Housekeeping::new(state.clone(), lead.clone());
+    let server = Server::new(state, lead, reports, listeners.addresses(), &shutdown);
+    server.start_loops(loader, ingest, election, housekeeping);
     server.open(listeners);
     Ok(server)
 }
@@ -95,6 +94,7 @@ pub async fn start(
 pub struct Server {
     pub state: AppState,
     lead: Leader,
+    reports: Reports,
     addresses: Addresses,
     loops: Loops,
     /// The first loop that ended before its time.
@@ -117,10 +117,16 @@ struct Stop {
 }
 
 impl Server {
-    fn new(state: AppState, lead: Leader, addresses: Addresses, shutdown: &CancellationToken) -> Self {
+    fn new(
+        state: AppState,
+        lead: Leader,
+        reports: Reports,
+        addresses: Addresses,
+        shutdown: &CancellationToken,
+    ) -> Self {
         // A child: a loop that fails stops this server, and its caller decides about the rest.
         let stop = Stop { shutdown: shutdown.child_token(), ..Stop::default() };
-        Self { state, lead, addresses, loops: Loops::default(), ended: Arc::default(), stop }
+        Self { state, lead, reports, addresses, loops: Loops::default(), ended: Arc::default(), stop }
     }
 
     /// Where it listens, with the ports that the system chose.
@@ -129,7 +135,7 @@ impl Server {
     }
 
     pub async fn health(&self) -> Health {
-        health::check(&self.state, &self.loops).await
+        health::check(&self.state, &self.loops, &self.reports).await
     }
 
     /// Waits until health is good (or degraded, which time does not mend). Ends early when the server stops.
@@ -146,17 +152,26 @@ impl Server {
         }
     }
 
-    fn start_loops(&self, loader: Loader, ingest: IngestLoop, election: Election) {
+    fn start_loops(
+        &self,
+        loader: Loader,
+        ingest: IngestLoop,
+        election: Election,
+        housekeeping: Housekeeping,
+    ) {
         let (state, stop) = (&self.state, &self.stop);
         let shutdown = || stop.shutdown.clone();
         self.spawn(&stop.ingest, "ingest", ingest.run(stop.last_commit.clone()));
         self.spawn(&stop.loops, "triggers", loader.run(shutdown()));
         self.spawn(&stop.loops, "dispatch", dispatch::run(state.clone(), shutdown()));
         self.spawn(&stop.loops, "leader", election.run(state.clone(), shutdown()));
-        let lead = || self.lead.clone();
-        self.spawn(&stop.loops, "sessions", gateway::keep_sessions(state.clone(), lead(), shutdown()));
+        self.spawn(
+            &stop.loops,
+            "sessions",
+            gateway::keep_sessions(state.clone(), self.lead.clone(), shutdown()),
+        );
         self.spawn(&stop.loops, "scheduler", scheduler::run(state.clone(), shutdown()));
-        self.spawn(&stop.loops, "housekeeping", housekeeping(state.clone(), lead(), shutdown()));
+        self.spawn(&stop.loops, "housekeeping", housekeeping.run(shutdown()));
     }
 
     /// A loop ends with the shutdown; one that ends before, or panics, brings it about.
@@ -187,7 +202,8 @@ impl Server {
         let hooks = Hooks::new(self.state.clone(), judge.clone());
         let shutdown = self.stop.shutdown.clone();
         let (loops, leader) = (self.loops.clone(), self.lead.clone());
-        let api = Api { app: self.state.clone(), judge, loops, leader, shutdown };
+        let (app, reports) = (self.state.clone(), self.reports.clone());
+        let api = Api { app, judge, loops, leader, reports, shutdown };
         for Door { listener, serves, .. } in listeners.doors {
             let router = serves.iter().fold(Router::new(), |router, entrance| {
                 router.merge(match entrance {
@@ -241,19 +257,4 @@ async fn end(what: &'static str, tracker: &TaskTracker) {
 
 async fn unknown_path() -> ApiError {
     ApiError::NotFound("there is nothing at this path".to_owned())
-}
-
-/// Forgets dedupe keys that have expired, while this server leads.
-async fn housekeeping(state: AppState, leader: Leader, shutdown: CancellationToken) {
-    loop {
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(HOUSEKEEPING_EVERY) => {}
-        }
-        let Some(leadership) = leader.leadership() else { continue };
-        let forgotten = state.store.forget_expired_keys(leadership, state.clock.now(), FORGET_AT_ONCE).await;
-        if let Err(error) = forgotten {
-            tracing::warn!(%error, "expired dedupe keys could not be forgotten");
-        }
-    }
 }

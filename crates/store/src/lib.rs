@@ -15,6 +15,7 @@ mod leader;
 mod migration;
 mod open;
 mod postgres;
+mod retention;
 mod row;
 mod schedule;
 mod settle;
@@ -27,6 +28,7 @@ pub use error::StoreError;
 pub use event::{EventFilter, EventStore, Ingest, Ingested};
 pub use leader::{LeaderStore, Leadership};
 pub use open::{Options, open};
+pub use retention::{Dropped, RetentionStore, Size, Stock};
 pub use schedule::{Due, Fire, Fired, ScheduleStore};
 pub use task::{
     Cancelled, CancelledAll, Claimed, Finish, InstanceFilter, LaneId, Report, Retried, Slot, Stretch,
@@ -40,7 +42,9 @@ use uuid::Uuid;
 
 /// What a server needs of its database.
 #[async_trait]
-pub trait Store: EventStore + TaskStore + AgentStore + TriggerStore + ScheduleStore + LeaderStore {
+pub trait Store:
+    EventStore + TaskStore + AgentStore + TriggerStore + ScheduleStore + LeaderStore + RetentionStore
+{
     /// Commits something and reads it back: the store can keep its word now.
     async fn probe(&self) -> Result<(), StoreError>;
 

@@ -12,6 +12,7 @@ mod migrate;
 mod notify;
 mod open;
 mod partition;
+mod retention;
 mod schedule;
 mod task;
 mod trigger;

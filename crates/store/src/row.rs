@@ -56,6 +56,12 @@ pub(crate) fn status(row: &impl Columns, column: &str) -> Result<Status, StoreEr
     Status::from_number(number).ok_or_else(|| corrupt(column, format_args!("{number} is not a status")))
 }
 
+/// The smallest id that a row made at that millisecond can have.
+pub(crate) fn first_id(at: Timestamp) -> Uuid {
+    let millis = u128::try_from(at.as_millisecond()).unwrap_or(0);
+    Uuid::from_u128(millis << 80)
+}
+
 pub(crate) fn leadership(row: &impl Columns) -> Result<Leadership, StoreError> {
     Ok(Leadership { holder: ServerId::from_uuid(row.uuid("holder")?), epoch: row.int("epoch")? })
 }

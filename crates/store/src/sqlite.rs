@@ -9,6 +9,7 @@ mod fitness;
 mod leader;
 mod migrate;
 mod open;
+mod retention;
 mod schedule;
 mod task;
 mod trigger;

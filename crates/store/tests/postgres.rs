@@ -341,7 +341,7 @@ async fn wait<T>(news: impl Future<Output = T>) -> T {
 }
 
 #[tokio::test]
-async fn rows_go_to_their_month_and_are_found_there() {
+async fn rows_go_to_their_day_and_are_found_there() {
     let database = Database::create().await;
     let store = database.open().await;
     let mut connection = database.connect().await;
@@ -361,8 +361,8 @@ async fn rows_go_to_their_month_and_are_found_there() {
             .fetch_all(&mut connection)
             .await
             .expect("the events");
-    let month = today.strftime("sched_event_%Y_%m").to_string();
-    assert_eq!(homes, [month.as_str(), "sched_event_default"]);
+    let day = today.strftime("sched_event_%Y_%m_%d").to_string();
+    assert_eq!(homes, [day.as_str(), "sched_event_default"]);
     for id in ids {
         assert_eq!(store.event(id).await.expect("found").id, id);
     }

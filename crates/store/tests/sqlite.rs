@@ -1,8 +1,13 @@
 //! What holds for SQLite only: which files are refused, and that nothing leaves the writer busy.
 
-use std::{os::unix::fs::PermissionsExt, path::Path};
+use std::{os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
-use hetuflow_store::{Options, StoreError, open};
+use hetuflow_core::{
+    event::{Event, SourceKind, Verdict},
+    id::{EventId, Namespace, ServerId},
+};
+use hetuflow_store::{Ingest, Leadership, Options, Stock, StoreError, open};
+use jiff::Timestamp;
 use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 
 async fn refusal(url: String) -> String {
@@ -87,4 +92,48 @@ async fn a_url_with_the_usual_mode_is_fine_and_the_file_keeps_a_log() {
 
 async fn connect(file: &Path) -> SqliteConnection {
     SqliteConnection::connect_with(&SqliteConnectOptions::new().filename(file)).await.expect("the file opens")
+}
+
+#[tokio::test]
+async fn what_is_dropped_leaves_the_file() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("test.db");
+    let store = open(&Options { url: url(&file), pool_size: 1 }).await.expect("a new database");
+    let now: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a time");
+    let batch = (0..200).map(|_| Ingest { event: large_event(now), dedupe: None, tasks: Vec::new() });
+    store.ingest(batch.collect()).await.expect("stored");
+    let holder = ServerId::at(now);
+    let epoch = store.lead(holder, Duration::from_mins(1)).await.expect("an answer").expect("it leads");
+    let leadership = Leadership { holder, epoch };
+    let full = store.size().await.expect("a size").bytes;
+    let later = now + jiff::SignedDuration::from_secs(1);
+    store.drop_before(leadership, Stock::Events, later, 500).await.expect("dropped");
+    assert!(store.size().await.expect("a size").bytes < full / 10, "free pages do not count");
+    let mut steps = 1;
+    while store.shrink(leadership, 1000).await.expect("a step") {
+        steps += 1;
+    }
+    assert!((5..8).contains(&steps), "5120 pages of 4 KiB were free, {steps} steps gave them back");
+    store.close().await;
+    let size = std::fs::metadata(&file).expect("the file").len();
+    assert!(size < full / 5, "the file is {size} bytes, was {full}");
+}
+
+fn large_event(now: Timestamp) -> Event {
+    Event {
+        id: EventId::at(now),
+        namespace: Namespace::default(),
+        kind: SourceKind::Api,
+        source: "/api".to_owned(),
+        event_type: "large".to_owned(),
+        subject: None,
+        time: now,
+        received_at: now,
+        content_type: None,
+        headers: Vec::new(),
+        query: None,
+        verdict: Verdict::Accepted,
+        decisions: Vec::new(),
+        body: vec![7; 100_000].into(),
+    }
 }

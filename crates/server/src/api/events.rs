@@ -14,7 +14,7 @@ use hetuflow_core::{
     id::{EventId, Namespace},
     task::Task,
 };
-use hetuflow_store::{EventFilter, Ingest, Ingested, Page, TaskFilter};
+use hetuflow_store::{EventFilter, Ingest, Ingested, Page, StoreError, TaskFilter};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -81,11 +81,20 @@ pub(super) struct Shown {
 }
 
 pub(super) async fn show(State(api): State<Api>, Path(event): Path<String>) -> Result<Json<Shown>, ApiError> {
-    let event = api.app.store.event(id(&event)?).await?;
+    let event = stored(&api, &event).await?;
     let filter = TaskFilter { event_id: Some(event.id), ..TaskFilter::default() };
     let tasks = api.app.store.tasks(&filter, Page { before: None, limit: 500 }).await?;
     let (body_encoding, body) = readable(&event.body);
     Ok(Json(Shown { body_size: event.body.len(), event, tasks, body_encoding, body }))
+}
+
+async fn stored(api: &Api, event: &str) -> Result<Event, ApiError> {
+    match api.app.store.event(id(event)?).await {
+        Err(StoreError::NotFound) => {
+            Err(ApiError::NotFound("there is no such event (perhaps dropped by retention)".to_owned()))
+        }
+        found => Ok(found?),
+    }
 }
 
 fn readable(body: &Bytes) -> (&'static str, Option<String>) {
@@ -100,7 +109,7 @@ fn readable(body: &Bytes) -> (&'static str, Option<String>) {
 
 /// The bytes as received, in a form that no browser interprets.
 pub(super) async fn body(State(api): State<Api>, Path(event): Path<String>) -> Result<Response, ApiError> {
-    let event = api.app.store.event(id(&event)?).await?;
+    let event = stored(&api, &event).await?;
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream")),
         (header::CONTENT_DISPOSITION, HeaderValue::from_static("attachment")),

@@ -27,7 +27,7 @@ async fn problems_have_one_form() {
     problem["request_id"] = json!("[id]");
     insta::assert_json_snapshot!(problem, @r#"
     {
-      "detail": "there is no such thing",
+      "detail": "there is no such event (perhaps dropped by retention)",
       "request_id": "[id]",
       "status": 404,
       "title": "Not found",

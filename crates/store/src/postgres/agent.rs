@@ -225,13 +225,14 @@ async fn keep(tx: &mut Tx, lease: Lease, epoch: i64) -> Result<Kept, StoreError>
     let row = sqlx::query(
         "select coalesce(min(candidate), 0) as next_seq from (
             select 0 as candidate where not exists
-                (select 1 from sched_task_output where instance_id = $1 and seq = 0)
+                (select 1 from sched_task_output where instance_id = $1 and created_at = $2 and seq = 0)
             union all
-            select o.seq + 1 from sched_task_output o where o.instance_id = $1 and not exists
-                (select 1 from sched_task_output n where n.instance_id = o.instance_id and n.seq = o.seq + 1)
+            select o.seq + 1 from sched_task_output o where o.instance_id = $1 and o.created_at = $2 and not exists
+                (select 1 from sched_task_output n where n.instance_id = $1 and n.created_at = $2 and n.seq = o.seq + 1)
          ) gap",
     )
     .bind(lease.instance_id.uuid())
+    .bind(at(lease.instance_id.uuid()))
     .fetch_one(&mut **tx)
     .await?;
     Ok(Kept { lease, next_seq: row::number(&row, "next_seq")? })

@@ -12,7 +12,10 @@ use std::{
 
 use sqlx::{
     SqlitePool,
-    sqlite::{SqliteConnectOptions, SqliteError, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+    sqlite::{
+        SqliteAutoVacuum, SqliteConnectOptions, SqliteError, SqliteJournalMode, SqlitePoolOptions,
+        SqliteSynchronous,
+    },
 };
 use tokio::sync::watch;
 
@@ -69,6 +72,8 @@ fn file_options(url: &str) -> Result<SqliteConnectOptions, StoreError> {
     }
     Ok(file
         .create_if_missing(true)
+        // Only in effect when it is set before the first table is made: what is dropped can leave the file.
+        .auto_vacuum(SqliteAutoVacuum::Incremental)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)

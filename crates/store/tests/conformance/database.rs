@@ -19,6 +19,11 @@ impl Db {
         Self { store, url }
     }
 
+    /// A connection of the test's own to the same PostgreSQL database.
+    pub(crate) async fn connect(&self) -> PgConnection {
+        PgConnection::connect(&self.url).await.expect("PostgreSQL answers")
+    }
+
     /// A second server on the same database.
     pub(crate) async fn another(&self) -> Arc<dyn Store> {
         Self::open(self.url.clone()).await.store

@@ -11,6 +11,8 @@ mod event;
 mod leader;
 mod list;
 mod output;
+mod partition;
+mod retention;
 mod schedule;
 mod session;
 mod store;
@@ -141,12 +143,20 @@ promises! {
         fires_are_answered_in_their_order,
         a_fire_for_another_time_does_nothing,
         a_time_fires_once_for_ever,
+        old_fires_are_forgotten_unless_they_could_come_again,
         ten_servers_fire_once;
     leader:
         one_server_leads,
         the_epoch_grows_with_every_term,
         a_leader_that_resigns_is_followed_at_once,
         a_stale_leader_changes_nothing;
+    retention:
+        what_has_ended_is_dropped_when_it_is_old,
+        what_still_runs_is_not_touched,
+        dropping_goes_in_bounded_steps_the_oldest_first,
+        a_duplicate_of_a_dropped_event_starts_nothing,
+        the_size_and_the_oldest_are_told,
+        a_stale_leader_drops_nothing;
     list:
         events_are_newest_first_without_bodies,
         events_are_filtered,

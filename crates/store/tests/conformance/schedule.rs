@@ -2,11 +2,12 @@
 
 use futures_util::future::join_all;
 use hetuflow_core::{event::DecisionOutcome, id::ScheduleId};
-use hetuflow_store::{Due, EventFilter, Fire, Fired, NewTrigger, Page, Store, StoredSchedule};
+use hetuflow_store::{Due, EventFilter, Fire, Fired, NewTrigger, Page, Stock, Store, StoredSchedule};
 use jiff::Timestamp;
 
 use crate::{
     database::Db,
+    leader::lead,
     trigger::{interval, new_trigger, put},
     world::{at, ingest, task},
 };
@@ -129,6 +130,21 @@ pub(crate) async fn a_time_fires_once_for_ever(db: &Db) {
     assert_eq!(store.fire(&[fire(id, at(300), Some(at(600)))]).await.expect("an answer"), [Fired::Elsewhere]);
     assert_eq!(count_events(store).await, 1);
     assert_eq!(schedule(store).await.next_run_at, Some(at(600)), "it is not stuck");
+}
+
+pub(crate) async fn old_fires_are_forgotten_unless_they_could_come_again(db: &Db) {
+    let store = &*db.store;
+    let id = scheduled(store).await;
+    let leadership = lead(store).await;
+    let forget = async || {
+        let dropped = store.drop_before(leadership, Stock::Fires, at(9999), 10).await;
+        dropped.expect("a step").rows
+    };
+    store.fire(&[fire(id, at(300), Some(at(300)))]).await.expect("fired");
+    assert_eq!(forget().await, 0, "that time is still the next one");
+    let again = store.fire(&[fire(id, at(300), Some(at(600)))]).await;
+    assert_eq!(again.expect("an answer"), [Fired::Elsewhere]);
+    assert_eq!(forget().await, 1);
 }
 
 pub(crate) async fn ten_servers_fire_once(db: &Db) {

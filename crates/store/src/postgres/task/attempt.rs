@@ -93,7 +93,7 @@ pub(in crate::postgres) async fn return_attempt(
         return Ok(false);
     };
     sqlx::query(
-        "with output as (delete from sched_task_output where instance_id = $1)
+        "with output as (delete from sched_task_output where instance_id = $1 and created_at = $2)
          delete from sched_task_instance where id = $1 and created_at = $2",
     )
     .bind(lease.instance_id.uuid())

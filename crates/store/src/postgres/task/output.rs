@@ -14,14 +14,14 @@ pub(super) async fn append(db: &Postgres, chunks: &[OutputChunk]) -> Result<(), 
         chunks.iter().rev().map(|chunk| ((chunk.instance_id, chunk.seq), chunk)).collect();
     let ids: Vec<Uuid> = sorted.values().map(|chunk| chunk.instance_id.uuid()).collect();
     sqlx::query(
-        "insert into sched_task_output (instance_id, seq, stream, data)
-         select u.instance_id, u.seq, u.stream, u.data
+        "insert into sched_task_output (instance_id, created_at, seq, stream, data)
+         select u.instance_id, u.instance_at, u.seq, u.stream, u.data
          from unnest($1::uuid[], $2::timestamptz[], $3::bigint[], $4::text[], $5::bytea[])
             as u(instance_id, instance_at, seq, stream, data)
          where exists (
             select 1 from sched_task_instance i where i.id = u.instance_id and i.created_at = u.instance_at offset 0
          )
-         on conflict (instance_id, seq) do nothing",
+         on conflict (instance_id, seq, created_at) do nothing",
     )
     .bind(&ids)
     .bind(ids.iter().map(|id| at(*id)).collect::<Vec<_>>())
@@ -40,9 +40,11 @@ pub(super) async fn read(
     limit: u32,
 ) -> Result<Vec<OutputChunk>, StoreError> {
     let rows = sqlx::query(
-        "select * from sched_task_output where instance_id = $1 and seq >= $2 order by seq limit $3",
+        "select * from sched_task_output where instance_id = $1 and created_at = $2 and seq >= $3
+         order by seq limit $4",
     )
     .bind(instance_id.uuid())
+    .bind(at(instance_id.uuid()))
     .bind(row::signed(from_seq))
     .bind(i64::from(limit))
     .fetch_all(&db.pool)

@@ -9,8 +9,8 @@ pub(super) async fn append(db: &Sqlite, chunks: &[OutputChunk]) -> Result<(), St
     let mut tx = db.begin().await?;
     for chunk in chunks {
         sqlx::query(
-            "insert into sched_task_output (instance_id, seq, stream, data) \
-             select id, ?, ?, ? from sched_task_instance where id = ? \
+            "insert into sched_task_output (instance_id, created_at, seq, stream, data) \
+             select id, created_at, ?, ?, ? from sched_task_instance where id = ? \
              on conflict (instance_id, seq) do nothing",
         )
         .bind(row::signed(chunk.seq))
