@@ -35,6 +35,8 @@ pub struct Config {
 pub struct Agent {
     pub id: Option<AgentId>,
     pub server_url: String,
+    /// That stand in for the first.
+    pub servers: Vec<String>,
     pub data_dir: PathBuf,
     pub max_concurrent_tasks: u32,
 }
@@ -106,6 +108,18 @@ impl Config {
         Ok(config)
     }
 
+    /// Every server that the agent may dial, in order, each once.
+    #[must_use]
+    pub fn server_urls(&self) -> Vec<String> {
+        let mut urls: Vec<String> = Vec::new();
+        for url in std::iter::once(&self.agent.server_url).chain(&self.agent.servers) {
+            if !urls.contains(url) {
+                urls.push(url.clone());
+            }
+        }
+        urls
+    }
+
     /// Where the working directories of attempts are.
     #[must_use]
     pub fn work_dir(&self) -> PathBuf {
@@ -124,14 +138,18 @@ impl Config {
             let allowed = "write a whole number from 1 to 1000";
             return Err(wrong("agent", "max_concurrent_tasks", slots.to_string(), allowed));
         }
-        let url = &self.agent.server_url;
-        let host = url.strip_prefix("ws://").unwrap_or_default();
-        if host.is_empty() || host.starts_with(['/', ':']) || host.contains(char::is_whitespace) {
-            let allowed = "write ws://HOST:PORT, such as ws://127.0.0.1:8081";
-            return Err(wrong("agent", "server_url", url.clone(), allowed));
-        }
-        Ok(())
+        check_url("server_url", &self.agent.server_url)?;
+        self.agent.servers.iter().try_for_each(|url| check_url("servers", url))
     }
+}
+
+fn check_url(key: &'static str, url: &str) -> Result<(), ConfigError> {
+    let host = url.strip_prefix("ws://").unwrap_or_default();
+    if host.is_empty() || host.starts_with(['/', ':']) || host.contains(char::is_whitespace) {
+        let allowed = "write ws://HOST:PORT, such as ws://127.0.0.1:8081";
+        return Err(wrong("agent", key, url.to_owned(), allowed));
+    }
+    Ok(())
 }
 
 fn wrong(section: &'static str, key: &'static str, value: String, allowed: &'static str) -> ConfigError {
@@ -216,6 +234,18 @@ mod tests {
     }
 
     #[test]
+    fn servers_are_dialled_in_their_order_each_once() {
+        let file =
+            "[agent]\nserver_url = \"ws://a:1\"\nservers = [\"ws://b:1\", \"ws://a:1\", \"ws://c:1\"]\n";
+        let check = |environment: &[(&str, &str)], urls: &[&str]| {
+            assert_eq!(load(file, environment).expect("a configuration").server_urls(), urls);
+        };
+        check(&[], &["ws://a:1", "ws://b:1", "ws://c:1"]);
+        check(&[("SERVER_URL", "ws://c:1")], &["ws://c:1", "ws://b:1", "ws://a:1"]);
+        check(&[("HETUFLOW_AGENT__AGENT__SERVERS", "[\"ws://d:1\"]")], &["ws://a:1", "ws://d:1"]);
+    }
+
+    #[test]
     fn wrong_values_say_what_is_allowed() {
         let check = |file: &str, part: &str| {
             let message = load(file, &[]).expect_err(file).to_string();
@@ -224,6 +254,7 @@ mod tests {
         check("[agent]\nmax_concurrent_tasks = 0\n", "from 1 to 1000");
         check("[agent]\nserver_url = \"https://x\"\n", "ws://127.0.0.1:8081");
         check("[agent]\nserver_url = \"wss://x\"\n", "ws://HOST:PORT");
+        check("[agent]\nservers = [\"ws://a:1\", \"http://b\"]\n", "servers = \"http://b\"");
         check("[agent]\nslots = 3\n", "slots");
         check("[executor]\ngrace = \"soon\"\n", "is not a duration");
         check("[agent]\nid = \"a/b\"\n", "is not a name");

@@ -1,4 +1,4 @@
-//! The link to the server: one WebSocket that the agent opens and opens again. It holds no state
+//! The link to a server: one WebSocket that the agent opens and opens again, also to another server. It holds no state
 //! that matters: what must not be lost is in the journal, the spools and the table of attempts,
 //! and each connection starts from there. A cut link never ends a run.
 
@@ -21,7 +21,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) agent_id: AgentId,
-    pub(crate) server_url: String,
+    /// Of one database, in the order in which they stand in for each other; never empty.
+    pub(crate) servers: Vec<String>,
     pub(crate) labels: Labels,
     pub(crate) slots: u32,
     pub(crate) runner: Runner,
@@ -64,33 +65,47 @@ impl Link {
     /// Holds a connection until `stop`.
     pub(crate) async fn run(self, stop: CancellationToken) {
         let mut failures = 0;
-        loop {
+        let mut order = self.servers.iter().cycle();
+        let mut server = order.next();
+        while let Some(url) = server {
             let mut welcomed = false;
-            match session::hold(&self, &stop, &mut welcomed).await {
+            match session::hold(&self, &address(url), &stop, &mut welcomed).await {
                 Ok(End::Stopped) => return,
-                Ok(End::Drained) => tracing::info!("the server stops; looking for it again"),
-                Err(cut) => self.report(&cut, failures, welcomed),
+                Ok(End::Drained) => {
+                    tracing::info!(server = %url, "the server stops; looking for another, or for it again");
+                    server = order.next();
+                }
+                Err(cut) => {
+                    report(url, &cut, failures, welcomed);
+                    // A cable that was cut is no reason to move.
+                    server = if welcomed { server } else { order.next() };
+                }
             }
             failures = if welcomed { 0 } else { failures + 1 };
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(pause(failures, rand::random())) => {}
+                () = tokio::time::sleep(pause(self.rounds(failures), rand::random())) => {}
             }
         }
     }
 
-    /// Once per outage, and then now and then.
-    fn report(&self, cut: &Cut, failures: u32, welcomed: bool) {
-        if welcomed || failures.is_multiple_of(20) {
-            let error = cut as &dyn std::error::Error;
-            tracing::warn!(server = %self.server_url, error, "no link to the server; trying on");
-        } else {
-            tracing::debug!(server = %self.server_url, cut = %Chain(cut), "no link to the server");
-        }
+    /// How often all of them have failed.
+    fn rounds(&self, failures: u32) -> u32 {
+        failures / u32::try_from(self.servers.len()).unwrap_or(u32::MAX)
     }
+}
 
-    fn url(&self) -> String {
-        format!("{}{}", self.server_url.trim_end_matches('/'), protocol::PATH)
+fn address(server: &str) -> String {
+    format!("{}{}", server.trim_end_matches('/'), protocol::PATH)
+}
+
+/// Once per outage, and then now and then.
+fn report(server: &str, cut: &Cut, failures: u32, welcomed: bool) {
+    if welcomed || failures.is_multiple_of(20) {
+        let error = cut as &dyn std::error::Error;
+        tracing::warn!(server, error, "no link to the server; trying on");
+    } else {
+        tracing::debug!(server, cut = %Chain(cut), "no link to the server");
     }
 }
 

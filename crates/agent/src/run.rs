@@ -64,7 +64,7 @@ pub async fn run(config: Config, clock: Clock, shutdown: CancellationToken) -> R
     let watcher = watch(&config, &identity.agent_id, &runner.clock, &stop_watching).await?;
     let link = Link {
         agent_id: identity.agent_id.clone(),
-        server_url: config.agent.server_url.clone(),
+        servers: config.server_urls(),
         labels: config.labels.clone(),
         slots: config.agent.max_concurrent_tasks,
         runner: runner.clone(),

@@ -19,7 +19,9 @@ pub(crate) async fn run(args: UpArgs, _output: Output) -> Result<(), CliError> {
     log::start(&agent.logging.level, agent.logging.format == hetuflow_agent::LogFormat::Json);
     let stop = stop_on_signal()?;
     let listeners = Listeners::bind(&server).await.map_err(|error| failed("cannot listen", &error))?;
+    // The server is this very process; no other one stands in for it.
     agent.agent.server_url = format!("ws://{}", listeners.addresses().agents);
+    agent.agent.servers.clear();
     let mut machine = Machine::start(server, agent, listeners, |_, _| {}).await?;
     tokio::select! {
         ready = machine.ready() => {

@@ -64,11 +64,15 @@ enum Wake {
 }
 
 /// Connects and serves until one side ends it. `welcomed` tells how far it came.
-pub(super) async fn hold(link: &Link, stop: &CancellationToken, welcomed: &mut bool) -> Result<End, Cut> {
-    let url = link.url();
+pub(super) async fn hold(
+    link: &Link,
+    url: &str,
+    stop: &CancellationToken,
+    welcomed: &mut bool,
+) -> Result<End, Cut> {
     let socket = tokio::select! {
         () = stop.cancelled() => return Ok(End::Stopped),
-        socket = dial(&url) => socket?,
+        socket = dial(url) => socket?,
     };
     let (sink, mut incoming) = socket.split();
     let (queue, writer) = writer::start(sink);

@@ -9,6 +9,7 @@ mod files;
 mod link;
 mod process;
 mod reload;
+mod servers;
 mod split;
 mod webhook;
 mod world;

@@ -64,6 +64,10 @@ impl Process {
         }
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id().expect("it runs")
+    }
+
     pub(crate) fn said(&self) -> String {
         self.lines.lock().expect("not poisoned").join("\n")
     }
@@ -76,7 +80,7 @@ impl Process {
 
     /// `SIGTERM`, and the exit code once it has drained.
     pub(crate) async fn stop(&mut self) -> Option<i32> {
-        signal(self.child.id().expect("it runs"), "TERM");
+        signal(self.id(), "TERM");
         let status = tokio::time::timeout(PATIENCE, self.child.wait()).await;
         status
             .unwrap_or_else(|_| panic!("{} did not stop; it said:\n{}", self.name, self.said()))

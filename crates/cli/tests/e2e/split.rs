@@ -95,7 +95,7 @@ impl Split {
     }
 }
 
-async fn start_server(
+pub(crate) async fn start_server(
     dir: &tempfile::TempDir,
     database_url: &str,
     settings: &[(String, String)],
