@@ -47,6 +47,8 @@ pub(crate) enum Answer {
     /// It is in the journal: since now, or since the first time.
     Accepted,
     Refused(&'static str),
+    /// This attempt, or a newer one of its task, has been here before.
+    Stale,
 }
 
 type Stopped = watch::Receiver<Option<Stop>>;
@@ -71,7 +73,7 @@ impl Runner {
                 Ok(Answer::Accepted)
             }
             // The table mirrors the journal, so one that is held was answered above.
-            Acceptance::Held | Acceptance::Stale => Ok(Answer::Refused("duplicate")),
+            Acceptance::Held | Acceptance::Stale => Ok(Answer::Stale),
         }
     }
 

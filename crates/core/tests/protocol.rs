@@ -64,6 +64,7 @@ fn from_agent() {
         FromAgent::Credit { free: 2 },
         FromAgent::Accepted { lease: lease() },
         FromAgent::Refused { lease: lease(), reason: "no".to_owned() },
+        FromAgent::Stale { lease: lease() },
         FromAgent::Started { lease: lease(), at: Timestamp::UNIX_EPOCH },
         FromAgent::Result(RunResult {
             lease: lease(),

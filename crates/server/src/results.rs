@@ -5,7 +5,7 @@
 use hetuflow_core::{
     protocol::{ResultVerdict, RunResult, ToAgent},
     status::Status,
-    task::Lease,
+    task::{EndReason, Lease, Outcome},
 };
 use hetuflow_failpoint::failpoint;
 use hetuflow_store::{Finish, Report, StoreError};
@@ -30,6 +30,20 @@ pub(crate) async fn settle(state: &AppState, batch: &[RunResult]) -> Result<Vec<
 /// The answer to a report on an attempt that is not the agent's.
 pub(crate) fn fenced(lease: Lease) -> ToAgent {
     ToAgent::ResultAck { lease, verdict: ResultVerdict::Fenced }
+}
+
+/// The task has been run before by an agent that remembers more than the database: it is lost, and its policy decides.
+pub(crate) async fn forgotten(state: &AppState, lease: Lease) -> Result<(), StoreError> {
+    tracing::error!(
+        task.id = %lease.task_id, fence = lease.fence,
+        "an agent has seen a newer attempt than the database knows: was it restored from a copy?"
+    );
+    let now = state.clock.now();
+    let message =
+        "an agent had this attempt or a newer one before; the database does not know what became of it";
+    let outcome = Outcome::because(EndReason::Lost, message);
+    let finish = Finish { lease, outcome, started_at: None, finished_at: now, output_dropped: 0 };
+    state.store.finish(&[finish], now, rand::random()).await.map(|_| ())
 }
 
 fn finish(result: &RunResult) -> Finish {

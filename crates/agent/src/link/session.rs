@@ -283,6 +283,7 @@ impl Session<'_> {
         tracing::info!(task.id = %lease.task_id, instance.id = %lease.instance_id, ?answer, "assigned");
         self.outbox.answer(match answer {
             Answer::Accepted => FromAgent::Accepted { lease },
+            Answer::Stale => FromAgent::Stale { lease },
             Answer::Refused(reason) => FromAgent::Refused { lease, reason: reason.to_owned() },
         });
         Ok(())

@@ -35,13 +35,13 @@ async fn a_repeated_assignment_starts_nothing() {
     server.acknowledge(run.lease).await;
     // Over and forgotten: never again, nor an older attempt of the task.
     server.run(&run).await;
-    assert_eq!(server.refused(run.lease).await, "duplicate");
+    assert_eq!(server.refused(run.lease).await, "stale");
     let newer = again(&run, 5);
     server.run(&newer).await;
     server.result(newer.lease).await;
     let older = again(&run, 4);
     server.run(&older).await;
-    assert_eq!(server.refused(older.lease).await, "duplicate");
+    assert_eq!(server.refused(older.lease).await, "stale");
     assert_eq!(lines(&starts, 2).await.len(), 2, "two attempts were accepted, each started once");
     server.acknowledge(newer.lease).await;
     agent.stop().await;
@@ -66,7 +66,7 @@ async fn what_was_refused_stays_refused() {
     server.acknowledge(first.lease).await;
     // The server has given this attempt away; a late copy of it must not start.
     server.run(&second).await;
-    assert_eq!(server.refused(second.lease).await, "duplicate");
+    assert_eq!(server.refused(second.lease).await, "stale");
     server.run(&again(&second, 2)).await;
     server.credit(0).await;
     agent.stop().await;

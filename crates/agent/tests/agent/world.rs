@@ -209,7 +209,11 @@ impl Session {
 
     pub(crate) async fn refused(&mut self, lease: Lease) -> String {
         self.until(|said| {
-            let Said::Message(FromAgent::Refused { lease: of, reason }) = said else { return None };
+            let (of, reason) = match said {
+                Said::Message(FromAgent::Refused { lease, reason }) => (lease, reason),
+                Said::Message(FromAgent::Stale { lease }) => (lease, "stale".to_owned()),
+                _ => return None,
+            };
             (of == lease).then_some(reason)
         })
         .await

@@ -125,6 +125,39 @@ async fn a_result_that_comes_after_the_loss_is_refused_and_dropped(database: Dat
     assert_eq!(split.world.effects(), [format!("{task} 1"), format!("{next} 1")]);
 }
 
+/// On SQLite, where a copy is a file; the rule is the server's and the agent's, not the database's.
+#[tokio::test]
+async fn a_database_restored_from_a_copy_repeats_nothing_unasked() {
+    let job = on_push("echo $HETUFLOW_TASK_ID >> $DIR/effects", "");
+    let mut split = Box::pin(Split::start(Database::Sqlite, &[("deploy", &job)])).await;
+    let answer = split.world.push("deploy", "1", "{}").await;
+    let task = answer.body["task_ids"][0].as_str().expect("one task").to_owned();
+    assert_eq!(split.world.server.stop().await, Some(0));
+    let (dir, copy) = (split.world.dir.path().to_owned(), split.world.dir.path().join("copy"));
+    fs::create_dir(&copy).expect("made");
+    copy_database(&dir, &copy);
+
+    split.restart_server().await;
+    split.agent("worker", &[]).await;
+    split.world.task_until(&task, "succeeded").await;
+    assert_eq!(split.world.server.stop().await, Some(0));
+    copy_database(&copy, &dir);
+    split.restart_server().await;
+    let lost = split.world.task_until(&task, "lost").await;
+    assert_eq!(lost["waiting"]["reason"], "held", "{lost:#}");
+    assert_eq!(split.world.effects(), [task.as_str()]);
+}
+
+/// The database as it is without its server, in the place of what was there.
+fn copy_database(from: &Path, to: &Path) {
+    for name in ["hetuflow.db", "hetuflow.db-wal", "hetuflow.db-shm"] {
+        let _ = fs::remove_file(to.join(name));
+        if from.join(name).exists() {
+            fs::copy(from.join(name), to.join(name)).expect("copied");
+        }
+    }
+}
+
 async fn fenced(world: &World) -> u64 {
     let url = format!("http://{}/api/v1/system/metrics", world.places.api);
     let text = world.http.get(url).send().await.expect("an answer").text().await.expect("text");

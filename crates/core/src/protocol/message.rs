@@ -35,6 +35,11 @@ pub enum FromAgent {
         lease: Lease,
         reason: String,
     },
+    /// It will not run here, because an attempt of this task with this fence or a higher one has been here before.
+    /// A server that did not send it twice has forgotten that one: a database that was restored, or that lost commits.
+    Stale {
+        lease: Lease,
+    },
     Started {
         lease: Lease,
         at: Timestamp,

@@ -122,6 +122,7 @@ impl Session {
         match message {
             FromAgent::Credit { free } => self.state.hub.credit(&self.key, free),
             FromAgent::Refused { lease, reason } => self.refused(lease, &reason).await?,
+            FromAgent::Stale { lease } => self.stale(lease).await?,
             FromAgent::Started { lease, at } => self.started(lease, at).await?,
             FromAgent::Watch(state) => self.state.hub.watch_state(&self.key, state),
             FromAgent::Ping => self.say(ToAgent::Pong).await?,
@@ -175,6 +176,18 @@ impl Session {
                 let state = &self.state;
                 let given_back = insist(|| state.store.give_back(lease, state.clock.now())).await;
                 given_back.map(|_| ()).map_err(away)
+            }
+        }
+    }
+
+    /// Sent once and yet known: the database has forgotten an attempt, so that nobody can say what this task has done.
+    async fn stale(&mut self, lease: Lease) -> Result<(), Stop> {
+        match self.state.hub.refused(&self.key, lease) {
+            Refusal::Unknown => Ok(()),
+            Refusal::InDoubt => Err(Stop::InDoubt),
+            Refusal::NeverBegan => {
+                let state = &self.state;
+                insist(|| results::forgotten(state, lease)).await.map_err(away)
             }
         }
     }

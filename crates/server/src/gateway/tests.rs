@@ -150,6 +150,22 @@ async fn a_result_for_a_lease_that_is_not_the_agents_is_fenced() {
 }
 
 #[tokio::test]
+async fn an_attempt_that_the_agent_has_seen_before_is_lost() {
+    let world = World::start().await;
+    let mut agent = world.ready("a", &[], 1).await;
+    let id = world.task(&[], b"").await;
+    world.dispatch().await;
+    let lease = agent.assigned().await.assignment.lease;
+    agent.say(FromAgent::Stale { lease }).await;
+    agent.sync().await;
+    let task = world.stored(id).await;
+    assert_eq!((task.status, task.attempt), (Status::Lost, 1));
+    assert!(
+        task.outcome.and_then(|outcome| outcome.message).is_some_and(|why| why.contains("does not know"))
+    );
+}
+
+#[tokio::test]
 async fn output_is_stored_and_acknowledged() {
     let world = World::start().await;
     let mut agent = world.ready("a", &[], 1).await;
