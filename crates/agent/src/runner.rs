@@ -86,16 +86,12 @@ impl Runner {
 
     /// The attempt is not this agent's any more: its process ends, its result is forgotten.
     pub(crate) async fn abandon(&self, lease: Lease) {
-        tracing::warn!(
-            task.id = %lease.task_id, instance.id = %lease.instance_id,
-            "the attempt is not this agent's any more; its process is ended, its result dropped"
-        );
         // In this order: the actor looks at the request after it has written the end, so one of the
         // two sees the other's word.
         if self.attempts.stop(lease, Stop::Fenced)
             && self.attempts.get(lease.instance_id).is_some_and(|attempt| !attempt.is_open())
         {
-            self.forget(lease.instance_id).await;
+            self.forget_fenced(lease).await;
         }
     }
 
@@ -128,7 +124,8 @@ impl Runner {
 
     /// Durable first, then visible to the link.
     async fn end(&self, result: RunResult, stopped: &Stopped) {
-        let instance_id = result.lease.instance_id;
+        let lease = result.lease;
+        let instance_id = lease.instance_id;
         tracing::info!(
             task.id = %result.lease.task_id, instance.id = %instance_id, status = %result.outcome.status(),
             "the attempt ended"
@@ -144,8 +141,16 @@ impl Runner {
         failpoint!("result.after_journal");
         self.attempts.set_phase(instance_id, Phase::Ended(Box::new(result)));
         if *stopped.borrow() == Some(Stop::Fenced) {
-            self.forget(instance_id).await;
+            self.forget_fenced(lease).await;
         }
+    }
+
+    async fn forget_fenced(&self, lease: Lease) {
+        self.forget(lease.instance_id).await;
+        tracing::warn!(
+            task.id = %lease.task_id, instance.id = %lease.instance_id,
+            "dropped the result of an attempt that is not this agent's any more"
+        );
     }
 
     async fn forget(&self, instance_id: InstanceId) {

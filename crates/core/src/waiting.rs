@@ -23,6 +23,8 @@ pub struct Waiting {
 pub enum WaitReason {
     /// Its time has not come.
     Scheduled,
+    /// The schedule that planned it has a blackout now, and its time is after that.
+    Blackout,
     /// An attempt ended badly and the next one's time has not come.
     Retry,
     /// No agent is connected at all.

@@ -212,7 +212,7 @@ impl Session {
             let (of, reason) = match said {
                 Said::Message(FromAgent::Refused { lease, reason }) => (lease, reason),
                 Said::Message(FromAgent::Stale { lease }) => (lease, "stale".to_owned()),
-                _ => return None,
+                Said::Message(_) | Said::Output { .. } => return None,
             };
             (of == lease).then_some(reason)
         })

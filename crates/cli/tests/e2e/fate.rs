@@ -110,19 +110,27 @@ async fn a_result_that_comes_after_the_loss_is_refused_and_dropped(database: Dat
     fs::write(split.world.dir.path().join("go"), "").expect("written");
     split.agent_says("worker", "the attempt ended").await;
     split.mend_link();
-    split.agent_says("worker", "the attempt is not this agent's any more").await;
-    split.world.until("the refusal is counted", async |world| fenced(world).await.ge(&1).then_some(())).await;
+    split.agent_says("worker", "dropped the result of an attempt").await;
     let held = split.world.get(&format!("tasks/{task}")).await;
     assert_eq!((&held["status"], &held["waiting"]["reason"]), (&"lost".into(), &"held".into()), "{held:#}");
 
-    // The agent has dropped it: it neither says it again nor keeps its slot.
+    // It has dropped it: it neither keeps its slot for it nor says it again in its next life.
+    let second = succeeds(&split.world, "2").await;
+    let refused = fenced(&split.world).await;
+    assert!(refused >= 1, "the refusal is counted");
     split.kill_agent("worker").await;
     split.agent("worker", &[]).await;
-    let answer = split.world.push("hold", "2", "{}").await;
-    let next = answer.body["task_ids"][0].as_str().expect("one task").to_owned();
-    split.world.task_until(&next, "succeeded").await;
-    assert_eq!(fenced(&split.world).await, 1);
-    assert_eq!(split.world.effects(), [format!("{task} 1"), format!("{next} 1")]);
+    let third = succeeds(&split.world, "3").await;
+    assert_eq!(fenced(&split.world).await, refused);
+    let effects = [&task, &second, &third].map(|task| format!("{task} 1"));
+    assert_eq!(split.world.effects(), effects);
+}
+
+async fn succeeds(world: &World, delivery: &str) -> String {
+    let answer = world.push("hold", delivery, "{}").await;
+    let task = answer.body["task_ids"][0].as_str().expect("one task").to_owned();
+    world.task_until(&task, "succeeded").await;
+    task
 }
 
 /// On SQLite, where a copy is a file; the rule is the server's and the agent's, not the database's.

@@ -14,13 +14,14 @@ use hetuflow_core::{
     waiting::Waiting,
 };
 use hetuflow_store::{Cancelled, InstanceFilter, Page};
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{
     Api, ApiError, agents,
     input::{Input, Params, id},
     page::{Items, PageOf, PageQuery},
-    waiting::{Known, Longest, waiting},
+    waiting::{Facts, Known, Longest, waiting},
 };
 use filter::{ListQuery, PageFilter};
 
@@ -43,7 +44,11 @@ pub(super) async fn list(
     let tasks = api.app.store.tasks(&query.filter()?, page).await?;
     let agents = if tasks.iter().any(may_wait) { agents::known(&api).await? } else { Vec::new() };
     let now = api.app.clock.now();
-    let listed = |task: Task| Listed { waiting: waiting(&task, None, &agents, now), task };
+    let listed = |task: Task| {
+        let facts =
+            Facts { newest: None, agents: &agents, blackout_end: blackout_end(&api, &task, now), now };
+        Listed { waiting: waiting(&task, &facts), task }
+    };
     let items = tasks.into_iter().map(listed).collect();
     Ok(Json(Items::new(items, page, |listed: &Listed| listed.task.id.uuid())))
 }
@@ -93,7 +98,16 @@ async fn why(api: &Api, task: &Task, newest: Option<&TaskInstance>) -> Result<Op
             agent.longest = longest(api, &agent.id).await?;
         }
     }
-    Ok(waiting(task, newest, &agents, api.app.clock.now()))
+    let now = api.app.clock.now();
+    let facts = Facts { newest, agents: &agents, blackout_end: blackout_end(api, task, now), now };
+    Ok(waiting(task, &facts))
+}
+
+/// When the blackout ends that the task's schedule is in now.
+fn blackout_end(api: &Api, task: &Task, now: Timestamp) -> Option<Timestamp> {
+    let set = api.app.triggers.current();
+    let (trigger, place) = set.by_schedule.get(&task.schedule_id?)?;
+    set.live.get(trigger)?.clocks.get(*place)?.schedule.policy.blackout_end(now)
 }
 
 /// What the agent has been running longest.

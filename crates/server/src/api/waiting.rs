@@ -1,7 +1,7 @@
 //! Why a task waits, and what would free it. Pure, over what is known of the agents: those of every server, because
 //! the store knows all sessions and what each agent runs.
 //!
-//! A new reason (a blackout, an overlap with another run) gets a variant of [`WaitReason`] and its place in
+//! A new reason (an overlap with another run) gets a variant of [`WaitReason`] and its place in
 //! [`waiting`]: first what time decides, then what agents decide.
 
 mod lane;
@@ -59,18 +59,25 @@ impl Known {
     }
 }
 
-/// `None` for a task that runs, or that has ended and waits for nobody. `newest` is its newest attempt, where
-/// somebody looked.
-pub(super) fn waiting(
-    task: &Task,
-    newest: Option<&TaskInstance>,
-    agents: &[Known],
-    now: Timestamp,
-) -> Option<Waiting> {
+/// What is known besides the task itself.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Facts<'a> {
+    /// Its newest attempt, where somebody looked.
+    pub(super) newest: Option<&'a TaskInstance>,
+    pub(super) agents: &'a [Known],
+    /// When the blackout ends that its schedule is in now.
+    pub(super) blackout_end: Option<Timestamp>,
+    pub(super) now: Timestamp,
+}
+
+/// `None` for a task that runs, or that has ended and waits for nobody.
+pub(super) fn waiting(task: &Task, facts: &Facts<'_>) -> Option<Waiting> {
     match task.status {
-        Status::Pending | Status::WaitingRetry if task.run_at > now => Some(until_its_time(task)),
-        Status::Pending | Status::WaitingRetry => Some(lane::waiting(&task.lane, agents)),
-        Status::Locked | Status::Dispatched | Status::Running => leased(task, newest, agents, now),
+        Status::Pending | Status::WaitingRetry if task.run_at > facts.now => {
+            Some(until_its_time(task, facts))
+        }
+        Status::Pending | Status::WaitingRetry => Some(lane::waiting(&task.lane, facts.agents)),
+        Status::Locked | Status::Dispatched | Status::Running => leased(task, facts),
         Status::Lost if task.policy.on_lost == OnLost::Hold => Some(held(task)),
         Status::Lost | Status::Failed | Status::TimedOut | Status::Cancelled | Status::Succeeded => None,
     }
@@ -80,7 +87,7 @@ pub(super) fn because(reason: WaitReason, text: impl Into<String>, remedy: impl 
     Waiting { reason, text: text.into(), remedy: remedy.into(), until: None }
 }
 
-fn until_its_time(task: &Task) -> Waiting {
+fn until_its_time(task: &Task, facts: &Facts<'_>) -> Waiting {
     let at = task.run_at;
     let (reason, text) = if task.status == Status::WaitingRetry {
         let last = task.outcome.as_ref().map_or_else(String::new, |outcome| {
@@ -89,6 +96,8 @@ fn until_its_time(task: &Task) -> Waiting {
         let next = task.attempt + 1;
         let of = task.policy.max_retries.saturating_add(1);
         (WaitReason::Retry, format!("attempt {next} of {of} starts at {at}{last}"))
+    } else if let Some(end) = facts.blackout_end.filter(|end| *end <= at) {
+        (WaitReason::Blackout, format!("its schedule has a blackout until {end}; it is planned for {at}"))
     } else {
         (WaitReason::Scheduled, format!("it is planned for {at}"))
     };
@@ -105,7 +114,8 @@ fn ended(outcome: &Outcome) -> String {
 }
 
 /// What an agent holds waits only where something does not move.
-fn leased(task: &Task, newest: Option<&TaskInstance>, agents: &[Known], now: Timestamp) -> Option<Waiting> {
+fn leased(task: &Task, facts: &Facts<'_>) -> Option<Waiting> {
+    let Facts { newest, agents, now, .. } = *facts;
     let holder = newest.and_then(|newest| agents.iter().find(|agent| agent.id == newest.agent_id));
     if let Some(Known { id, presence: Presence::Offline { since }, .. }) = holder {
         let text = format!("agent {id}, which holds it, has not been heard of since {since}");

@@ -93,3 +93,27 @@ async fn agents_of_other_servers_count() {
     assert_eq!(waiting(&world, other).await["reason"], "agents_offline");
     assert_eq!(waiting(&world, &given).await["reason"], "agent_away");
 }
+
+#[tokio::test]
+async fn a_blackout_is_named() {
+    let world = World::new().await;
+    let clock = |hours: i64| {
+        let time = now() + jiff::SignedDuration::from_hours(hours);
+        time.to_zoned(jiff::tz::TimeZone::UTC).strftime("%H:%M").to_string()
+    };
+    let quiet = format!(
+        "[on.interval]\nevery = \"1s\"\nduring_blackout = \"delay\"\n\
+         blackout = [{{ from = \"{}\", to = \"{}\", timezone = \"UTC\" }}]\n\n[job]\ncmd = \"true\"\n",
+        clock(-2),
+        clock(2),
+    );
+    world.write_trigger("quiet", &quiet);
+    let why = world.until("tasks?trigger=quiet", |list| {
+        let waiting = &list["items"][0]["waiting"];
+        waiting.is_object().then(|| waiting.clone())
+    });
+    let why = why.await;
+    assert_eq!(why["reason"], "blackout", "{why}");
+    assert!(why["text"].as_str().expect("text").starts_with("its schedule has a blackout until"), "{why}");
+    assert!(why["until"].is_string(), "{why}");
+}

@@ -64,6 +64,10 @@ fn task(status: Status) -> Task {
     }
 }
 
+fn facts(agents: &[Known]) -> Facts<'_> {
+    Facts { newest: None, agents, blackout_end: None, now: at(10) }
+}
+
 #[test]
 fn of_agents() {
     use WaitReason::{
@@ -71,7 +75,7 @@ fn of_agents() {
     };
     let check = |lane: &Lane, agents: &[Known], reason: WaitReason, expected: &str| {
         let task = Task { lane: lane.clone(), ..task(Status::Pending) };
-        let found = waiting(&task, None, agents, at(10)).expect("it waits");
+        let found = waiting(&task, &facts(agents)).expect("it waits");
         assert_eq!((found.reason, found.text.as_str()), (reason, expected));
         assert!(!found.remedy.is_empty());
     };
@@ -146,17 +150,23 @@ fn of_agents() {
 
 #[test]
 fn of_time() {
-    let check = |task: &Task, reason: WaitReason, expected: &str| {
-        let found = waiting(task, None, &[], at(10)).expect("it waits");
+    let check = |task: &Task, blackout_end, reason: WaitReason, expected: &str| {
+        let found = waiting(task, &Facts { blackout_end, ..facts(&[]) }).expect("it waits");
         assert_eq!((found.reason, found.text.as_str()), (reason, expected));
         assert_eq!(found.until, Some(task.run_at));
     };
     let planned = Task { run_at: at(60), ..task(Status::Pending) };
-    check(&planned, WaitReason::Scheduled, "it is planned for 2026-01-01T00:01:00Z");
+    let text = "it is planned for 2026-01-01T00:01:00Z";
+    check(&planned, None, WaitReason::Scheduled, text);
+    // Planned for a time within it: that is not what it waits for.
+    check(&planned, Some(at(90)), WaitReason::Scheduled, text);
+    let text =
+        "its schedule has a blackout until 2026-01-01T00:00:30Z; it is planned for 2026-01-01T00:01:00Z";
+    check(&planned, Some(at(30)), WaitReason::Blackout, text);
     let again = Task { run_at: at(60), outcome: Some(Outcome::exit(75)), ..task(Status::WaitingRetry) };
     let text = "attempt 2 of 4 starts at 2026-01-01T00:01:00Z; attempt 1 ended with exit 75";
-    check(&again, WaitReason::Retry, text);
-    let due = waiting(&Task { run_at: at(5), ..again }, None, &[], at(10)).expect("it waits");
+    check(&again, Some(at(30)), WaitReason::Retry, text);
+    let due = waiting(&Task { run_at: at(5), ..again }, &facts(&[])).expect("it waits");
     assert_eq!(due.reason, WaitReason::NoAgent);
 }
 
@@ -177,7 +187,7 @@ fn of_what_an_agent_holds() {
         output_dropped: 0,
     };
     let check = |task: &Task, agents: &[Known], expected: Option<(WaitReason, &str)>| {
-        let found = waiting(task, Some(&attempt(task.status)), agents, at(10));
+        let found = waiting(task, &Facts { newest: Some(&attempt(task.status)), ..facts(agents) });
         assert_eq!(found.as_ref().map(|found| (found.reason, found.text.as_str())), expected);
     };
     let here = [online("a", &[], 0)];
@@ -198,12 +208,12 @@ fn of_a_person() {
         outcome: Some(Outcome::because(EndReason::Lost, "the agent came back with another journal")),
         ..task(Status::Lost)
     };
-    let found = waiting(&lost, None, &[], at(10)).expect("it waits");
+    let found = waiting(&lost, &facts(&[])).expect("it waits");
     assert_eq!(found.reason, WaitReason::Held);
     assert!(found.text.starts_with("its fate is unknown (the agent came back with another journal)"));
     assert!(found.remedy.contains(&format!("`hetuflow task retry {}`", lost.id)), "{}", found.remedy);
     let policy = RetryPolicy { on_lost: OnLost::Fail, ..lost.policy.clone() };
-    assert_eq!(waiting(&Task { policy, ..lost }, None, &[], at(10)), None);
-    assert_eq!(waiting(&task(Status::Failed), None, &[], at(10)), None);
-    assert_eq!(waiting(&task(Status::Succeeded), None, &[], at(10)), None);
+    assert_eq!(waiting(&Task { policy, ..lost }, &facts(&[])), None);
+    assert_eq!(waiting(&task(Status::Failed), &facts(&[])), None);
+    assert_eq!(waiting(&task(Status::Succeeded), &facts(&[])), None);
 }
