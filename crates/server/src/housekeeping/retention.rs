@@ -28,22 +28,21 @@ const SLICES: i32 = 24;
 /// Fires are kept at least this long, should the clock be set back.
 const FIRES_AT_LEAST: Duration = Duration::from_hours(7 * 24);
 
-/// Rows of one step. A piece of output or an event may be large.
-const fn chunk(stock: Stock) -> u32 {
-    match stock {
-        Stock::Events | Stock::Output => 200,
-        Stock::Tasks | Stock::Fires => 500,
-    }
-}
+/// What one step should take: nobody else commits meanwhile on SQLite. Rows may be large, and disks slow, so the number
+/// of rows follows the time that the step before took.
+const STEP: Duration = Duration::from_millis(10);
+const FEWEST_ROWS: u32 = 10;
+const MOST_ROWS: u32 = 500;
 
 struct Sweep<'a> {
     state: &'a AppState,
     leader: &'a Leader,
+    rows: u32,
     held: u64,
 }
 
 pub(super) async fn sweep(state: &AppState, leader: &Leader) -> Result<Report, StoreError> {
-    let mut sweep = Sweep { state, leader, held: 0 };
+    let mut sweep = Sweep { state, leader, rows: 50, held: 0 };
     sweep.by_age().await?;
     let over = sweep.by_size().await?;
     sweep.shrink().await?;
@@ -131,7 +130,8 @@ impl Sweep<'_> {
     async fn step(&mut self, stock: Stock, before: Timestamp) -> Result<bool, StoreError> {
         let leadership = self.leader.leadership().ok_or(StoreError::NotLeader)?;
         let begun = Instant::now();
-        let dropped = self.state.store.drop_before(leadership, stock, before, chunk(stock)).await?;
+        let dropped = self.state.store.drop_before(leadership, stock, before, self.rows).await?;
+        self.rows = next_rows(self.rows, begun.elapsed());
         self.state.metrics.retention_rows.add(dropped.rows);
         self.state.metrics.retention_partitions.add(dropped.partitions);
         if dropped.more {
@@ -140,6 +140,20 @@ impl Sweep<'_> {
             self.held += dropped.held;
         }
         Ok(dropped.more)
+    }
+}
+
+const fn next_rows(rows: u32, took: Duration) -> u32 {
+    if took.as_millis() > STEP.as_millis() {
+        return if rows / 2 > FEWEST_ROWS { rows / 2 } else { FEWEST_ROWS };
+    }
+    let more = rows + rows / 4 + 1;
+    if took.as_millis() >= STEP.as_millis() / 2 {
+        rows
+    } else if more < MOST_ROWS {
+        more
+    } else {
+        MOST_ROWS
     }
 }
 
@@ -186,6 +200,17 @@ mod tests {
 
     async fn events(world: &World) -> usize {
         world.state.store.events(&EventFilter::default(), Page::default()).await.expect("events").len()
+    }
+
+    #[test]
+    fn a_step_takes_fewer_rows_after_a_long_one() {
+        let check = |rows, millis, next| assert_eq!(next_rows(rows, Duration::from_millis(millis)), next);
+        check(50, 0, 63);
+        check(50, 7, 50);
+        check(50, 11, 25);
+        check(15, 500, FEWEST_ROWS);
+        check(FEWEST_ROWS, 500, FEWEST_ROWS);
+        check(MOST_ROWS, 0, MOST_ROWS);
     }
 
     #[tokio::test]
