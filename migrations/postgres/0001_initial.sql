@@ -76,6 +76,21 @@ create table sched_fire (
 
 create index sched_fire_by_time on sched_fire (run_at);
 
+-- Runs of schedules that do not overlap, from the fire until somebody sees that they have ended.
+create table sched_turn (
+    -- `namespace/trigger/schedule`: the same over all versions of a schedule.
+    key         text not null,
+    run_at      timestamptz not null,
+    task_id     uuid not null,
+    -- That of the task.
+    created_at  timestamptz not null,
+    queued      boolean not null,
+    primary key (key, task_id)
+);
+
+create index sched_turn_queued on sched_turn (key) where queued;
+create index sched_turn_by_task on sched_turn (task_id);
+
 create table sched_event (
     id              uuid not null,
     created_at      timestamptz not null,
@@ -131,6 +146,8 @@ create table sched_task (
     outcome           json,
     -- Not before this time; a planned retry moves it.
     scheduled_at      timestamptz not null,
+    -- The time of a task that waits for an earlier run of its schedule; `scheduled_at` is then beyond all times.
+    queued_for        timestamptz,
     finished_at       timestamptz,
     priority          smallint not null,
     lane_id           bigint not null,

@@ -73,6 +73,21 @@ create table sched_fire (
 
 create index sched_fire_by_time on sched_fire (run_at);
 
+-- Runs of schedules that do not overlap, from the fire until somebody sees that they have ended.
+create table sched_turn (
+    -- `namespace/trigger/schedule`: the same over all versions of a schedule.
+    key         text not null,
+    run_at      integer not null,
+    task_id     blob not null,
+    -- That of the task.
+    created_at  integer not null,
+    queued      integer not null check (queued in (0, 1)),
+    primary key (key, task_id)
+) strict, without rowid;
+
+create index sched_turn_queued on sched_turn (key) where queued = 1;
+create index sched_turn_by_task on sched_turn (task_id);
+
 create table sched_event (
     id              blob not null primary key,
     created_at      integer not null,
@@ -126,6 +141,8 @@ create table sched_task (
     outcome           text,
     -- Not before this time; a planned retry moves it.
     scheduled_at      integer not null,
+    -- The time of a task that waits for an earlier run of its schedule; `scheduled_at` is then beyond all times.
+    queued_for        integer,
     finished_at       integer,
     priority          integer not null,
     lane_id           integer not null references sched_lane (id),

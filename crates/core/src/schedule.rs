@@ -21,7 +21,7 @@ pub use cron::{CronError, CronSchedule, Dialect};
 pub use interval::IntervalSchedule;
 pub use local::ClockEffect;
 pub use once::{OnceError, OnceSchedule};
-pub use policy::{FirePolicy, Missed};
+pub use policy::{FirePolicy, Missed, Overlap};
 pub use rule::{ClockRule, ClockSchedule, Upcoming};
 pub use zone::{ZoneError, zone};
 

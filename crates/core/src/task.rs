@@ -59,6 +59,9 @@ pub struct Task {
     pub fence: i64,
     /// Somebody asked for its end while an agent held it.
     pub cancel_requested: bool,
+    /// It waits for an earlier run of its schedule to end.
+    #[serde(default)]
+    pub queued: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<Command>,
 }

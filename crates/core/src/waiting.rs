@@ -25,6 +25,8 @@ pub enum WaitReason {
     Scheduled,
     /// The schedule that planned it has a blackout now, and its time is after that.
     Blackout,
+    /// An earlier run of its schedule has not ended, and they do not overlap.
+    EarlierRun,
     /// An attempt ended badly and the next one's time has not come.
     Retry,
     /// No agent is connected at all.

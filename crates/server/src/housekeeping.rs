@@ -67,6 +67,8 @@ impl Housekeeping {
         self.note("partitions", prepared);
         let forgotten = self.forget_keys(leadership).await;
         self.note("expired dedupe keys", forgotten);
+        let forgotten = self.state.store.forget_turns(FORGET_AT_ONCE).await;
+        self.note("runs that have ended", forgotten.map(drop).map_err(Undone::from));
         let swept = retention::sweep(&self.state, &self.leader).await.map(|report| {
             report.log(self.reports.borrow().as_deref());
             self.reports.send_replace(Some(Arc::new(report)));

@@ -12,7 +12,7 @@ mod times;
 use std::{sync::Arc, time::Duration};
 
 use hetuflow_failpoint::failpoint;
-use hetuflow_store::{Fire, Fired, StoreError};
+use hetuflow_store::{Fire, Fired, Queue, StoreError};
 use jiff::Timestamp;
 use tokio::{sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
@@ -41,18 +41,23 @@ enum Wake {
     Time,
     /// Triggers were added, changed or removed.
     Triggers,
+    /// Some task changed while others wait for their turn.
+    Tasks,
     Shutdown,
 }
 
 /// Runs until `shutdown`.
 pub(crate) async fn run(state: AppState, shutdown: CancellationToken) {
     let mut triggers = state.triggers.subscribe();
-    let mut pause = None;
+    let mut tasks = state.store.task_changes();
+    let (mut pause, mut queue) = (None, Queue::Empty);
     loop {
         // Seen as of now: a change while we look wakes us again.
         triggers.mark_unchanged();
+        tasks.mark_unchanged();
         let sleep = match tick(&state).await {
             Ok(looked) => {
+                queue = looked.queue;
                 if pause.take().is_some() {
                     tracing::info!("schedules fire again");
                 }
@@ -67,8 +72,9 @@ pub(crate) async fn run(state: AppState, shutdown: CancellationToken) {
                 longer.mul_f64(rand::random_range(0.5..1.0))
             }
         };
-        match wake(&mut triggers, sleep, &shutdown).await {
-            Wake::Time | Wake::Triggers => {}
+        let tasks = Some(&mut tasks).filter(|_| queue == Queue::Waiting);
+        match wake(&mut triggers, tasks, sleep, &shutdown).await {
+            Wake::Time | Wake::Triggers | Wake::Tasks => {}
             Wake::Shutdown => return,
         }
     }
@@ -81,6 +87,8 @@ pub(crate) struct Looked {
     pub(crate) moved: usize,
     /// The next time of any schedule: not after now when there is more to do.
     pub(crate) next: Option<Timestamp>,
+    /// Whether runs wait for the end of others: only then the loop follows the ends of tasks.
+    pub(crate) queue: Queue,
 }
 
 /// Fires what is due, each schedule once.
@@ -107,9 +115,10 @@ pub(crate) async fn tick(state: &AppState) -> Result<Looked, StoreError> {
             Err(error) => failed = Some(error),
         }
     }
+    let passed = state.store.pass_turns(state.clock.now()).await?;
     match failed {
         Some(error) => Err(error),
-        None => Ok(Looked { moved, next: state.store.next_fire().await? }),
+        None => Ok(Looked { moved, next: state.store.next_fire().await?, queue: passed.queue }),
     }
 }
 
@@ -123,17 +132,28 @@ async fn store(state: &AppState, batch: &[Fire]) -> Result<usize, StoreError> {
         match fired {
             Fired::Stored if ran => state.metrics.schedules_fired.inc(),
             Fired::Stored | Fired::Elsewhere => {}
+            Fired::Overlaps => {
+                tracing::info!(schedule = %fire.id, run_at = %fire.run_at, "a fire overlaps and is skipped");
+            }
         }
     }
-    Ok(fired.into_iter().filter(|fired| *fired == Fired::Stored).count())
+    Ok(fired.into_iter().filter(|fired| *fired != Fired::Elsewhere).count())
 }
 
 async fn wake(
     triggers: &mut watch::Receiver<Arc<TriggerSet>>,
+    tasks: Option<&mut watch::Receiver<u64>>,
     pause: Duration,
     shutdown: &CancellationToken,
 ) -> Wake {
+    let task_change = async {
+        match tasks {
+            Some(tasks) => tasks.changed().await.is_ok(),
+            None => std::future::pending().await,
+        }
+    };
     tokio::select! {
+        true = task_change => Wake::Tasks,
         () = shutdown.cancelled() => Wake::Shutdown,
         Ok(()) = triggers.changed() => Wake::Triggers,
         () = sleep(pause) => Wake::Time,

@@ -22,6 +22,7 @@ mod settle;
 mod sqlite;
 mod task;
 mod trigger;
+mod turn;
 
 pub use agent::{AgentStore, Session};
 pub use error::StoreError;
@@ -29,7 +30,7 @@ pub use event::{EventFilter, EventStore, Ingest, Ingested};
 pub use leader::{LeaderStore, Leadership};
 pub use open::{Options, open};
 pub use retention::{Dropped, RetentionStore, Size, Stock};
-pub use schedule::{Due, Fire, Fired, ScheduleStore};
+pub use schedule::{Ahead, Due, Fire, Fired, Passed, Queue, ScheduleStore, Turns};
 pub use task::{
     Cancelled, CancelledAll, Claimed, Finish, InstanceFilter, LaneId, Report, Retried, Slot, Stretch,
     TaskFilter, TaskStore, WaitingLane,

@@ -1,7 +1,10 @@
 //! Schedules that a clock drives: each fire happens once, whoever is quicker.
 
 use async_trait::async_trait;
-use hetuflow_core::id::ScheduleId;
+use hetuflow_core::{
+    id::{ScheduleId, TaskId},
+    schedule::Overlap,
+};
 use jiff::Timestamp;
 
 use crate::{Ingest, StoreError};
@@ -23,11 +26,53 @@ pub struct Fire {
     /// The event and its tasks: none where the time is skipped, which the event then says. `None` only moves the
     /// schedule on.
     pub ingest: Option<Ingest>,
+    /// `None`: its runs may overlap.
+    pub turns: Option<Turns>,
+}
+
+impl Fire {
+    /// Whether it is known to run: with `turns` that is decided later.
+    pub(crate) fn runs(&self) -> bool {
+        self.turns.is_none() && self.ingest.as_ref().is_some_and(|ingest| !ingest.tasks.is_empty())
+    }
+}
+
+/// The rule for runs that would overlap, for a fire whose schedule has one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Turns {
+    /// Whose runs: the same over all versions of a schedule.
+    pub key: String,
+    pub overlap: Overlap,
+}
+
+/// A run that another one waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ahead {
+    pub task_id: TaskId,
+    /// The time that it stands for.
+    pub run_at: Timestamp,
+}
+
+/// What is left after queued runs were let go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Passed {
+    /// Runs that may be claimed from now on.
+    pub released: usize,
+    /// Whether others wait on.
+    pub queue: Queue,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Queue {
+    Empty,
+    Waiting,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fired {
     Stored,
+    /// An earlier run has not ended, and this one does not run: its event, which says so, is stored without tasks.
+    Overlaps,
     /// Another server was quicker, or the schedule was edited meanwhile.
     Elsewhere,
 }
@@ -43,5 +88,19 @@ pub trait ScheduleStore: Send + Sync {
     /// Moves each schedule to its next time and stores the event with its tasks, only if `run_at` is still its next
     /// time; all in one transaction. A (schedule, time) pair is fired once for ever. Yields one answer for each, in
     /// order.
+    ///
+    /// With `turns`, and while runs with the same key have not ended: by its rule the fire becomes an event without
+    /// tasks, or its task is `queued` (no claim takes it), or the earlier ones are cancelled first: those that wait at
+    /// once, of the others the end is asked for. This is decided in the same transaction, so that no two servers
+    /// decide differently.
     async fn fire(&self, batch: &[Fire]) -> Result<Vec<Fired>, StoreError>;
+
+    /// Lets the first queued run go of every key whose earlier runs have ended: it may be claimed from `now` on.
+    async fn pass_turns(&self, now: Timestamp) -> Result<Passed, StoreError>;
+
+    /// The run that a queued task waits for: the earliest that has not ended.
+    async fn ahead(&self, task_id: TaskId) -> Result<Option<Ahead>, StoreError>;
+
+    /// Forgets runs that have ended and that nobody waits for; at most `limit`.
+    async fn forget_turns(&self, limit: u32) -> Result<u64, StoreError>;
 }

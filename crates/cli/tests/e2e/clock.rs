@@ -1,11 +1,20 @@
 //! Cron lines and intervals fire on time.
 
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
 use crate::{
     on_both,
     world::{Database, World},
 };
 
-on_both! { every_second_is_fired_once }
+on_both! {
+    every_second_is_fired_once,
+    a_run_that_would_overlap_is_skipped_and_says_why,
+    runs_wait_for_each_other,
+    every_time_that_passed_while_nothing_ran_is_made_up_for,
+}
 
 async fn every_second_is_fired_once(database: Database) {
     let tick = |on: &str, name: &str| {
@@ -17,20 +26,85 @@ async fn every_second_is_fired_once(database: Database) {
     let effects = world.effects_until(6).await;
     assert!(effects.iter().any(|line| line == "cron") && effects.iter().any(|line| line == "interval"));
 
-    // Each fire stands for a time of its own, a whole second apart, and none was left out.
-    let events = world.get("events?kind=schedule&limit=500").await;
     for name in ["cron", "interval"] {
-        let mut times: Vec<jiff::Timestamp> = events["items"]
-            .as_array()
-            .expect("a list")
-            .iter()
-            .filter(|event| event["subject"] == name)
-            .map(|event| event["time"].as_str().expect("a time").parse().expect("a time"))
-            .collect();
-        times.sort_unstable();
-        assert!(times.len() >= 2, "{name}: {times:?}");
-        for pair in times.windows(2) {
-            assert_eq!(pair[1].duration_since(pair[0]).as_millis(), 1000, "{name}: {times:?}");
-        }
+        assert!(every_second(&world, name).await >= 2);
     }
+}
+
+/// Each fire stands for a time of its own, a whole second apart, and none was left out. Yields how many there are.
+async fn every_second(world: &World, name: &str) -> usize {
+    let mut times: Vec<jiff::Timestamp> = events(world, name, "schedule.fired")
+        .await
+        .iter()
+        .map(|event| event["time"].as_str().expect("a time").parse().expect("a time"))
+        .collect();
+    times.sort_unstable();
+    for pair in times.windows(2) {
+        assert_eq!(pair[1].duration_since(pair[0]).as_millis(), 1000, "{name}: {times:?}");
+    }
+    times.len()
+}
+
+async fn events(world: &World, subject: &str, event_type: &str) -> Vec<Value> {
+    let events = world.get(&format!("events?kind=schedule&type={event_type}&limit=500")).await;
+    let events = events["items"].as_array().expect("a list");
+    events.iter().filter(|event| event["subject"] == subject).cloned().collect()
+}
+
+/// Every second, and each run waits for the file `go`.
+fn patient(overlap: &str) -> String {
+    let script =
+        "echo begin >> $DIR/effects; while [ ! -e $DIR/go ]; do sleep 0.05; done; echo end >> $DIR/effects";
+    format!(
+        "[on.interval]\nevery = \"1s\"\noverlap = {overlap:?}\n\n[job]\ncmd = \"sh\"\nargs = [\"-c\", {script:?}]\n"
+    )
+}
+
+async fn a_run_that_would_overlap_is_skipped_and_says_why(database: Database) {
+    let world = World::dev(database, &[("patient", &patient("skip"))]).await;
+    let skipped = world
+        .until("two skipped fires", async |world| {
+            let skipped = events(world, "patient", "schedule.skipped").await;
+            (skipped.len() >= 2).then_some(skipped)
+        })
+        .await;
+    assert_eq!(world.effects(), ["begin"]);
+    let (_, shown, _) = world.cli(&["event", "show", skipped[0]["id"].as_str().expect("an id")]).await;
+    assert!(shown.contains("skipped") && shown.contains("has not ended"), "{shown}");
+    std::fs::write(world.dir.path().join("go"), "").expect("written");
+    world.effects_until(4).await;
+}
+
+async fn runs_wait_for_each_other(database: Database) {
+    let world = World::dev(database, &[("patient", &patient("queue_all"))]).await;
+    let waits = world
+        .until("a run that waits for another", async |world| {
+            world.tasks().await.into_iter().find(|task| task["queued"] == true)
+        })
+        .await;
+    let (_, shown, _) = world.cli(&["task", "show", waits["id"].as_str().expect("an id")]).await;
+    assert!(shown.contains("waits for the run of"), "{shown}");
+    assert_eq!(world.effects(), ["begin"]);
+    std::fs::write(world.dir.path().join("go"), "").expect("written");
+    let effects = world.effects_until(6).await;
+    for pair in effects.chunks_exact(2) {
+        assert_eq!(pair, ["begin", "end"]);
+    }
+}
+
+async fn every_time_that_passed_while_nothing_ran_is_made_up_for(database: Database) {
+    let text = "[on.interval]\nevery = \"1s\"\nmissed = \"all\"\n\n[job]\ncmd = \"sh\"\nargs = [\"-c\", \"echo x >> $DIR/effects\"]\n";
+    let mut world = World::dev(database, &[("beat", text)]).await;
+    world.effects_until(1).await;
+    world.server.kill().await;
+    // Longer than what counts as busy.
+    let away = Instant::now();
+    world.until("an absence", async |_| (away.elapsed() > Duration::from_secs(7)).then_some(())).await;
+    world.restart().await;
+    world
+        .until("all are made up for", async |world| {
+            (events(world, "beat", "schedule.fired").await.len() >= 9).then_some(())
+        })
+        .await;
+    every_second(&world, "beat").await;
 }

@@ -1,4 +1,4 @@
-//! What becomes of a time that has come: missed times, jitter, blackouts.
+//! What becomes of a time that has come: missed times, jitter, blackouts, runs that overlap.
 
 use std::time::Duration;
 
@@ -23,6 +23,23 @@ pub enum Missed {
     All,
 }
 
+/// What a fire does while an earlier run of the same schedule has not ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Overlap {
+    /// They run side by side.
+    #[default]
+    Allow,
+    /// It does not run.
+    Skip,
+    /// It waits; while one waits already, it does not run.
+    QueueOne,
+    /// They run one after the other.
+    QueueAll,
+    /// The earlier ones are cancelled, and it runs once they have ended.
+    CancelOld,
+}
+
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct FirePolicy {
     pub missed: Missed,
@@ -35,6 +52,7 @@ pub struct FirePolicy {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub blackout: Vec<Blackout>,
     pub during_blackout: DuringBlackout,
+    pub overlap: Overlap,
 }
 
 impl FirePolicy {

@@ -1,4 +1,4 @@
-//! The keys that `[on.cron]` and `[on.interval]` share: missed times, jitter, blackouts.
+//! The keys that `[on.cron]` and `[on.interval]` share: missed times, jitter, blackouts, overlap.
 
 use std::time::Duration;
 
@@ -11,13 +11,23 @@ use super::{
     reader::{Table, one_or_many},
     text::Text,
 };
-use crate::schedule::{Blackout, BlackoutDays, DuringBlackout, FirePolicy, Missed, covers_everything, zone};
+use crate::schedule::{
+    Blackout, BlackoutDays, DuringBlackout, FirePolicy, Missed, Overlap, covers_everything, zone,
+};
 
 const MISSED: [(&str, Missed); 3] =
     [("latest", Missed::Latest), ("skip", Missed::Skip), ("all", Missed::All)];
 
 const DURING: [(&str, DuringBlackout); 2] =
     [("skip", DuringBlackout::Skip), ("delay", DuringBlackout::Delay)];
+
+const OVERLAP: [(&str, Overlap); 5] = [
+    ("allow", Overlap::Allow),
+    ("skip", Overlap::Skip),
+    ("queue_one", Overlap::QueueOne),
+    ("queue_all", Overlap::QueueAll),
+    ("cancel_old", Overlap::CancelOld),
+];
 
 const DAYS: [(&str, Weekday); 7] = [
     ("MON", Weekday::Monday),
@@ -41,6 +51,7 @@ pub(super) fn read_policy(table: &mut Table<'_>, timezone: Option<&str>) -> Fire
         jitter: table.duration("jitter", Duration::ZERO).unwrap_or_default(),
         blackout: read_blackout(table, timezone),
         during_blackout: table.choice("during_blackout", &DURING).unwrap_or_default(),
+        overlap: table.choice("overlap", &OVERLAP).unwrap_or_default(),
     };
     if policy.missed == Missed::Skip && policy.missed_window.is_some() {
         let message = "missed = \"skip\" makes up for nothing, so that it has no window";

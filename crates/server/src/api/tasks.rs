@@ -21,7 +21,7 @@ use super::{
     Api, ApiError, agents,
     input::{Input, Params, id},
     page::{Items, PageOf, PageQuery},
-    waiting::{Facts, Known, Longest, waiting},
+    waiting::{Facts, Known, Longest, behind, waiting},
 };
 use filter::{ListQuery, PageFilter};
 
@@ -97,6 +97,9 @@ async fn why(api: &Api, task: &Task, newest: Option<&TaskInstance>) -> Result<Op
         for agent in agents.iter_mut().filter(matching).take(MAX_LOOKS) {
             agent.longest = longest(api, &agent.id).await?;
         }
+    }
+    if task.queued {
+        return Ok(Some(behind(api.app.store.ahead(task.id).await?.as_ref())));
     }
     let now = api.app.clock.now();
     let facts = Facts { newest, agents: &agents, blackout_end: blackout_end(api, task, now), now };

@@ -16,6 +16,7 @@ use hetuflow_core::{
     task::{Outcome, Task, TaskInstance},
     waiting::{WaitReason, Waiting},
 };
+use hetuflow_store::Ahead;
 use jiff::Timestamp;
 
 /// An agent as somebody who waits for it sees it.
@@ -73,6 +74,7 @@ pub(super) struct Facts<'a> {
 /// `None` for a task that runs, or that has ended and waits for nobody.
 pub(super) fn waiting(task: &Task, facts: &Facts<'_>) -> Option<Waiting> {
     match task.status {
+        Status::Pending if task.queued => Some(behind(None)),
         Status::Pending | Status::WaitingRetry if task.run_at > facts.now => {
             Some(until_its_time(task, facts))
         }
@@ -103,6 +105,21 @@ fn until_its_time(task: &Task, facts: &Facts<'_>) -> Waiting {
     };
     let remedy = format!("{at}; or `hetuflow task cancel {}`, then `retry`, to run it now", task.id);
     Waiting { until: Some(at), ..because(reason, text, remedy) }
+}
+
+/// It waits for a run of its own schedule.
+pub(super) fn behind(ahead: Option<&Ahead>) -> Waiting {
+    let (text, remedy) = match ahead {
+        Some(ahead) => {
+            let text = format!("it waits for the run of {} to end (task {})", ahead.run_at, ahead.task_id);
+            (text, format!("that run ends, or `hetuflow task cancel {}`", ahead.task_id))
+        }
+        None => (
+            "it waits for an earlier run of its schedule to end".to_owned(),
+            "the earlier run ends, or is cancelled".to_owned(),
+        ),
+    };
+    because(WaitReason::EarlierRun, text, remedy)
 }
 
 fn ended(outcome: &Outcome) -> String {

@@ -5,8 +5,9 @@ use hetuflow_core::{
     event::{Decision, DecisionOutcome, Event, SourceKind, Verdict},
     id::{EventId, TaskId},
     matching::{self, Body, Facts, Plan},
+    schedule::Overlap,
 };
-use hetuflow_store::{Fire, Ingest};
+use hetuflow_store::{Fire, Ingest, Turns};
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -38,7 +39,17 @@ pub(super) fn fire(live: &Live, clocked: &Clocked, run_at: Timestamp, now: Times
         }
     };
     // No dedupe key: the pair of schedule and time is one.
-    Fire { id: clocked.id, run_at, next, ingest: Some(Ingest { event, dedupe: None, tasks }) }
+    let ingest = Some(Ingest { event, dedupe: None, tasks });
+    Fire { id: clocked.id, run_at, next, ingest, turns: turns(clocked) }
+}
+
+fn turns(clocked: &Clocked) -> Option<Turns> {
+    match clocked.schedule.policy.overlap {
+        Overlap::Allow => None,
+        overlap @ (Overlap::Skip | Overlap::QueueOne | Overlap::QueueAll | Overlap::CancelOld) => {
+            Some(Turns { key: clocked.key.clone(), overlap })
+        }
+    }
 }
 
 /// The event of a fire, and of one that is skipped: it says why.

@@ -1,12 +1,14 @@
 //! Schedules on PostgreSQL.
 
+mod turn;
+
 use async_trait::async_trait;
-use hetuflow_core::id::ScheduleId;
+use hetuflow_core::id::{ScheduleId, TaskId};
 use hetuflow_failpoint::failpoint;
 use jiff::Timestamp;
 
 use super::{Postgres, Tx, columns::time, event::insert::insert, retrying};
-use crate::{Due, Fire, Fired, Ingest, ScheduleStore, StoreError, row::Columns};
+use crate::{Ahead, Due, Fire, Fired, Ingest, Passed, ScheduleStore, StoreError, row::Columns};
 
 /// Read in the order of the index, so that the cost is that of what is due, however many schedules there are: each
 /// row then finds its trigger and job by their keys (`offset 0` keeps the planner from joining the whole tables).
@@ -38,9 +40,21 @@ impl ScheduleStore for Postgres {
         row.map(|row| row.time("next_run_at")).transpose()
     }
 
+    async fn pass_turns(&self, now: Timestamp) -> Result<Passed, StoreError> {
+        retrying!(turn::pass(self, now))
+    }
+
+    async fn ahead(&self, task_id: TaskId) -> Result<Option<Ahead>, StoreError> {
+        turn::ahead(self, task_id).await
+    }
+
+    async fn forget_turns(&self, limit: u32) -> Result<u64, StoreError> {
+        retrying!(turn::forget(self, limit))
+    }
+
     async fn fire(&self, batch: &[Fire]) -> Result<Vec<Fired>, StoreError> {
         let fired = retrying!(fire_all(self, batch))?;
-        if fired.contains(&Fired::Stored) {
+        if fired.iter().any(|fired| *fired != Fired::Elsewhere) {
             self.tasks_changed();
         }
         Ok(fired)
@@ -80,7 +94,7 @@ async fn advance(tx: &mut Tx, fire: &Fire) -> Result<bool, StoreError> {
          where id = $3 and next_run_at = $4 and enabled",
     )
     .bind(fire.next.map(time))
-    .bind(fire.ingest.as_ref().is_some_and(|ingest| !ingest.tasks.is_empty()))
+    .bind(fire.runs())
     .bind(fire.id.uuid())
     .bind(time(fire.run_at))
     .execute(&mut **tx)
@@ -101,6 +115,9 @@ async fn store(tx: &mut Tx, fire: &Fire, ingest: &Ingest) -> Result<Fired, Store
     .await?;
     if first.rows_affected() == 0 {
         return Ok(Fired::Elsewhere);
+    }
+    if let Some(turns) = fire.turns.as_ref().filter(|_| !ingest.tasks.is_empty()) {
+        return turn::fire(tx, fire, ingest, turns).await;
     }
     insert(tx, std::slice::from_ref(ingest)).await?;
     Ok(Fired::Stored)

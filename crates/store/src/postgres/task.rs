@@ -15,7 +15,7 @@ use hetuflow_core::{
 use jiff::Timestamp;
 
 use super::{
-    Postgres,
+    Postgres, Tx,
     columns::{at, time},
     retrying,
 };
@@ -159,15 +159,31 @@ impl TaskStore for Postgres {
     }
 }
 
+/// Cancels a task that waits and asks for the end of one that is held: whether one has to wait for that. One that has
+/// ended stays as it is.
+pub(super) async fn end(tx: &mut Tx, task_id: TaskId, now: Timestamp) -> Result<bool, StoreError> {
+    match cancel_in(tx, task_id, now).await {
+        Ok(Cancelled::Asked { .. }) => Ok(true),
+        Ok(Cancelled::Now) | Err(StoreError::Conflict(_) | StoreError::NotFound) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 async fn cancel(db: &Postgres, task_id: TaskId, now: Timestamp) -> Result<Cancelled, StoreError> {
     let mut tx = db.begin().await?;
+    let cancelled = cancel_in(&mut tx, task_id, now).await?;
+    tx.commit().await?;
+    Ok(cancelled)
+}
+
+async fn cancel_in(tx: &mut Tx, task_id: TaskId, now: Timestamp) -> Result<Cancelled, StoreError> {
     let row = sqlx::query(
         "select id, status, fence, instance_id, agent_id from sched_task
          where id = $1 and created_at = $2 for update",
     )
     .bind(task_id.uuid())
     .bind(at(task_id.uuid()))
-    .fetch_optional(&mut *tx)
+    .fetch_optional(&mut **tx)
     .await?
     .ok_or(StoreError::NotFound)?;
     let status = row::status(&row, "status")?;
@@ -175,9 +191,8 @@ async fn cancel(db: &Postgres, task_id: TaskId, now: Timestamp) -> Result<Cancel
         sqlx::query("update sched_task set cancel_requested = true where id = $1 and created_at = $2")
             .bind(task_id.uuid())
             .bind(at(task_id.uuid()))
-            .execute(&mut *tx)
+            .execute(&mut **tx)
             .await?;
-        tx.commit().await?;
         return Ok(Cancelled::Asked { agent_id: row::name(&row, "agent_id")?, lease: row::lease(&row)? });
     }
     if !status.is_waiting() {
@@ -192,9 +207,8 @@ async fn cancel(db: &Postgres, task_id: TaskId, now: Timestamp) -> Result<Cancel
     .bind(time(now))
     .bind(task_id.uuid())
     .bind(at(task_id.uuid()))
-    .execute(&mut *tx)
+    .execute(&mut **tx)
     .await?;
-    tx.commit().await?;
     Ok(Cancelled::Now)
 }
 
@@ -219,7 +233,7 @@ async fn retry(db: &Postgres, task_id: TaskId, now: Timestamp) -> Result<(), Sto
         ));
     }
     sqlx::query(
-        "update sched_task set status = $1, scheduled_at = $2, outcome = null, finished_at = null,
+        "update sched_task set status = $1, scheduled_at = $2, queued_for = null, outcome = null, finished_at = null,
             cancel_requested = false
          where id = $3 and created_at = $4",
     )

@@ -1,12 +1,14 @@
 //! Schedules on SQLite.
 
+mod turn;
+
 use async_trait::async_trait;
-use hetuflow_core::id::ScheduleId;
+use hetuflow_core::id::{ScheduleId, TaskId};
 use hetuflow_failpoint::failpoint;
 use jiff::Timestamp;
 
 use super::{Sqlite, Tx, event};
-use crate::{Due, Fire, Fired, Ingest, Ingested, ScheduleStore, StoreError, row::Columns};
+use crate::{Ahead, Due, Fire, Fired, Ingest, Ingested, Passed, ScheduleStore, StoreError, row::Columns};
 
 /// Read in the order of the index, so that the cost is that of what is due, however many schedules there are: each
 /// row then finds its trigger and job by their keys.
@@ -42,6 +44,18 @@ impl ScheduleStore for Sqlite {
         row.map(|row| row.time("next_run_at")).transpose()
     }
 
+    async fn pass_turns(&self, now: Timestamp) -> Result<Passed, StoreError> {
+        turn::pass(self, now).await
+    }
+
+    async fn ahead(&self, task_id: TaskId) -> Result<Option<Ahead>, StoreError> {
+        turn::ahead(self, task_id).await
+    }
+
+    async fn forget_turns(&self, limit: u32) -> Result<u64, StoreError> {
+        turn::forget(self, limit).await
+    }
+
     async fn fire(&self, batch: &[Fire]) -> Result<Vec<Fired>, StoreError> {
         let mut tx = self.begin().await?;
         let mut fired = Vec::with_capacity(batch.len());
@@ -51,7 +65,7 @@ impl ScheduleStore for Sqlite {
         failpoint!("fire.before_commit");
         tx.commit().await?;
         failpoint!("fire.after_commit", StoreError::Unavailable(sqlx::Error::WorkerCrashed));
-        if fired.contains(&Fired::Stored) {
+        if fired.iter().any(|fired| *fired != Fired::Elsewhere) {
             self.tasks_changed();
         }
         Ok(fired)
@@ -75,7 +89,7 @@ async fn advance(tx: &mut Tx, fire: &Fire) -> Result<bool, StoreError> {
          where id = ? and next_run_at = ? and enabled = 1",
     )
     .bind(fire.next.map(Timestamp::as_microsecond))
-    .bind(fire.ingest.as_ref().is_some_and(|ingest| !ingest.tasks.is_empty()))
+    .bind(fire.runs())
     .bind(fire.id.uuid())
     .bind(fire.run_at.as_microsecond())
     .execute(&mut **tx)
@@ -96,6 +110,9 @@ async fn store(tx: &mut Tx, fire: &Fire, ingest: &Ingest) -> Result<Fired, Store
     .await?;
     if first.rows_affected() == 0 {
         return Ok(Fired::Elsewhere);
+    }
+    if let Some(turns) = fire.turns.as_ref().filter(|_| !ingest.tasks.is_empty()) {
+        return turn::fire(tx, fire, ingest, turns).await;
     }
     match event::insert(tx, ingest).await? {
         Ingested::Stored | Ingested::Duplicate { .. } => Ok(Fired::Stored),

@@ -177,6 +177,16 @@ async fn cancel(tx: &mut Tx, task_id: TaskId, now: Timestamp) -> Result<Cancelle
     Ok(Cancelled::Now)
 }
 
+/// Cancels a task that waits and asks for the end of one that is held: whether one has to wait for that. One that has
+/// ended stays as it is.
+pub(super) async fn end(tx: &mut Tx, task_id: TaskId, now: Timestamp) -> Result<bool, StoreError> {
+    match cancel(tx, task_id, now).await {
+        Ok(Cancelled::Asked { .. }) => Ok(true),
+        Ok(Cancelled::Now) | Err(StoreError::Conflict(_) | StoreError::NotFound) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 async fn ask_to_end(tx: &mut Tx, task_id: TaskId) -> Result<(), StoreError> {
     sqlx::query("update sched_task set cancel_requested = 1 where id = ?")
         .bind(task_id.uuid())
@@ -216,7 +226,7 @@ async fn retry(tx: &mut Tx, task_id: TaskId, now: Timestamp) -> Result<(), Store
 
 async fn revive(tx: &mut Tx, task_id: TaskId, now: Timestamp) -> Result<(), StoreError> {
     sqlx::query(
-        "update sched_task set status = ?, scheduled_at = ?, outcome = null, finished_at = null, cancel_requested = 0 \
+        "update sched_task set status = ?, scheduled_at = ?, queued_for = null, outcome = null, finished_at = null, cancel_requested = 0 \
          where id = ?",
     )
     .bind(Status::Pending.number())

@@ -17,6 +17,7 @@ mod schedule;
 mod session;
 mod store;
 mod trigger;
+mod turn;
 mod world;
 
 macro_rules! promises {
@@ -145,6 +146,13 @@ promises! {
         a_time_fires_once_for_ever,
         old_fires_are_forgotten_unless_they_could_come_again,
         ten_servers_fire_once;
+    turn:
+        a_fire_that_would_overlap_is_skipped,
+        one_run_waits_for_the_one_before,
+        all_runs_go_one_after_the_other,
+        a_new_run_cancels_the_old_one,
+        ten_servers_let_one_run_go,
+        a_task_without_a_turn_has_nobody_ahead;
     leader:
         one_server_leads,
         the_epoch_grows_with_every_term,

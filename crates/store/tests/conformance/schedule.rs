@@ -22,7 +22,7 @@ async fn schedule(store: &dyn Store) -> StoredSchedule {
 }
 
 fn fire(id: ScheduleId, run_at: Timestamp, next: Option<Timestamp>) -> Fire {
-    Fire { id, run_at, next, ingest: Some(ingest(run_at, |task| task.schedule_id = Some(id))) }
+    Fire { id, run_at, next, ingest: Some(ingest(run_at, |task| task.schedule_id = Some(id))), turns: None }
 }
 
 async fn count_events(store: &dyn Store) -> usize {

@@ -60,6 +60,7 @@ fn task(status: Status) -> Task {
         attempt: 1,
         fence: 1,
         cancel_requested: false,
+        queued: false,
         command: None,
     }
 }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use hetuflow_store::Queue;
+
 use super::{JOB, fired, skipped, tasks, tick};
 use crate::{scheduler, world::World};
 
@@ -113,4 +115,27 @@ async fn jitter_moves_the_run_and_not_the_time() {
     }
     assert_eq!(tasks.len(), 20);
     assert!(late.len() > 5 && late.iter().all(|late| (0..=50).contains(late)), "{late:?}");
+}
+
+#[tokio::test]
+async fn a_queued_run_is_let_go_when_the_one_before_has_ended() {
+    let mut world = World::start().await;
+    world.trigger("beat", &format!("[on.interval]\nevery = \"1m\"\noverlap = \"queue_one\"\n{JOB}")).await;
+    for _ in 0..3 {
+        world.advance(60);
+        tick(&world).await;
+    }
+    let [second, first] = &tasks(&world).await[..] else { panic!("two of three") };
+    assert_eq!((first.queued, second.queued), (false, true));
+    assert_eq!(skipped(&world).await.len(), 1);
+    assert_eq!(scheduler::tick(&world.state).await.expect("a tick").queue, Queue::Waiting);
+    // The loop hears of the end by itself.
+    let running = tokio::spawn(scheduler::run(world.state.clone(), world.stop.clone()));
+    let mut changes = world.state.store.task_changes();
+    world.state.store.cancel(first.id, world.now()).await.expect("cancelled");
+    while world.state.store.task(second.id).await.expect("a task").queued {
+        changes.changed().await.expect("the store lives");
+    }
+    world.stop.cancel();
+    running.await.expect("it ends");
 }

@@ -28,7 +28,7 @@ pub(super) async fn retry(
     let (runnable, skipped): (Vec<&Found>, Vec<&Found>) = found.iter().partition(|found| found.runnable);
     let ids = ids(runnable.into_iter());
     let retried = sqlx::query(
-        "update sched_task set status = $1, scheduled_at = $2, outcome = null, finished_at = null,
+        "update sched_task set status = $1, scheduled_at = $2, queued_for = null, outcome = null, finished_at = null,
             cancel_requested = false
          where id = any($3) and created_at = any($4) and status = any($5)",
     )

@@ -34,7 +34,7 @@ pub(super) async fn count(db: &Sqlite, filter: &TaskFilter, at_most: u64) -> Res
 pub(super) async fn tasks(db: &Sqlite, filter: &TaskFilter, page: Page) -> Result<Vec<Task>, StoreError> {
     let mut query = QueryBuilder::<sqlx::Sqlite>::new(
         "select t.id, t.created_at, t.namespace, t.trigger_name, t.job_id, t.schedule_id, t.event_id, t.status, \
-         t.outcome, t.scheduled_at, t.finished_at, t.priority, t.policy, t.attempt, t.fence, t.cancel_requested, \
+         t.outcome, t.scheduled_at, t.queued_for, t.finished_at, t.priority, t.policy, t.attempt, t.fence, t.cancel_requested, \
          null as command, l.selector as lane_selector, l.agent_id as lane_agent \
          from sched_task t join sched_lane l on l.id = t.lane_id where true",
     );
