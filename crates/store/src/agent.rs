@@ -38,12 +38,25 @@ pub trait AgentStore: Send + Sync {
     /// - one that the store leases to it, that it never reported on and that it does not hold never reached its
     ///   journal: it is given back. Had it been accepted, nobody knows what became of it: it is `lost`.
     ///
-    /// Unless the journal is another one than before (`journal_id` differs, or `journal_epoch` did not
-    /// grow): then nobody knows what ran, every attempt leased to the agent is `lost` under its
-    /// policy, and everything it says it holds must be stopped.
+    /// Unless the journal is another one than before (`journal_id` differs, or `journal_epoch` did not grow). A hello
+    /// that waited for the database while its agent came back elsewhere looks the same, so nothing happens yet:
+    /// `InDoubt`, with the epoch of the session that is known.
     async fn open_session(
         &self,
         hello: &Hello,
+        server_id: ServerId,
+        lease: Duration,
+        now: Timestamp,
+        random: f64,
+    ) -> Result<Session, StoreError>;
+
+    /// The same for a hello that was in doubt, after its agent has shown that it still is where it said it. Nobody
+    /// knows what ran under the journal before: every attempt leased to the agent is `lost` under its policy, and
+    /// everything it says it holds must be stopped. `InDoubt` once more when the session is not `known` any more.
+    async fn replace_journal(
+        &self,
+        hello: &Hello,
+        known: i64,
         server_id: ServerId,
         lease: Duration,
         now: Timestamp,

@@ -12,6 +12,10 @@ pub enum StoreError {
     /// Only the leader may do this, and it is another server, or nobody, by now. Nothing was changed.
     #[error("this server does not lead")]
     NotLeader,
+    /// A hello whose journal does not continue the one that is known: either it is another journal, or a newer hello
+    /// of the same agent has overtaken it. Nothing was changed.
+    #[error("the journal is not the one that is known, or a newer hello was quicker")]
+    InDoubt { session_epoch: i64 },
     /// A row that hetuflow did not write this way.
     #[error("corrupt row: {0}")]
     CorruptRow(String),

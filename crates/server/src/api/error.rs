@@ -133,6 +133,7 @@ impl From<StoreError> for ApiError {
                 Self::Unavailable("the database is not available".to_owned())
             }
             StoreError::NotLeader
+            | StoreError::InDoubt { .. }
             | StoreError::CorruptRow(_)
             | StoreError::Unfit(_)
             | StoreError::Database(_) => Self::Internal(chain(&error)),

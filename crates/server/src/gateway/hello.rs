@@ -1,6 +1,7 @@
 //! The first words of a connection: what is taken for a hello, and how anything else is turned away.
 
 use axum::extract::ws::{Message, WebSocket};
+use bytes::Bytes;
 use hetuflow_core::protocol::{self, FromAgent, Hello, ToAgent};
 use serde::Deserialize;
 use tokio::time::timeout;
@@ -39,6 +40,21 @@ fn check_version(text: &str) -> Result<(), String> {
         "the agent speaks protocol {protocol}, this server speaks protocol {}: upgrade the {older}",
         protocol::VERSION
     ))
+}
+
+/// Whether the agent that said hello still hears: it answers a ping, before anything else was said to it.
+pub(super) async fn is_there(socket: &mut WebSocket, timing: Timing) -> bool {
+    let proof = Bytes::copy_from_slice(&rand::random::<u64>().to_be_bytes());
+    let asked = async {
+        socket.send(Message::Ping(proof.clone())).await.ok()?;
+        while let Some(Ok(message)) = socket.recv().await {
+            if matches!(message, Message::Pong(answer) if answer == proof) {
+                return Some(());
+            }
+        }
+        None
+    };
+    timeout(timing.hello, asked).await.is_ok_and(|answer| answer.is_some())
 }
 
 pub(super) async fn refuse(mut socket: WebSocket, reason: String, timing: Timing) {

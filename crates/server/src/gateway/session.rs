@@ -16,6 +16,7 @@ use hetuflow_core::{
     protocol::{self, Hello, ToAgent, Watch, Welcome},
 };
 use hetuflow_failpoint::failpoint;
+use hetuflow_store::StoreError;
 use tokio::{
     sync::watch,
     time::{Instant, Interval, MissedTickBehavior, interval, timeout},
@@ -76,10 +77,9 @@ pub(super) async fn serve(mut socket: WebSocket, state: AppState, timing: Timing
     converse(socket, hello, state, timing).instrument(span).await;
 }
 
-async fn converse(socket: WebSocket, hello: Hello, state: AppState, timing: Timing) {
+async fn converse(mut socket: WebSocket, hello: Hello, state: AppState, timing: Timing) {
     failpoint!("hello.before_session");
-    let (lease, now) = (state.config.agents.lease, state.clock.now());
-    let opened = match state.store.open_session(&hello, state.server_id, lease, now, rand::random()).await {
+    let opened = match open(&mut socket, &hello, &state, timing).await {
         Ok(opened) => opened,
         // Nothing to tell the agent to do: it dials again.
         Err(error) => return tracing::warn!(error = chain(&error), "the session could not be opened"),
@@ -104,6 +104,27 @@ async fn converse(socket: WebSocket, hello: Hello, state: AppState, timing: Timi
     session.run(stream.ready_chunks(BATCH)).await;
     if let Err(error) = writer.await {
         tracing::error!(%error, "the writer of a connection failed");
+    }
+}
+
+/// A hello that does not continue the known journal may only be late: it waited for the database while its agent
+/// came back elsewhere. Only an agent that is still on this connection can have another journal.
+async fn open(
+    socket: &mut WebSocket,
+    hello: &Hello,
+    state: &AppState,
+    timing: Timing,
+) -> Result<hetuflow_store::Session, StoreError> {
+    let (store, lease, now) = (&state.store, state.config.agents.lease, state.clock.now());
+    match store.open_session(hello, state.server_id, lease, now, rand::random()).await {
+        Err(doubt @ StoreError::InDoubt { session_epoch }) => {
+            if !hello::is_there(socket, timing).await {
+                return Err(doubt);
+            }
+            let now = state.clock.now();
+            store.replace_journal(hello, session_epoch, state.server_id, lease, now, rand::random()).await
+        }
+        opened => opened,
     }
 }
 

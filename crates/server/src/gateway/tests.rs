@@ -244,6 +244,31 @@ async fn a_session_that_moved_to_another_server_is_dropped() {
 }
 
 #[tokio::test]
+async fn a_hello_that_was_overtaken_takes_nothing_away() {
+    let timing = super::Timing { hello: std::time::Duration::from_secs(2), ..super::Timing::default() };
+    let world = World::with(timing, |_| {}).await;
+    let mut first = world.ready("a", &[], 1).await;
+    world.task(&[], b"").await;
+    world.dispatch().await;
+    let lease = first.take().await;
+    first.sync().await;
+    let held = vec![Held { lease, phase: HeldPhase::Running }];
+    let mut second = first.again(&world.url, held).await;
+    second.sync().await;
+    // The hello of a connection whose agent has gone: nobody there answers.
+    let mut late = open(&world.url).await;
+    let hello = serde_json::to_string(&FromAgent::Hello(first.hello.clone())).expect("JSON");
+    late.send(Message::Text(hello.into())).await.expect("sent");
+    tokio::io::copy(late.get_mut(), &mut tokio::io::sink()).await.expect("closed by the server");
+    second.sync().await;
+    assert_eq!(world.state.store.agent(&first.hello.agent_id).await.expect("known").running, 1);
+    // One that is there has another journal.
+    let third = TestAgent::connect(&world.url, first.hello.clone()).await;
+    assert_eq!((third.welcome.session_epoch, third.welcome.stop), (3, vec![]));
+    assert_eq!(world.state.store.agent(&first.hello.agent_id).await.expect("known").running, 0);
+}
+
+#[tokio::test]
 async fn what_is_not_understood_ends_the_session() {
     let world = World::start().await;
     let mut agent = world.agent("a", &[]).await;

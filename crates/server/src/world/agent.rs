@@ -160,6 +160,13 @@ pub(crate) async fn hear(socket: &mut WebSocketStream<MaybeTlsStream<TcpStream>>
 }
 
 async fn next(socket: &mut WebSocketStream<MaybeTlsStream<TcpStream>>) -> Option<Message> {
-    let message = tokio::time::timeout(DEADLINE, socket.next()).await.expect("the server says nothing")?;
-    message.ok().filter(|message| !message.is_close())
+    loop {
+        let message =
+            tokio::time::timeout(DEADLINE, socket.next()).await.expect("the server says nothing")?;
+        let message = message.ok().filter(|message| !message.is_close())?;
+        // The next read answers it.
+        if !message.is_ping() {
+            return Some(message);
+        }
+    }
 }

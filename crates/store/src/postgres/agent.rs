@@ -38,7 +38,21 @@ impl AgentStore for Postgres {
         now: Timestamp,
         random: f64,
     ) -> Result<Session, StoreError> {
-        let session = retrying!(open_session(self, hello, server_id, lease, now, random))?;
+        let session = retrying!(open_session(self, hello, None, server_id, lease, now, random))?;
+        self.tasks_changed();
+        Ok(session)
+    }
+
+    async fn replace_journal(
+        &self,
+        hello: &Hello,
+        known: i64,
+        server_id: ServerId,
+        lease: Duration,
+        now: Timestamp,
+        random: f64,
+    ) -> Result<Session, StoreError> {
+        let session = retrying!(open_session(self, hello, Some(known), server_id, lease, now, random))?;
         self.tasks_changed();
         Ok(session)
     }
@@ -120,16 +134,18 @@ impl AgentStore for Postgres {
     }
 }
 
+/// `replaces` is the session epoch at which another journal may take over.
 async fn open_session(
     db: &Postgres,
     hello: &Hello,
+    replaces: Option<i64>,
     server_id: ServerId,
     lease: Duration,
     now: Timestamp,
     random: f64,
 ) -> Result<Session, StoreError> {
     let mut tx = db.begin().await?;
-    let same_journal = continues(&mut tx, hello).await?;
+    let same_journal = continues(&mut tx, hello, replaces).await?;
     let epoch = upsert(&mut tx, hello, server_id, lease, now).await?;
     let mut session =
         Session { epoch, keep: Vec::new(), stop: Vec::new(), lost: Vec::new(), returned: Vec::new() };
@@ -157,14 +173,21 @@ async fn open_session(
 
 /// Whether the hello's journal is the one that the store knows, one hello later. An agent that the store
 /// does not know has no leases here, whatever it holds. Locks the session.
-async fn continues(tx: &mut Tx, hello: &Hello) -> Result<bool, StoreError> {
-    let row = sqlx::query("select journal_id, journal_epoch from sched_agent where id = $1 for update")
-        .bind(hello.agent_id.as_str())
-        .fetch_optional(&mut **tx)
-        .await?;
+async fn continues(tx: &mut Tx, hello: &Hello, replaces: Option<i64>) -> Result<bool, StoreError> {
+    let row = sqlx::query(
+        "select journal_id, journal_epoch, session_epoch from sched_agent where id = $1 for update",
+    )
+    .bind(hello.agent_id.as_str())
+    .fetch_optional(&mut **tx)
+    .await?;
     let Some(row) = row else { return Ok(false) };
     let grew = row::signed(hello.journal_epoch) > row.int("journal_epoch")?;
-    Ok(grew && row.uuid("journal_id")? == hello.journal_id.uuid())
+    let session_epoch = row.int("session_epoch")?;
+    match grew && row.uuid("journal_id")? == hello.journal_id.uuid() {
+        true => Ok(true),
+        false if replaces == Some(session_epoch) => Ok(false),
+        false => Err(StoreError::InDoubt { session_epoch }),
+    }
 }
 
 /// Yields the new epoch.

@@ -35,28 +35,21 @@ impl AgentStore for Sqlite {
         now: Timestamp,
         random: f64,
     ) -> Result<Session, StoreError> {
-        let mut tx = self.begin().await?;
-        let same_journal = continues(&mut tx, hello).await?;
-        let epoch = upsert(&mut tx, hello, server_id, lease, now).await?;
-        let mut session =
-            Session { epoch, keep: Vec::new(), stop: Vec::new(), lost: Vec::new(), returned: Vec::new() };
-        for (lease, status) in leased(&mut tx, &hello.agent_id).await? {
-            if same_journal && hello.held.iter().any(|held| held.lease == lease) {
-                session.keep.push(keep(&mut tx, lease, epoch).await?);
-            } else if same_journal && status == Status::Locked {
-                return_attempt(&mut tx, lease, now).await?;
-                session.returned.push(lease.task_id);
-            } else {
-                let outcome =
-                    if same_journal { settle::not_in_journal() } else { settle::journal_replaced() };
-                end_attempt(&mut tx, &lost(lease, outcome, now), now, random).await?;
-                session.lost.push(lease.task_id);
-            }
-        }
-        failpoint!("hello.before_commit");
-        tx.commit().await?;
-        failpoint!("hello.after_commit", StoreError::Unavailable(sqlx::Error::WorkerCrashed));
-        session.stop = not_kept(hello, &session.keep);
+        let session = open_session(self, hello, None, server_id, lease, now, random).await?;
+        self.tasks_changed();
+        Ok(session)
+    }
+
+    async fn replace_journal(
+        &self,
+        hello: &Hello,
+        known: i64,
+        server_id: ServerId,
+        lease: Duration,
+        now: Timestamp,
+        random: f64,
+    ) -> Result<Session, StoreError> {
+        let session = open_session(self, hello, Some(known), server_id, lease, now, random).await?;
         self.tasks_changed();
         Ok(session)
     }
@@ -180,16 +173,55 @@ impl AgentStore for Sqlite {
     }
 }
 
-/// Whether the hello's journal is the one that the store knows, one hello later. An agent that the store
-/// does not know has no leases here, whatever it holds.
-async fn continues(tx: &mut Tx, hello: &Hello) -> Result<bool, StoreError> {
-    let row = sqlx::query("select journal_id, journal_epoch from sched_agent where id = ?")
+/// `replaces` is the session epoch at which another journal may take over.
+async fn open_session(
+    db: &Sqlite,
+    hello: &Hello,
+    replaces: Option<i64>,
+    server_id: ServerId,
+    lease: Duration,
+    now: Timestamp,
+    random: f64,
+) -> Result<Session, StoreError> {
+    let mut tx = db.begin().await?;
+    let same_journal = continues(&mut tx, hello, replaces).await?;
+    let epoch = upsert(&mut tx, hello, server_id, lease, now).await?;
+    let mut session =
+        Session { epoch, keep: Vec::new(), stop: Vec::new(), lost: Vec::new(), returned: Vec::new() };
+    for (lease, status) in leased(&mut tx, &hello.agent_id).await? {
+        if same_journal && hello.held.iter().any(|held| held.lease == lease) {
+            session.keep.push(keep(&mut tx, lease, epoch).await?);
+        } else if same_journal && status == Status::Locked {
+            return_attempt(&mut tx, lease, now).await?;
+            session.returned.push(lease.task_id);
+        } else {
+            let outcome = if same_journal { settle::not_in_journal() } else { settle::journal_replaced() };
+            end_attempt(&mut tx, &lost(lease, outcome, now), now, random).await?;
+            session.lost.push(lease.task_id);
+        }
+    }
+    failpoint!("hello.before_commit");
+    tx.commit().await?;
+    failpoint!("hello.after_commit", StoreError::Unavailable(sqlx::Error::WorkerCrashed));
+    session.stop = not_kept(hello, &session.keep);
+    Ok(session)
+}
+
+/// Whether the hello's journal is the one that the store knows, one hello later. An agent that the store does not
+/// know has no leases here, whatever it holds.
+async fn continues(tx: &mut Tx, hello: &Hello, replaces: Option<i64>) -> Result<bool, StoreError> {
+    let row = sqlx::query("select journal_id, journal_epoch, session_epoch from sched_agent where id = ?")
         .bind(hello.agent_id.as_str())
         .fetch_optional(&mut **tx)
         .await?;
     let Some(row) = row else { return Ok(false) };
     let grew = row::signed(hello.journal_epoch) > row.int("journal_epoch")?;
-    Ok(grew && row.uuid("journal_id")? == hello.journal_id.uuid())
+    let session_epoch = row.int("session_epoch")?;
+    match grew && row.uuid("journal_id")? == hello.journal_id.uuid() {
+        true => Ok(true),
+        false if replaces == Some(session_epoch) => Ok(false),
+        false => Err(StoreError::InDoubt { session_epoch }),
+    }
 }
 
 /// Yields the new epoch.

@@ -110,6 +110,7 @@ promises! {
         what_was_accepted_and_is_not_held_is_lost,
         another_journal_loses_everything,
         a_rolled_back_journal_loses_everything,
+        a_hello_that_was_overtaken_replaces_nothing,
         a_session_is_renewed_by_its_server_only,
         a_closed_session_keeps_what_it_holds,
         a_closed_session_is_not_renewed,

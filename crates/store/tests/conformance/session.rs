@@ -111,7 +111,9 @@ pub(crate) async fn what_was_accepted_and_is_not_held_is_lost(db: &Db) {
 }
 
 async fn assert_all_lost(store: &dyn Store, visitor: &Visitor, claimed: &Claimed) {
-    let session = visitor.hello_again(store).await;
+    let known = visitor.doubt(store).await;
+    assert_eq!(task(store, claimed.task.id).await.status, Status::Locked, "a late hello changes nothing");
+    let session = visitor.replace(store, known).await.expect("a session");
     assert_eq!((session.keep, session.stop), (vec![], vec![claimed.lease]));
     assert_eq!((session.lost, session.returned), (vec![claimed.task.id], vec![]));
     let instance = instance(store, claimed.lease).await;
@@ -132,6 +134,21 @@ pub(crate) async fn a_rolled_back_journal_loses_everything(db: &Db) {
     let (mut visitor, claimed) = busy(&*db.store, 1).await;
     visitor.hello(&*db.store, &[claimed.lease]).await;
     assert_all_lost(&*db.store, &visitor, &claimed).await;
+}
+
+pub(crate) async fn a_hello_that_was_overtaken_replaces_nothing(db: &Db) {
+    let store = &*db.store;
+    let (mut visitor, claimed) = busy(store, 1).await;
+    visitor.hello(store, &[claimed.lease]).await;
+    let late = visitor.clone();
+    let known = late.doubt(store).await;
+    let session = visitor.hello(store, &[claimed.lease]).await;
+    assert_eq!(session.epoch, known + 1);
+    let replaced = late.replace(store, known).await;
+    assert!(matches!(replaced, Err(StoreError::InDoubt { session_epoch }) if session_epoch == session.epoch));
+    assert_eq!(task(store, claimed.task.id).await.status, Status::Locked);
+    let session = visitor.hello(store, &[claimed.lease]).await;
+    assert_eq!((session.keep.len(), session.lost), (1, vec![]), "nor does it take the journal's place");
 }
 
 pub(crate) async fn a_session_is_renewed_by_its_server_only(db: &Db) {

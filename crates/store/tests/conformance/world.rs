@@ -12,7 +12,7 @@ use hetuflow_core::{
     retry::{Backoff, OnLost, Retry, RetryPolicy},
     task::{Lease, NewTask, Outcome, Task, TaskInstance},
 };
-use hetuflow_store::{Claimed, Finish, Ingest, Session, Slot, Store};
+use hetuflow_store::{Claimed, Finish, Ingest, Session, Slot, Store, StoreError};
 use jiff::{SignedDuration, Timestamp};
 
 pub(crate) const MINUTE: Duration = Duration::from_mins(1);
@@ -150,12 +150,26 @@ impl Visitor {
         self.hello.journal_epoch += 1;
         self.hello.held =
             held.iter().map(|lease| Held { lease: *lease, phase: HeldPhase::Running }).collect();
-        self.hello_again(store).await
+        match store.open_session(&self.hello, self.server_id, self.lease, at(100), 0.0).await {
+            // A visitor is always there.
+            Err(StoreError::InDoubt { session_epoch }) => self.replace(store, session_epoch).await,
+            opened => opened,
+        }
+        .expect("a session")
     }
 
-    /// Says the last hello once more, as a journal that was rolled back would.
-    pub(crate) async fn hello_again(&self, store: &dyn Store) -> Session {
-        store.open_session(&self.hello, self.server_id, self.lease, at(100), 0.0).await.expect("a session")
+    /// The epoch of the session that is known, because this hello does not continue it.
+    pub(crate) async fn doubt(&self, store: &dyn Store) -> i64 {
+        let opened = store.open_session(&self.hello, self.server_id, self.lease, at(100), 0.0).await;
+        match opened {
+            Err(StoreError::InDoubt { session_epoch }) => session_epoch,
+            other => panic!("{other:?} instead of a doubt"),
+        }
+    }
+
+    /// After a doubt, and a proof that the agent is there.
+    pub(crate) async fn replace(&self, store: &dyn Store, known: i64) -> Result<Session, StoreError> {
+        store.replace_journal(&self.hello, known, self.server_id, self.lease, at(100), 0.0).await
     }
 
     pub(crate) fn slot(&self, session: &Session) -> Slot {
