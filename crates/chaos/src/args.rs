@@ -55,6 +55,10 @@ pub(crate) struct RunArgs {
     #[arg(long, conflicts_with = "servers")]
     pub(crate) up: bool,
 
+    /// What belongs to every change: one server, two servers and one process, half a minute each
+    #[arg(long, conflicts_with_all = ["points", "up", "servers"])]
+    pub(crate) short: bool,
+
     /// Instead of random faults, die at every failpoint in turn; with a value, at those whose name begins so
     #[arg(long, value_name = "PREFIX", num_args = 0..=1, default_missing_value = "", conflicts_with = "up")]
     pub(crate) points: Option<String>,

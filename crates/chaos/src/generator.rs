@@ -36,7 +36,7 @@ use send::Sender;
 const SENDERS: u64 = 16;
 
 /// Deliveries that were acknowledged and have not begun to run, at most: a run measures faults, not overload.
-const BACKLOG: u64 = 400;
+const BACKLOG: u64 = 150;
 
 /// Between two tries of one delivery: short, because servers come back soon here.
 const AGAIN: Duration = Duration::from_millis(150);

@@ -53,6 +53,16 @@ pub(crate) struct Lane {
     random: Random,
     /// Kills and freezes take turns as these numbers say.
     weights: (u64, u64),
+    pace: Pace,
+}
+
+/// How close together faults are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// The pauses of the plan.
+    Steady,
+    /// Half of them, to get through many faults.
+    Fast,
 }
 
 impl Planned {
@@ -68,8 +78,8 @@ impl Planned {
 
 impl Lane {
     /// `weights` is how many kills come with how many freezes, on average.
-    pub(crate) fn new(seed: u64, target: Target, weights: (u64, u64)) -> Self {
-        Self { target, random: Random::new(seed, &target.name()), weights }
+    pub(crate) fn new(seed: u64, target: Target, weights: (u64, u64), pace: Pace) -> Self {
+        Self { target, random: Random::new(seed, &target.name()), weights, pace }
     }
 }
 
@@ -81,6 +91,7 @@ impl Iterator for Lane {
         // Mostly close together; now and then a calm, so that what takes longer is met too.
         let calm = random.one_in(15);
         let pause = if calm { random.millis(4_000..8_000) } else { random.millis(300..2_000) };
+        let pause = if self.pace == Pace::Fast { pause / 2 } else { pause };
         let step = match self.target {
             Target::Server(_) | Target::Agent(_) => {
                 let (kills, freezes) = self.weights;
@@ -122,7 +133,8 @@ mod tests {
 
     #[test]
     fn the_same_seed_is_the_same_plan() {
-        let plan = |seed, target| -> Vec<Step> { Lane::new(seed, target, (4, 1)).take(50).collect() };
+        let plan =
+            |seed, target| -> Vec<Step> { Lane::new(seed, target, (4, 1), Pace::Steady).take(50).collect() };
         assert_eq!(plan(1, Target::Server(0)), plan(1, Target::Server(0)));
         assert_ne!(plan(1, Target::Server(0)), plan(2, Target::Server(0)));
         assert_ne!(plan(1, Target::Server(0)), plan(1, Target::Server(1)));

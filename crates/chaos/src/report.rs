@@ -19,6 +19,10 @@ use crate::{
     world::{Database, Form},
 };
 
+/// The parts of the short form: long enough for some dozens of faults, and with a load that any machine takes.
+const SHORT: f64 = 0.4;
+const SHORT_RATE: u32 = 40;
+
 /// Beside the ordinary binaries, those that were built with failpoints.
 const FAILPOINTS: &str = "failpoints";
 
@@ -29,6 +33,38 @@ pub(crate) async fn runs(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let seed = args.seed.unwrap_or_else(|| history::now() / 1_000_000 % 1_000_000);
     let binaries = binaries(args)?;
     let mut code = ExitCode::SUCCESS;
+    for args in parts(args) {
+        if !all_of(&args, seed, &binaries).await? {
+            code = ExitCode::FAILURE;
+        }
+    }
+    Ok(code)
+}
+
+/// What is run, one after the other.
+fn parts(args: &RunArgs) -> Vec<RunArgs> {
+    if !args.short {
+        return vec![args.clone()];
+    }
+    let part = |database, servers, up| RunArgs {
+        database,
+        servers,
+        up,
+        short: false,
+        minutes: SHORT,
+        rate: SHORT_RATE,
+        ..args.clone()
+    };
+    vec![
+        part(Databases::Sqlite, 1, false),
+        part(Databases::Postgres, 2, false),
+        part(Databases::Sqlite, 1, true),
+    ]
+}
+
+/// On every database that was asked for; false when one has something to complain of.
+async fn all_of(args: &RunArgs, seed: u64, binaries: &Path) -> anyhow::Result<bool> {
+    let mut all_good = true;
     for (name, database) in databases(args)? {
         let form = if args.up { Form::Up } else { Form::Split { servers: args.servers.into() } };
         let order = Order { seed, form, database, length: args.length(), rate: args.rate };
@@ -38,16 +74,16 @@ pub(crate) async fn runs(args: &RunArgs) -> anyhow::Result<ExitCode> {
         let began = Instant::now();
         let ended = match &args.points {
             Some(only) => supervisor::walk(&order, folder.path(), &binaries.join(FAILPOINTS), only).await,
-            None => supervisor::run(&order, folder.path(), &binaries).await,
+            None => supervisor::run(&order, folder.path(), binaries).await,
         };
         let good = say(&ended, folder.path(), began)?;
         if !good {
             eprintln!("FAILED; the histories are in {}", folder.keep().display());
             eprintln!("again: {}", again(args, name, seed));
-            code = ExitCode::FAILURE;
+            all_good = false;
         }
     }
-    Ok(code)
+    Ok(all_good)
 }
 
 pub(crate) fn check(folder: &Path) -> anyhow::Result<ExitCode> {

@@ -8,14 +8,14 @@ mod walk;
 
 use std::{path::Path, sync::Arc};
 
-use tokio::{sync::Mutex, task::JoinSet};
+use tokio::{sync::Mutex, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     check::{self, FAULTS, Run, STATE, Verdict},
     generator::Generator,
     history::{Fault, FaultKind, Log, now},
-    plan::{Goals, Lane, Length, Target},
+    plan::{Goals, Lane, Length, Pace, Target},
     world::{Database, Form, World},
 };
 
@@ -45,14 +45,26 @@ pub(crate) async fn run(order: &Order, folder: &Path, binaries: &Path) -> anyhow
     settle::start(&world).await?;
     let generator = Generator::start(&world, order.rate, order.seed)?;
     break_things(&site, order).await?;
-    settle::revive(&world).await?;
+    conclude(&world, generator).await
+}
+
+/// Everything is mended: what has begun comes to its end, and the judge looks.
+async fn conclude(world: &World, generator: Generator) -> anyhow::Result<Verdict> {
+    let mended = Instant::now();
+    settle::revive(world).await?;
     generator.finish().await?;
-    settle::settle(&world).await?;
+    let answered = mended.elapsed();
+    settle::settle(world).await?;
+    eprintln!(
+        "after the last fault: every delivery answered in {:.1} s, everything settled in {:.1} s",
+        answered.as_secs_f32(),
+        mended.elapsed().as_secs_f32()
+    );
     let mut state = world.api()?.state().await?;
-    state.orphans = orphans::find(folder).await?;
-    state.save(&folder.join(STATE))?;
-    settle::stop(&world).await?;
-    Ok(check::judge(&Run::load(folder)?))
+    state.orphans = orphans::find(&world.folder).await?;
+    state.save(&world.folder.join(STATE))?;
+    settle::stop(world).await?;
+    Ok(check::judge(&Run::load(&world.folder)?))
 }
 
 /// Every lane at once, until each has come to its end.
@@ -60,8 +72,9 @@ async fn break_things(site: &Arc<Site>, order: &Order) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let mut lanes = JoinSet::new();
     for (target, weights) in targets(order) {
-        let lane = Lane::new(order.seed, target, weights);
         let goals = goals_of(order, target);
+        let pace = if goals.is_some() { Pace::Fast } else { Pace::Steady };
+        let lane = Lane::new(order.seed, target, weights, pace);
         lanes.spawn(lane::run(Arc::clone(site), lane, goals, stop.clone()));
     }
     if let Length::For(duration) = order.length {

@@ -11,9 +11,9 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{Order, Site, orphans, settle};
+use super::{Order, Site, conclude, settle};
 use crate::{
-    check::{self, FAULTS, Run, STATE, Verdict},
+    check::{FAULTS, Verdict},
     generator::Generator,
     history::{FaultKind, Log},
     node::Node,
@@ -60,14 +60,7 @@ pub(crate) async fn walk(
     }
     ensure!(walked > 0, "no failpoint begins with {only:?}");
     eprintln!("died at {walked} points");
-    settle::revive(&world).await?;
-    generator.finish().await?;
-    settle::settle(&world).await?;
-    let mut state = world.api()?.state().await?;
-    state.orphans = orphans::find(folder).await?;
-    state.save(&folder.join(STATE))?;
-    settle::stop(&world).await?;
-    Ok(check::judge(&Run::load(folder)?))
+    conclude(&world, generator).await
 }
 
 impl Site {
