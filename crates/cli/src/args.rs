@@ -66,6 +66,9 @@ pub(crate) enum Verb {
     /// What ran because of it, or waits to.
     #[command(subcommand)]
     Task(TaskVerb),
+    /// When clocks start something.
+    #[command(subcommand)]
+    Schedule(ScheduleVerb),
     /// The machines that run it.
     #[command(subcommand)]
     Agent(AgentVerb),
@@ -203,6 +206,25 @@ pub(crate) struct SendArgs {
     /// Where webhooks arrive.
     #[arg(long, env = "HETUFLOW_HOOKS_URL", default_value = "http://127.0.0.1:8082", value_name = "URL")]
     pub hooks: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ScheduleVerb {
+    /// List schedules, newest first: what they say, and when they fire next.
+    List {
+        /// Only those of this trigger.
+        #[arg(long)]
+        trigger: Option<String>,
+        #[command(flatten)]
+        page: PageArgs,
+    },
+    /// Show when schedules fire next, in UTC and on their own clocks, and what changed clocks do to it.
+    Next {
+        /// A trigger, or the id of one schedule.
+        name: String,
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+        count: u32,
+    },
 }
 
 #[derive(Debug, Subcommand)]

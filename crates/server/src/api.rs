@@ -10,6 +10,7 @@ mod input;
 mod instances;
 mod logs;
 mod page;
+mod schedules;
 mod system;
 mod tasks;
 mod triggers;
@@ -57,6 +58,8 @@ pub(crate) fn router(api: Api) -> Router {
         .route("/agents/query", post(agents::query))
         .route("/agents/{id}", get(agents::show))
         .route("/agents/{id}/update", post(agents::update))
+        .route("/schedules", get(schedules::list))
+        .route("/schedules/{id}/next", get(schedules::next))
         .route("/triggers", get(triggers::list))
         .route("/triggers/apply", post(triggers::apply))
         .route("/triggers/check", post(triggers::check))

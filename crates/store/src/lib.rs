@@ -30,7 +30,9 @@ pub use event::{EventFilter, EventStore, Ingest, Ingested};
 pub use leader::{LeaderStore, Leadership};
 pub use open::{Options, open};
 pub use retention::{Dropped, RetentionStore, Size, Stock};
-pub use schedule::{Ahead, Due, Fire, Fired, Passed, Queue, ScheduleStore, Turns};
+pub use schedule::{
+    Ahead, Due, Fire, Fired, Passed, PlannedSchedule, Queue, ScheduleFilter, ScheduleStore, Turns,
+};
 pub use task::{
     Cancelled, CancelledAll, Claimed, Finish, InstanceFilter, LaneId, Report, Retried, Slot, Stretch,
     TaskFilter, TaskStore, WaitingLane,

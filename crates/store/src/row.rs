@@ -215,6 +215,14 @@ pub(crate) fn schedule(row: &impl Columns) -> Result<StoredSchedule, StoreError>
     })
 }
 
+pub(crate) fn planned_schedule(row: &impl Columns) -> Result<crate::PlannedSchedule, StoreError> {
+    Ok(crate::PlannedSchedule {
+        namespace: name(row, "namespace")?,
+        trigger: row.text("trigger_name")?,
+        schedule: schedule(row)?,
+    })
+}
+
 fn schedule_kind(name: &str) -> Option<ScheduleKind> {
     ScheduleKind::ALL.into_iter().find(|kind| kind.name() == name)
 }

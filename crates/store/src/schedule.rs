@@ -2,12 +2,13 @@
 
 use async_trait::async_trait;
 use hetuflow_core::{
-    id::{ScheduleId, TaskId},
+    id::{Namespace, ScheduleId, TaskId},
     schedule::Overlap,
 };
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
-use crate::{Ingest, StoreError};
+use crate::{Ingest, Page, StoreError, StoredSchedule};
 
 /// A schedule whose time has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,10 +78,33 @@ pub enum Fired {
     Elsewhere,
 }
 
+/// A schedule with the trigger that declares it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlannedSchedule {
+    pub namespace: Namespace,
+    pub trigger: String,
+    #[serde(flatten)]
+    pub schedule: StoredSchedule,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct ScheduleFilter {
+    pub id: Option<ScheduleId>,
+    pub namespace: Option<Namespace>,
+    pub trigger: Option<String>,
+}
+
 #[async_trait]
 pub trait ScheduleStore: Send + Sync {
     /// Enabled schedules whose next time is not after `now`, oldest first.
     async fn due_schedules(&self, now: Timestamp, limit: u32) -> Result<Vec<Due>, StoreError>;
+
+    /// Schedules that a clock drives, newest first.
+    async fn schedules(
+        &self,
+        filter: &ScheduleFilter,
+        page: Page,
+    ) -> Result<Vec<PlannedSchedule>, StoreError>;
 
     /// The earliest next time of all schedules.
     async fn next_fire(&self) -> Result<Option<Timestamp>, StoreError>;

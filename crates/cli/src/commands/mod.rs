@@ -6,6 +6,7 @@ pub(crate) mod config;
 pub(crate) mod event;
 pub(crate) mod health;
 mod logs;
+pub(crate) mod schedule;
 mod send;
 pub(crate) mod signature;
 pub(crate) mod task;

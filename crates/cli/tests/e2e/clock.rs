@@ -14,6 +14,7 @@ on_both! {
     a_run_that_would_overlap_is_skipped_and_says_why,
     runs_wait_for_each_other,
     every_time_that_passed_while_nothing_ran_is_made_up_for,
+    the_next_fires_are_shown_on_their_own_clock,
 }
 
 async fn every_second_is_fired_once(database: Database) {
@@ -107,4 +108,24 @@ async fn every_time_that_passed_while_nothing_ran_is_made_up_for(database: Datab
         })
         .await;
     every_second(&world, "beat").await;
+}
+
+async fn the_next_fires_are_shown_on_their_own_clock(database: Database) {
+    // The last Sunday of March is the one on which 02:30 does not exist.
+    let text = "[[on.cron]]\nexpression = \"30 2 * 3 SUN\"\ntimezone = \"Europe/Berlin\"\n\n[[on.cron]]\nexpression = \"0 12 * * *\"\nblackout = [{ from = \"11:00\", to = \"13:00\" }]\n\n[job]\ncmd = \"true\"\n";
+    let world = World::dev(database, &[("nightly", text)]).await;
+    let (code, shown, _) = world.cli(&["schedule", "next", "nightly", "--count", "6"]).await;
+    assert_eq!(code, Some(0));
+    assert!(shown.contains("shifted out of the gap: 02:30:00 does not exist on that day"), "{shown}");
+    assert!(shown.contains("T03:00:00+02:00 Europe/Berlin"), "{shown}");
+    assert!(shown.contains("does not run"), "{shown}");
+    let (_, list, _) = world.cli(&["schedule", "list", "--trigger", "nightly", "--output", "json"]).await;
+    let list: Value = serde_json::from_str(&list).expect("JSON");
+    assert_eq!(list["items"].as_array().map(Vec::len), Some(2));
+    let id = list["items"][0]["id"].as_str().expect("an id");
+    let (_, next, _) = world.cli(&["schedule", "next", id, "--output", "json"]).await;
+    let next: Value = serde_json::from_str(&next).expect("JSON");
+    assert_eq!(next[0]["items"].as_array().map(Vec::len), Some(5));
+    let (code, _, said) = world.cli(&["schedule", "next", "nothing"]).await;
+    assert!(code == Some(1) && said.contains("schedule list"), "{said}");
 }

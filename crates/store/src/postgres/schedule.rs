@@ -6,9 +6,14 @@ use async_trait::async_trait;
 use hetuflow_core::id::{ScheduleId, TaskId};
 use hetuflow_failpoint::failpoint;
 use jiff::Timestamp;
+use sqlx::QueryBuilder;
 
 use super::{Postgres, Tx, columns::time, event::insert::insert, retrying};
-use crate::{Ahead, Due, Fire, Fired, Ingest, Passed, ScheduleStore, StoreError, row::Columns};
+use crate::{
+    Ahead, Due, Fire, Fired, Ingest, Page, Passed, PlannedSchedule, ScheduleFilter, ScheduleStore,
+    StoreError,
+    row::{self, Columns},
+};
 
 /// Read in the order of the index, so that the cost is that of what is due, however many schedules there are: each
 /// row then finds its trigger and job by their keys (`offset 0` keeps the planner from joining the whole tables).
@@ -33,6 +38,29 @@ impl ScheduleStore for Postgres {
                 Ok(Due { id: ScheduleId::from_uuid(row.uuid("id")?), run_at: row.time("next_run_at")? })
             })
             .collect()
+    }
+
+    async fn schedules(
+        &self,
+        filter: &ScheduleFilter,
+        page: Page,
+    ) -> Result<Vec<PlannedSchedule>, StoreError> {
+        let mut query =
+            QueryBuilder::<sqlx::Postgres>::new("select * from sched_schedule where kind <> 'event'");
+        if let Some(id) = filter.id {
+            query.push(" and id = ").push_bind(id.uuid());
+        }
+        if let Some(namespace) = &filter.namespace {
+            query.push(" and namespace = ").push_bind(namespace.as_str().to_owned());
+        }
+        if let Some(trigger) = &filter.trigger {
+            query.push(" and trigger_name = ").push_bind(trigger.clone());
+        }
+        if let Some(before) = page.before {
+            query.push(" and id < ").push_bind(before);
+        }
+        query.push(" order by id desc limit ").push_bind(row::page_limit(page));
+        query.build().fetch_all(&self.pool).await?.iter().map(row::planned_schedule).collect()
     }
 
     async fn next_fire(&self) -> Result<Option<Timestamp>, StoreError> {

@@ -6,9 +6,14 @@ use async_trait::async_trait;
 use hetuflow_core::id::{ScheduleId, TaskId};
 use hetuflow_failpoint::failpoint;
 use jiff::Timestamp;
+use sqlx::QueryBuilder;
 
 use super::{Sqlite, Tx, event};
-use crate::{Ahead, Due, Fire, Fired, Ingest, Ingested, Passed, ScheduleStore, StoreError, row::Columns};
+use crate::{
+    Ahead, Due, Fire, Fired, Ingest, Ingested, Page, Passed, PlannedSchedule, ScheduleFilter, ScheduleStore,
+    StoreError,
+    row::{self, Columns},
+};
 
 /// Read in the order of the index, so that the cost is that of what is due, however many schedules there are: each
 /// row then finds its trigger and job by their keys.
@@ -37,6 +42,29 @@ impl ScheduleStore for Sqlite {
                 Ok(Due { id: ScheduleId::from_uuid(row.uuid("id")?), run_at: row.time("next_run_at")? })
             })
             .collect()
+    }
+
+    async fn schedules(
+        &self,
+        filter: &ScheduleFilter,
+        page: Page,
+    ) -> Result<Vec<PlannedSchedule>, StoreError> {
+        let mut query =
+            QueryBuilder::<sqlx::Sqlite>::new("select * from sched_schedule where kind <> 'event'");
+        if let Some(id) = filter.id {
+            query.push(" and id = ").push_bind(id.uuid());
+        }
+        if let Some(namespace) = &filter.namespace {
+            query.push(" and namespace = ").push_bind(namespace.as_str().to_owned());
+        }
+        if let Some(trigger) = &filter.trigger {
+            query.push(" and trigger_name = ").push_bind(trigger.clone());
+        }
+        if let Some(before) = page.before {
+            query.push(" and id < ").push_bind(before);
+        }
+        query.push(" order by id desc limit ").push_bind(row::page_limit(page));
+        query.build().fetch_all(&self.readers).await?.iter().map(row::planned_schedule).collect()
     }
 
     async fn next_fire(&self) -> Result<Option<Timestamp>, StoreError> {
@@ -116,5 +144,31 @@ async fn store(tx: &mut Tx, fire: &Fire, ingest: &Ingest) -> Result<Fired, Store
     }
     match event::insert(tx, ingest).await? {
         Ingested::Stored | Ingested::Duplicate { .. } => Ok(Fired::Stored),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::{AssertSqlSafe, Row};
+
+    use super::*;
+    use crate::{Options, sqlite::open::open_file};
+
+    /// The cost of a look must not grow with the number of schedules.
+    #[tokio::test]
+    async fn what_is_due_is_a_range_of_the_index() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let url = format!("sqlite://{}/test.db", folder.path().display());
+        let db = open_file(&Options { url, pool_size: 1 }).await.expect("a new database");
+        for query in [DUE, NEXT] {
+            let plan = sqlx::query(AssertSqlSafe(format!("explain query plan {query}")))
+                .fetch_all(&db.readers)
+                .await
+                .expect("a plan");
+            let steps: Vec<String> = plan.iter().map(|step| step.get("detail")).collect();
+            assert!(steps[0].contains("sched_schedule_due"), "{steps:?}");
+            let whole = |step: &String| step.contains("TEMP B-TREE") || step.contains("SCAN t");
+            assert!(!steps.iter().any(whole), "{steps:?}");
+        }
     }
 }

@@ -139,6 +139,7 @@ promises! {
     schedule:
         due_schedules_are_the_oldest_first,
         a_schedule_without_a_job_is_not_due,
+        schedules_of_clocks_are_listed,
         a_fire_stores_its_event_and_moves_on,
         a_skipped_time_stores_nothing,
         a_fire_that_is_skipped_is_no_run,

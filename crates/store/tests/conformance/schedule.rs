@@ -1,8 +1,11 @@
 //! Promises of `ScheduleStore`.
 
 use futures_util::future::join_all;
-use hetuflow_core::{event::DecisionOutcome, id::ScheduleId};
-use hetuflow_store::{Due, EventFilter, Fire, Fired, NewTrigger, Page, Stock, Store, StoredSchedule};
+use hetuflow_core::{event::DecisionOutcome, id::ScheduleId, schedule::ScheduleKind};
+use hetuflow_store::{
+    Due, EventFilter, Fire, Fired, NewSchedule, NewTrigger, Page, ScheduleFilter, Stock, Store,
+    StoredSchedule,
+};
 use jiff::Timestamp;
 
 use crate::{
@@ -50,6 +53,31 @@ pub(crate) async fn a_schedule_without_a_job_is_not_due(db: &Db) {
     assert_eq!(store.next_fire().await.expect("a time"), None);
     put(store, NewTrigger { schedules: vec![], ..new_trigger("deploy", "v1") }, at(1)).await;
     assert_eq!(store.due_schedules(at(300), 10).await.expect("one"), [Due { id, run_at: at(300) }]);
+}
+
+pub(crate) async fn schedules_of_clocks_are_listed(db: &Db) {
+    let store = &*db.store;
+    let list = async |filter: ScheduleFilter, page: Page| {
+        let list = store.schedules(&filter, page).await.expect("a list");
+        list.into_iter().map(|one| (one.trigger, one.schedule.name)).collect::<Vec<_>>()
+    };
+    // Their ids say when they were made.
+    let schedules = vec![interval("interval 1", 60, at(60)), interval("interval 2", 30, at(60))];
+    let both = put(store, NewTrigger { schedules, ..new_trigger("both", "v1") }, at(0)).await;
+    let hook = NewSchedule { kind: ScheduleKind::Event, ..interval("webhook 1", 1, at(60)) };
+    put(store, NewTrigger { schedules: vec![hook], ..new_trigger("hook", "v1") }, at(0)).await;
+    let one = NewTrigger { schedules: vec![interval("interval 1", 10, at(60))], ..new_trigger("one", "v1") };
+    put(store, one, at(0)).await;
+    let told = |trigger: &str, name: &str| (trigger.to_owned(), name.to_owned());
+    let all = [told("one", "interval 1"), told("both", "interval 2"), told("both", "interval 1")];
+    assert_eq!(list(ScheduleFilter::default(), Page::default()).await, all);
+    let mine = ScheduleFilter { trigger: Some("both".to_owned()), ..ScheduleFilter::default() };
+    assert_eq!(list(mine, Page::default()).await, all[1..]);
+    let second = both.schedules[1].id;
+    let by_id = ScheduleFilter { id: Some(second), ..ScheduleFilter::default() };
+    assert_eq!(list(by_id, Page::default()).await, all[1..2]);
+    let rest = Page { before: Some(second.uuid()), limit: 1 };
+    assert_eq!(list(ScheduleFilter::default(), rest).await, all[2..]);
 }
 
 pub(crate) async fn a_fire_stores_its_event_and_moves_on(db: &Db) {

@@ -1,0 +1,123 @@
+//! `hetuflow schedule ..`
+
+use hetuflow_core::id::ScheduleId;
+use hetuflow_store::PlannedSchedule;
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{query, typed};
+use crate::{
+    args::{PageArgs, ScheduleVerb},
+    client::{Client, List},
+    error::CliError,
+    output::{Output, Tone, plain, time},
+};
+
+/// The answer about the next fires of one schedule.
+#[derive(Debug, Deserialize)]
+struct Next {
+    #[serde(flatten)]
+    planned: PlannedSchedule,
+    items: Vec<Fire>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Fire {
+    at: Timestamp,
+    local: String,
+    timezone: String,
+    starts_at: Option<Timestamp>,
+    notes: Vec<String>,
+}
+
+pub(crate) async fn run(verb: ScheduleVerb, client: &Client, output: Output) -> Result<(), CliError> {
+    match verb {
+        ScheduleVerb::List { trigger, page } => list(trigger, page, client, output).await,
+        ScheduleVerb::Next { name, count } => next(&name, count, client, output).await,
+    }
+}
+
+async fn list(
+    trigger: Option<String>,
+    page: PageArgs,
+    client: &Client,
+    output: Output,
+) -> Result<(), CliError> {
+    let parameters =
+        query(&[("trigger", trigger), ("limit", Some(page.limit.to_string())), ("cursor", page.cursor)]);
+    let answer: Value = client.get("schedules", &parameters).await?;
+    if output.is_json() {
+        return output.json(&answer);
+    }
+    let list: List<PlannedSchedule> = typed(&answer)?;
+    let rows = list.items.iter().map(row).collect();
+    let heads = ["SCHEDULE", "TRIGGER", "NAME", "SAYS", "NEXT", "LAST"];
+    output.table(&heads, rows, "No schedule is driven by a clock: [on.cron], [on.interval], [on.once].")?;
+    match list.next_cursor {
+        Some(cursor) => output.line(&format!("More: --cursor {cursor}")),
+        None => Ok(()),
+    }
+}
+
+fn row(planned: &PlannedSchedule) -> Vec<String> {
+    let schedule = &planned.schedule;
+    let says = ["expression", "every", "at"].iter().find_map(|key| schedule.spec.get(*key)?.as_str());
+    vec![
+        schedule.id.to_string(),
+        plain(&planned.trigger),
+        plain(&schedule.name),
+        plain(says.unwrap_or_default()),
+        schedule.next_run_at.map(time).unwrap_or_default(),
+        schedule.last_run_at.map(time).unwrap_or_default(),
+    ]
+}
+
+async fn next(name: &str, count: u32, client: &Client, output: Output) -> Result<(), CliError> {
+    let ids = match name.parse::<ScheduleId>() {
+        Ok(id) => vec![id],
+        Err(_) => of_trigger(name, client).await?,
+    };
+    let mut answers: Vec<Value> = Vec::new();
+    for id in ids {
+        let count = [("count", count.to_string())];
+        answers.push(client.get(&format!("schedules/{id}/next"), &count).await?);
+    }
+    if output.is_json() {
+        return output.json(&answers);
+    }
+    for answer in &answers {
+        show(&typed(answer)?, output)?;
+    }
+    Ok(())
+}
+
+/// In the order of their names: `cron 1`, `cron 2`.
+async fn of_trigger(name: &str, client: &Client) -> Result<Vec<ScheduleId>, CliError> {
+    let parameters = [("trigger", name.to_owned()), ("limit", "500".to_owned())];
+    let mut list: List<PlannedSchedule> = client.get("schedules", &parameters).await?;
+    if list.items.is_empty() {
+        return Err(CliError::Failed(format!(
+            "no schedule of a trigger {name:?} is driven by a clock: `hetuflow schedule list`"
+        )));
+    }
+    list.items.sort_by(|a, b| a.schedule.name.cmp(&b.schedule.name));
+    Ok(list.items.into_iter().map(|planned| planned.schedule.id).collect())
+}
+
+fn show(next: &Next, output: Output) -> Result<(), CliError> {
+    let PlannedSchedule { trigger, schedule, .. } = &next.planned;
+    output.line(&format!("{} {}  {}", plain(trigger), plain(&schedule.name), schedule.id))?;
+    let rows = next.items.iter().map(|fire| fire_row(fire, output)).collect();
+    output.table(&["FIRES (UTC)", "ON ITS CLOCK", "STARTS", "NOTE"], rows, "It does not fire any more.")
+}
+
+fn fire_row(fire: &Fire, output: Output) -> Vec<String> {
+    let starts = match fire.starts_at {
+        Some(start) if start > fire.at => start.to_string(),
+        Some(_) => String::new(),
+        None => output.tone("does not run", Tone::Faint),
+    };
+    let local = format!("{} {}", fire.local, fire.timezone);
+    vec![fire.at.to_string(), plain(&local), starts, plain(&fire.notes.join("; "))]
+}
