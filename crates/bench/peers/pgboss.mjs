@@ -14,7 +14,7 @@ const batchSize = Number(batch);
 
 if (what === "work") {
   const every = { pollingIntervalSeconds: 0.5, notifyPollingIntervalSeconds: 0.5 };
-  const options = { batchSize, localConcurrency: Number(workers), ...every };
+  const options = { batchSize, localConcurrency: Number(workers), burstWhenBatchFull: true, ...every };
   await boss.work(QUEUE, options, async (jobs) => jobs.forEach((job) => tally.started(job.data)));
   await follow(tally);
 } else if (what === "loop") {

@@ -18,6 +18,7 @@ mod report;
 mod role;
 mod server;
 mod spread;
+mod webhook;
 
 use std::process::ExitCode;
 
@@ -34,6 +35,8 @@ struct Cli {
 enum What {
     /// Whole task lives: throughput, latency, processor time, log written
     Engine(engine::Args),
+    /// From a signed delivery to a process that runs, beside Debian's webhook
+    Webhook(webhook::Args),
     /// What the benchmarks start beside the product
     #[command(subcommand, hide = true)]
     Role(role::Role),
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
     let done = runtime.block_on(Box::pin(async {
         match cli.what {
             What::Engine(args) => engine::run(args).await,
+            What::Webhook(args) => webhook::run(args).await,
             What::Role(role) => role::play(role).await,
         }
     }));

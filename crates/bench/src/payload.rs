@@ -8,12 +8,12 @@ pub(crate) const SIZE: usize = 1024;
 
 pub(crate) const SECRET: &str = "the secret of this benchmark";
 
-const BEFORE: &[u8] = br#"{"sent":"#;
+const BEFORE: &[u8] = br#"{"sent":""#;
 const DIGITS: usize = 19;
 
 /// `sent` is 0 where nobody asks when it was sent.
 pub(crate) fn body(sent: u64) -> Vec<u8> {
-    let head = format!(r#"{{"sent":{sent:>DIGITS$},"ref":"refs/heads/main","deleted":false,"filler":""#);
+    let head = format!(r#"{{"sent":"{sent:0>DIGITS$}","ref":"refs/heads/main","deleted":false,"filler":""#);
     let mut body = head.into_bytes();
     body.resize(SIZE - 2, b'x');
     body.extend_from_slice(b"\"}");
@@ -23,7 +23,7 @@ pub(crate) fn body(sent: u64) -> Vec<u8> {
 /// When it was sent; `None` where nobody asked, or for a body that is not ours.
 pub(crate) fn sent(body: &[u8]) -> Option<u64> {
     let digits = body.strip_prefix(BEFORE)?.get(..DIGITS)?;
-    let sent = std::str::from_utf8(digits).ok()?.trim_start().parse().ok()?;
+    let sent = std::str::from_utf8(digits).ok()?.parse().ok()?;
     (sent > 0).then_some(sent)
 }
 

@@ -26,10 +26,12 @@ pub(super) struct Template {
 const DIGITS: usize = 12;
 
 impl Template {
-    pub(super) fn new(host: &str, path: &str) -> anyhow::Result<Self> {
+    /// `series` makes the deliveries others than those of another series.
+    pub(super) fn new(host: &str, path: &str, series: u64) -> anyhow::Result<Self> {
         let body = payload::body(0);
         let mark = "#".repeat(DIGITS);
-        let bytes = request(host, path, &mark, &body, &payload::signature(&body));
+        let delivery = format!("{series}-{mark}");
+        let bytes = request(host, path, &delivery, &body, &payload::signature(&body));
         let start = bytes.windows(DIGITS).position(|part| part == mark.as_bytes());
         let start = start.context("the mark is in the request")?;
         Ok(Self { bytes, number: start..start + DIGITS })
@@ -73,11 +75,11 @@ mod tests {
 
     #[test]
     fn only_the_number_differs() {
-        let template = Template::new("h", "/hooks/x").expect("a template");
+        let template = Template::new("h", "/hooks/x", 3).expect("a template");
         let (mut one, mut two) = (Vec::new(), Vec::new());
         template.write(7, &mut one);
         template.write(8, &mut two);
         assert_eq!(one.iter().zip(&two).filter(|(a, b)| a != b).count(), 1);
-        assert!(String::from_utf8(one).expect("text").contains("X-GitHub-Delivery: 000000000007\r\n"));
+        assert!(String::from_utf8(one).expect("text").contains("X-GitHub-Delivery: 3-000000000007\r\n"));
     }
 }

@@ -35,6 +35,9 @@ pub(crate) struct Args {
     /// Requests that are under way on each connection
     #[arg(long, default_value_t = 2)]
     depth: u64,
+    /// The answer of a receiver that takes a delivery
+    #[arg(long, default_value_t = 202)]
+    status: u16,
     /// So many in a second, one at a time, instead of as many as possible
     #[arg(long)]
     rate: Option<u32>,
@@ -60,8 +63,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
 }
 
 async fn flood(args: Arc<Args>) -> anyhow::Result<Sent> {
-    let template = Arc::new(Template::new(&args.address, &args.path)?);
     let next = Arc::new(AtomicU64::new(0));
+    // So that no two floods of one server send the same deliveries.
+    let template = Arc::new(Template::new(&args.address, &args.path, monotonic::now())?);
     let mut connections = Vec::new();
     for _ in 0..args.connections {
         connections.push(connect(&args.address).await?);
@@ -108,7 +112,7 @@ async fn keep_busy(
         while let Some((status, length)) = http::answer(&answers[seen..])? {
             seen += length;
             under_way -= 1;
-            *if status == 202 { &mut accepted } else { &mut refused } += 1;
+            *if status == args.status { &mut accepted } else { &mut refused } += 1;
         }
         answers.drain(..seen);
     }
@@ -125,10 +129,10 @@ async fn pace(args: &Args, rate: u32) -> anyhow::Result<Sent> {
         tick.tick().await;
         let sent = monotonic::now();
         let body = payload::body(sent);
-        let delivery = format!("paced-{number}");
+        let delivery = format!("{began}-{number}");
         let request = http::request(&args.address, &args.path, &delivery, &body, &payload::signature(&body));
         socket.write_all(&request).await?;
-        *if one_answer(&mut socket).await? == 202 { &mut accepted } else { &mut refused } += 1;
+        *if one_answer(&mut socket).await? == args.status { &mut accepted } else { &mut refused } += 1;
         waits.push(monotonic::now().saturating_sub(sent));
     }
     Ok(Sent { accepted, refused, began, ended: monotonic::now(), answer: Waits::of(&waits) })
