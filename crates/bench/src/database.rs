@@ -135,6 +135,12 @@ impl Watch {
         timeout(within, search).await.context("there is work left in the database")?
     }
 
+    /// Keeps what everybody sees now from being cleaned away, until it is closed.
+    pub(crate) async fn hold_snapshot(&mut self) -> anyhow::Result<()> {
+        self.0.execute("begin isolation level repeatable read; select count(*) from pg_class").await?;
+        Ok(())
+    }
+
     pub(crate) async fn close(self) {
         // Its database is removed next.
         let _ = self.0.close().await;

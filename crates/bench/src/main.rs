@@ -7,15 +7,19 @@
 
 #![expect(clippy::cast_precision_loss, reason = "no figure has more than three digits that count")]
 
+mod agents;
 mod child;
+mod claim;
 mod database;
 mod engine;
+mod life;
 mod machine;
 mod monotonic;
 mod payload;
 mod processor;
 mod report;
 mod role;
+mod schedules;
 mod server;
 mod spread;
 mod webhook;
@@ -37,6 +41,12 @@ enum What {
     Engine(engine::Args),
     /// From a signed delivery to a process that runs, beside Debian's webhook
     Webhook(webhook::Args),
+    /// A claim after many tasks, beside an old snapshot and beside the textbook's
+    Claim(claim::Args),
+    /// Thousands of connected agents: memory and heartbeats
+    Agents(agents::Args),
+    /// Many schedules that are not due
+    Schedules(schedules::Args),
     /// What the benchmarks start beside the product
     #[command(subcommand, hide = true)]
     Role(role::Role),
@@ -52,6 +62,9 @@ fn main() -> ExitCode {
         match cli.what {
             What::Engine(args) => engine::run(args).await,
             What::Webhook(args) => webhook::run(args).await,
+            What::Claim(args) => claim::run(args).await,
+            What::Agents(args) => agents::run(args).await,
+            What::Schedules(args) => schedules::run(args).await,
             What::Role(role) => role::play(role).await,
         }
     }));

@@ -33,6 +33,13 @@ pub(crate) fn used(whose: Whose) -> anyhow::Result<f64> {
     }
 }
 
+/// Resident memory of a process, in KiB.
+pub(crate) fn resident(pid: u32) -> anyhow::Result<f64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).context("the process is gone")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    line.trim().trim_end_matches(" kB").trim().parse().context("VmRSS is no number")
+}
+
 struct Stat {
     pid: u32,
     parent: u32,

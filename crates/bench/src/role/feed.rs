@@ -13,16 +13,8 @@ use std::{
 
 use anyhow::{Context, anyhow};
 use bytes::Bytes;
-use hetuflow_core::{
-    event::{DedupeKey, Event, SourceKind, Verdict},
-    id::{EventId, JobId, Namespace, TaskId},
-    job::{Command, JobSpec},
-    labels::Lane,
-    retry::{OnLost, RetryPolicy},
-    task::NewTask,
-};
 use hetuflow_server::{AppState, Config, Listeners};
-use hetuflow_store::{Ingest, Ingested};
+use hetuflow_store::Ingested;
 use serde::{Deserialize, Serialize};
 use tokio::{
     task::JoinSet,
@@ -31,10 +23,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::load::Sent;
-use crate::{monotonic, payload, spread::Waits};
-
-/// Keys are of interest for as long as a webhook's are.
-const DEDUPE_FOR: Duration = Duration::from_hours(7 * 24);
+use crate::{life::Life, monotonic, payload, spread::Waits};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -79,16 +68,16 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
 }
 
 async fn feed(state: &AppState, count: u64, waiting: u32) -> anyhow::Result<Sent> {
-    let (next, job) = (Arc::new(AtomicU64::new(0)), Arc::new(Job::new(state)));
+    let (next, life) = (Arc::new(AtomicU64::new(0)), Arc::new(Life::new(state.clock.clone())));
     let body = Bytes::from(payload::body(0));
     let mut running = JoinSet::new();
     let began = monotonic::now();
     for _ in 0..waiting {
-        let (state, next, job, body) = (state.clone(), Arc::clone(&next), Arc::clone(&job), body.clone());
+        let (state, next, life, body) = (state.clone(), Arc::clone(&next), Arc::clone(&life), body.clone());
         running.spawn(async move {
             let mut accepted = 0;
             while next.fetch_add(1, Ordering::Relaxed) < count {
-                accepted += submit(&state, &job, body.clone()).await?;
+                accepted += submit(&state, &life, body.clone()).await?;
             }
             anyhow::Ok(accepted)
         });
@@ -102,7 +91,7 @@ async fn feed(state: &AppState, count: u64, waiting: u32) -> anyhow::Result<Sent
 }
 
 async fn pace(state: &AppState, count: u64, rate: u32) -> anyhow::Result<Sent> {
-    let job = Job::new(state);
+    let life = Life::new(state.clock.clone());
     let mut tick = interval(Duration::from_secs(1) / rate);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut waits, began) = (Vec::new(), monotonic::now());
@@ -110,7 +99,7 @@ async fn pace(state: &AppState, count: u64, rate: u32) -> anyhow::Result<Sent> {
     for _ in 0..count {
         tick.tick().await;
         let sent = monotonic::now();
-        accepted += submit(state, &job, payload::body(sent).into()).await?;
+        accepted += submit(state, &life, payload::body(sent).into()).await?;
         waits.push(monotonic::now().saturating_sub(sent));
     }
     let ended = monotonic::now();
@@ -118,75 +107,7 @@ async fn pace(state: &AppState, count: u64, rate: u32) -> anyhow::Result<Sent> {
 }
 
 /// 1 when it was stored.
-async fn submit(state: &AppState, job: &Job, body: Bytes) -> anyhow::Result<u64> {
-    let ingested =
-        state.ingester.submit(job.ingest(state, body)).await.map_err(|error| anyhow!("{error}"))?;
+async fn submit(state: &AppState, life: &Life, body: Bytes) -> anyhow::Result<u64> {
+    let ingested = state.ingester.submit(life.ingest(body)).await.map_err(|error| anyhow!("{error}"))?;
     Ok(u64::from(ingested == Ingested::Stored))
-}
-
-/// What every event leads to.
-struct Job {
-    id: JobId,
-    command: Command,
-}
-
-impl Job {
-    fn new(state: &AppState) -> Self {
-        let spec = JobSpec::running("true");
-        let command = Command {
-            cmd: spec.cmd,
-            args: spec.args,
-            environment: spec.environment,
-            working_dir: None,
-            stdin: None,
-            user: None,
-            timeout: None,
-            capture_output: spec.capture_output,
-            max_output_size: spec.max_output_size,
-            resource_limits: None,
-        };
-        Self { id: JobId::at(state.clock.now()), command }
-    }
-
-    /// As a webhook would be stored: event with body, dedupe key, one task.
-    fn ingest(&self, state: &AppState, body: Bytes) -> Ingest {
-        let now = state.clock.now();
-        let id = EventId::at(now);
-        let namespace = Namespace::default();
-        let event = Event {
-            id,
-            namespace: namespace.clone(),
-            kind: SourceKind::Webhook,
-            source: "/hooks/bench".to_owned(),
-            event_type: "push".to_owned(),
-            subject: None,
-            time: now,
-            received_at: now,
-            content_type: Some("application/json".to_owned()),
-            headers: Vec::new(),
-            query: None,
-            verdict: Verdict::Accepted,
-            decisions: Vec::new(),
-            body,
-        };
-        let expires_at = now.checked_add(DEDUPE_FOR).unwrap_or(now);
-        let dedupe = DedupeKey { scope: "/hooks/default/bench".to_owned(), key: id.to_string(), expires_at };
-        let retry = JobSpec::running("true").retry;
-        let policy =
-            RetryPolicy { max_retries: 0, interval: Duration::from_secs(10), retry, on_lost: OnLost::Hold };
-        let task = NewTask {
-            id: TaskId::at(now),
-            namespace,
-            trigger: "bench".to_owned(),
-            job_id: self.id,
-            schedule_id: None,
-            event_id: id,
-            run_at: now,
-            priority: 0,
-            lane: Lane::default(),
-            policy,
-            command: Ok(self.command.clone()),
-        };
-        Ingest { event, dedupe: Some(dedupe), tasks: vec![task] }
-    }
 }
