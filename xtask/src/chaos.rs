@@ -1,5 +1,7 @@
 //! `cargo xtask chaos`: builds the product and its proof harness, gives it a throw-away PostgreSQL, and runs it.
 
+mod mutants;
+
 use std::{ffi::OsString, process::ExitCode};
 
 use anyhow::Context;
@@ -16,6 +18,11 @@ const FEATURE: &str = "hetuflow-failpoint/failpoints";
 const FAILPOINTS: &str = "failpoints";
 
 pub(crate) async fn run(args: &[OsString]) -> anyhow::Result<ExitCode> {
+    if let Some(only) = args.iter().position(|arg| arg == "--mutants") {
+        let built = Child::cargo("build").args(["--package", HARNESS]).run().await?;
+        let only = args.get(only + 1).and_then(|arg| arg.to_str()).unwrap_or_default();
+        return if built == ExitCode::SUCCESS { mutants::run(only).await } else { Ok(built) };
+    }
     if args.iter().any(|arg| arg.to_str().is_some_and(|arg| arg.starts_with("--points"))) {
         let built = with_failpoints().await?;
         if built != ExitCode::SUCCESS {

@@ -5,7 +5,7 @@
 
 use std::{
     ffi::{OsStr, OsString},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{ExitCode, ExitStatus, Stdio},
 };
 
@@ -50,6 +50,19 @@ impl Child {
     pub(crate) fn env(mut self, key: &str, value: &str) -> Self {
         self.command.env(key, value);
         self
+    }
+
+    pub(crate) fn directory(mut self, directory: &Path) -> Self {
+        self.command.current_dir(directory);
+        self
+    }
+
+    /// What it writes, once it has ended well.
+    pub(crate) async fn output(mut self) -> anyhow::Result<Vec<u8>> {
+        let output = self.command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().await;
+        let output = output.with_context(|| format!("cannot run {}", self.name))?;
+        anyhow::ensure!(output.status.success(), "{} ended with {}", self.name, output.status);
+        Ok(output.stdout)
     }
 
     pub(crate) const fn terminal(mut self, terminal: Terminal) -> Self {
@@ -103,7 +116,8 @@ fn code(status: ExitStatus) -> ExitCode {
     }
 }
 
-fn root() -> PathBuf {
+/// Of the repository.
+pub(crate) fn root() -> PathBuf {
     let manifest =
         std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
     PathBuf::from(manifest).join("..")

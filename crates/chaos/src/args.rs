@@ -59,6 +59,10 @@ pub(crate) struct RunArgs {
     #[arg(long, conflicts_with_all = ["points", "up", "servers"])]
     pub(crate) short: bool,
 
+    /// Succeed only when violations of this kind are found: for binaries with a seeded mistake
+    #[arg(long, value_name = "KIND")]
+    pub(crate) expect: Option<String>,
+
     /// Instead of random faults, die at every failpoint in turn; with a value, at those whose name begins so
     #[arg(long, value_name = "PREFIX", num_args = 0..=1, default_missing_value = "", conflicts_with = "up")]
     pub(crate) points: Option<String>,

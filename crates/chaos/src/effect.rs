@@ -1,7 +1,7 @@
 //! The program that every job of a run is: it says that it starts, works for a while, says that it ends. What it
 //! writes is the truth of a run; it knows nothing of hetuflow but the environment of its process.
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{os::unix::process::CommandExt as _, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context;
 
@@ -18,7 +18,7 @@ pub(crate) const KEY: &str = "CHAOS_KEY";
 /// The file in the folder.
 pub(crate) const EFFECTS: &str = "effects.jsonl";
 
-/// A child that outlives its parent unless somebody cleans up.
+/// A child in a group of its own that outlives its parent unless somebody cleans up.
 pub(crate) const LEFT_BEHIND: Duration = Duration::from_mins(5);
 
 pub(crate) fn run() -> ExitCode {
@@ -75,7 +75,7 @@ fn variable(name: &str) -> anyhow::Result<String> {
 fn leave_child_behind() -> anyhow::Result<()> {
     #[expect(clippy::disallowed_methods, reason = "a job that leaves a process behind, as jobs do")]
     let mut command = std::process::Command::new("sleep");
-    let _ = command.arg(LEFT_BEHIND.as_secs().to_string()).spawn()?;
+    let _ = command.process_group(0).arg(LEFT_BEHIND.as_secs().to_string()).spawn()?;
     Ok(())
 }
 

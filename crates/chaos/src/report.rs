@@ -77,6 +77,10 @@ async fn all_of(args: &RunArgs, seed: u64, binaries: &Path) -> anyhow::Result<bo
             None => supervisor::run(&order, folder.path(), binaries).await,
         };
         let good = say(&ended, folder.path(), began)?;
+        if let Some(kind) = &args.expect {
+            all_good &= ended.is_ok_and(|verdict| found(&verdict, kind));
+            continue;
+        }
         if !good {
             eprintln!("FAILED; the histories are in {}", folder.keep().display());
             eprintln!("again: {}", again(args, name, seed));
@@ -139,6 +143,10 @@ fn say(ended: &anyhow::Result<Verdict>, folder: &Path, began: Instant) -> anyhow
             Ok(false)
         }
     }
+}
+
+fn found(verdict: &Verdict, kind: &str) -> bool {
+    verdict.violations.iter().any(|violation| violation.kind.to_string().starts_with(kind))
 }
 
 fn list(verdict: &Verdict) -> bool {

@@ -10,6 +10,9 @@ use crate::{
 /// Clocks of one machine, read by different processes.
 const SLACK: Nanos = 100_000_000;
 
+/// How long an agent may take to journal an end, on a machine that is busy.
+const WRITTEN_DOWN: Nanos = 3_000_000_000;
+
 pub(super) fn check(case: &mut Case<'_>) {
     let run = case.run;
     case.counts.tasks = run.state.tasks.len();
@@ -47,7 +50,31 @@ fn lost_by_a_fault(case: &mut Case<'_>, task: &TaskRow, instance: &InstanceRow) 
     });
     if !killed {
         let what = format!("task {} lost {instance:?}, though its agent was not killed meanwhile", task.id);
-        case.report(Kind::Unexplained, what);
+        return case.report(Kind::Unexplained, what);
+    }
+    known_by_its_agent(case, task, instance, (from, to));
+}
+
+/// An end that the agent had all the time to write down is not lost with it.
+fn known_by_its_agent(
+    case: &mut Case<'_>,
+    task: &TaskRow,
+    instance: &InstanceRow,
+    (from, to): (Nanos, Nanos),
+) {
+    let Some(end) = case.ends.get(instance.id.as_str()).map(|end| end.at) else { return };
+    let disturbed = case.run.faults.iter().any(|fault| {
+        let soon = match fault.kind {
+            FaultKind::Kill => from,
+            // It may still have been frozen.
+            FaultKind::Freeze => end.saturating_sub(2 * WRITTEN_DOWN),
+            FaultKind::Partition | FaultKind::Restart => return false,
+        };
+        fault.target == instance.agent_id && (soon..=end.saturating_add(WRITTEN_DOWN)).contains(&fault.at)
+    });
+    if !disturbed {
+        let what = format!("task {}: {instance:?} had ended at {end}, and its agent forgot how", task.id);
+        case.report(Kind::Lost, format!("{what} (lost at {to})"));
     }
 }
 

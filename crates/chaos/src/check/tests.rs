@@ -252,6 +252,19 @@ fn a_lost_attempt_needs_a_killed_agent() {
 }
 
 #[test]
+fn an_end_that_the_agent_knew_is_not_lost_with_it() {
+    let mut run = well(plain());
+    run.state.tasks[0].status = "lost".to_owned();
+    run.state.tasks[0].instances.push(lost_instance("t", BEGIN, BEGIN + 9 * SECOND));
+    let fault = |at| Fault { at: BEGIN + at * SECOND, kind: FaultKind::Kill, target: "agent-0".to_owned() };
+    // Its process wrote its end after one second.
+    run.faults = vec![fault(6)];
+    assert_eq!(found(&run), [Kind::Lost]);
+    run.faults = vec![fault(3)];
+    assert_eq!(found(&run), []);
+}
+
+#[test]
 fn a_lost_attempt_of_a_job_that_repeats_is_not_the_end() {
     let mut run = well(retried());
     run.state.tasks[0].status = "lost".to_owned();
