@@ -124,13 +124,14 @@ create table sched_dedupe (
 
 create index sched_dedupe_expired on sched_dedupe (expires_at);
 
--- A queue of its own for all tasks that ask for the same labels, or for one agent.
+-- A queue of its own for all tasks of one priority that ask for the same labels, or for one agent.
 create table sched_lane (
     id        bigint generated always as identity primary key,
-    -- Selector and agent in one canonical text.
+    -- Priority, selector and agent in one canonical text.
     key       text not null unique,
     selector  json not null,
-    agent_id  text
+    agent_id  text,
+    priority  smallint not null
 );
 
 create table sched_task (
@@ -168,10 +169,8 @@ create table sched_task (
 
 create table sched_task_default partition of sched_task default;
 
--- The claim: first by priority, then by time.
-create index sched_task_claim on sched_task (lane_id, priority desc, scheduled_at, id) where status in (1, 2);
--- Which lanes wait, and until when.
-create index sched_task_due on sched_task (lane_id, scheduled_at) where status in (1, 2);
+-- The claim, and the look at what waits: a range of one lane, in the order of time.
+create index sched_task_claim on sched_task (lane_id, scheduled_at, id) where status in (1, 2);
 create index sched_task_leased on sched_task (agent_id) where status in (5, 8, 10);
 create index sched_task_cancelling on sched_task (agent_id) where cancel_requested and status in (5, 8, 10);
 -- What ended badly: few among many, for people to look at and retry.

@@ -2,22 +2,23 @@
 //! and pushes what it got. Steps 6 and 7 of the walk.
 //!
 //! Work finds the server that has room: a server claims only for its own agents, so nothing is ever passed
-//! between servers. Wake-ups are hints; the loop registers for them before it looks, and polls besides.
+//! between servers. Wake-ups are hints; the loop registers for them before it looks, and polls besides. Most
+//! tasks never come here: they are leased in the commit that stores them (see [`crate::ingest`]).
 
-mod assign;
-mod slots;
+mod push;
+mod rounds;
 #[cfg(test)]
 mod tests;
 
 use std::time::Duration;
 
-use hetuflow_store::StoreError;
 use jiff::Timestamp;
 use tokio::{sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{AppState, ingest::chain};
-use assign::Desk;
+pub(crate) use push::{Dispatcher, Leased};
+pub(crate) use rounds::Rounds;
 
 /// After a failure of the store.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -38,12 +39,13 @@ enum Wake {
 pub(crate) async fn run(state: AppState, shutdown: CancellationToken) {
     let mut tasks = state.store.task_changes();
     let mut room = state.hub.changes();
+    let mut rounds = Rounds::new(&state);
     let mut failing = false;
-    for turn in 0_usize.. {
+    loop {
         // Seen as of now: whatever changes while we look wakes us again.
         tasks.mark_unchanged();
         room.mark_unchanged();
-        let pause = match tick(&state, turn).await {
+        let mut pause = match rounds.tick(&state).await {
             Ok(due) => {
                 if std::mem::take(&mut failing) {
                     tracing::info!("dispatch works again");
@@ -58,41 +60,17 @@ pub(crate) async fn run(state: AppState, shutdown: CancellationToken) {
                 Duration::ZERO
             }
         };
-        match wake(&mut tasks, &mut room, pause, &shutdown).await {
-            Wake::Tasks | Wake::Room | Wake::Time => {}
-            Wake::Shutdown => return,
+        loop {
+            let waits = tokio::time::Instant::now();
+            match wake(&mut tasks, &mut room, pause, &shutdown).await {
+                Wake::Tasks | Wake::Time => break,
+                Wake::Room if state.hub.has_room_for_backlog() => break,
+                // Room for nothing that waits.
+                Wake::Room => pause = pause.saturating_sub(waits.elapsed()),
+                Wake::Shutdown => return,
+            }
         }
     }
-}
-
-/// Asks for the ends that were asked for, then gives away all that can be. Yields when the next task
-/// becomes due. `turn` rotates who comes first.
-pub(crate) async fn tick(state: &AppState, turn: usize) -> Result<Option<Timestamp>, StoreError> {
-    if state.hub.is_empty() {
-        return Ok(None);
-    }
-    pass_on_cancellations(state).await?;
-    if state.hub.online().iter().all(|agent| agent.free == 0) {
-        return Ok(None);
-    }
-    let mut lanes = state.store.waiting_lanes(state.clock.now()).await?;
-    if !lanes.is_empty() {
-        let first = turn % lanes.len();
-        lanes.rotate_left(first);
-    }
-    let mut desk = Desk::new(state, turn);
-    for lane in &lanes {
-        desk.serve(lane).await?;
-    }
-    state.store.next_run_at(state.clock.now()).await
-}
-
-async fn pass_on_cancellations(state: &AppState) -> Result<(), StoreError> {
-    for (agent_id, lease) in state.store.cancel_requests().await? {
-        // Agents of other servers hear it there.
-        state.hub.cancel(&agent_id, lease);
-    }
-    Ok(())
 }
 
 async fn wake(

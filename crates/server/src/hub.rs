@@ -6,10 +6,14 @@
 mod attempts;
 mod connection;
 pub(crate) mod outbox;
+mod reserve;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
 };
 
 use hetuflow_core::{
@@ -24,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use attempts::{Answer, Overdue, Patience, Refusal};
 pub(crate) use connection::Connection;
 use outbox::Unit;
+pub(crate) use reserve::{Backlog, Purpose, Reservation};
 
 /// A handle to the table of connections; every method takes a short lock and never waits.
 #[derive(Debug, Clone, Default)]
@@ -36,6 +41,12 @@ struct Shared {
     table: Mutex<HashMap<AgentId, Connection>>,
     changes: watch::Sender<u64>,
     draining: CancellationToken,
+    /// Taken before the table where both are needed.
+    backlog: Mutex<Backlog>,
+    /// Who comes first among agents with equal room.
+    turn: AtomicUsize,
+    /// Something was put back to where dispatch has looked already.
+    put_back: AtomicBool,
 }
 
 /// A connected agent, as it was when somebody looked.
@@ -51,7 +62,7 @@ pub struct Online {
 }
 
 /// What names one connection: the agent, and the epoch of the session that it holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct SessionKey {
     pub(crate) agent_id: AgentId,
     pub(crate) epoch: i64,
@@ -127,8 +138,8 @@ impl Hub {
         self.table().is_empty()
     }
 
-    /// Hands one attempt over; `false` when it was not queued and so will never reach the agent.
-    pub(crate) fn assign(&self, key: &SessionKey, lease: Lease, unit: &Unit) -> bool {
+    /// Hands one attempt over in a place that was set aside; `false` when it was not queued.
+    fn assign(&self, key: &SessionKey, lease: Lease, unit: &Unit) -> bool {
         self.with(key, |connection| connection.assign(lease, unit)).unwrap_or(false)
     }
 
@@ -203,6 +214,16 @@ impl Hub {
         }
     }
 
+    /// Tasks wait again that had been claimed: dispatch looks from the beginning.
+    pub(crate) fn put_back(&self) {
+        self.shared.put_back.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether that has happened since it was last asked.
+    pub(crate) fn take_put_back(&self) -> bool {
+        self.shared.put_back.swap(false, Ordering::Relaxed)
+    }
+
     fn with<T>(&self, key: &SessionKey, act: impl FnOnce(&mut Connection) -> T) -> Option<T> {
         let mut table = self.table();
         let connection = table.get_mut(&key.agent_id)?;
@@ -211,6 +232,10 @@ impl Hub {
 
     fn changed(&self) {
         self.shared.changes.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    fn backlog(&self) -> MutexGuard<'_, Backlog> {
+        self.shared.backlog.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn table(&self) -> MutexGuard<'_, HashMap<AgentId, Connection>> {

@@ -1,18 +1,24 @@
 //! The one door to the store for events: group commit without a timer. What arrives while a commit is
 //! in flight shares the next one, so an idle server answers after one commit and a busy one
-//! commits many events at once. Step 5 of the walk.
+//! commits many events at once. Where an agent of this server has room, a task is leased in the commit that
+//! stores it and pushed at once: nothing is written or read a second time. Step 5 of the walk.
 
+mod commit;
 #[cfg(test)]
 mod tests;
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use hetuflow_failpoint::failpoint;
-use hetuflow_store::{Ingest, Ingested, Store, StoreError};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use hetuflow_store::{Ingest, Ingested};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
-use crate::metrics::Metrics;
+use crate::dispatch::Dispatcher;
+use commit::{Batch, Committer};
 
 /// Events that may wait for their commit; the next one is refused as [`IngestError::Overloaded`].
 const MAX_WAITING: usize = 4096;
@@ -23,8 +29,6 @@ const MAX_ROWS: usize = 500;
 const MAX_BATCH_BYTES: usize = 2 * 1024 * 1024;
 /// A sender waits this long for its commit.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-/// A transaction that takes longer is given up, so that one dead connection does not stop ingest for ever.
-const COMMIT_WITHIN: Duration = Duration::from_secs(30);
 
 /// A handle to the ingest loop.
 #[derive(Debug, Clone)]
@@ -46,23 +50,28 @@ pub enum IngestError {
 /// The loop's end of the channel.
 pub(crate) struct IngestLoop {
     queue: mpsc::Receiver<Waiting>,
-    store: Arc<dyn Store>,
-    metrics: Arc<Metrics>,
+    committer: Arc<Committer>,
 }
 
 /// One event on its way to a commit.
 #[derive(Debug)]
 struct Waiting {
     ingest: Ingest,
+    waiter: Waiter,
+}
+
+/// Who waits for it.
+#[derive(Debug)]
+struct Waiter {
     answer: oneshot::Sender<Result<Ingested, IngestError>>,
     _bytes: OwnedSemaphorePermit,
 }
 
 impl Ingester {
-    pub(crate) fn new(store: Arc<dyn Store>, metrics: Arc<Metrics>) -> (Self, IngestLoop) {
+    pub(crate) fn new(dispatcher: Dispatcher) -> (Self, IngestLoop) {
         let (sender, queue) = mpsc::channel(MAX_WAITING);
         let ingester = Self { queue: sender, bytes: Arc::new(Semaphore::new(MAX_WAITING_BYTES)) };
-        (ingester, IngestLoop { queue, store, metrics })
+        (ingester, IngestLoop { queue, committer: Arc::new(Committer::new(dispatcher)) })
     }
 
     /// Resolves after the event is durably stored, or was found to be a duplicate. A caller that goes
@@ -72,7 +81,8 @@ impl Ingester {
         let bytes =
             Arc::clone(&self.bytes).try_acquire_many_owned(size).map_err(|_| IngestError::Overloaded)?;
         let (answer, committed) = oneshot::channel();
-        self.queue.try_send(Waiting { ingest, answer, _bytes: bytes }).map_err(|error| match error {
+        let waiter = Waiter { answer, _bytes: bytes };
+        self.queue.try_send(Waiting { ingest, waiter }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => IngestError::Overloaded,
             mpsc::error::TrySendError::Closed(_) => stopping(),
         })?;
@@ -87,14 +97,23 @@ impl Ingester {
 impl IngestLoop {
     /// Runs until `stop`, then commits what waits and ends.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
+        let at_once = self.committer.at_once();
+        let mut open = true;
+        let mut commits = JoinSet::new();
         let mut waiting = VecDeque::new();
         let mut arrived = Vec::with_capacity(MAX_ROWS);
         loop {
+            while commits.len() >= at_once {
+                finish_one(&mut commits).await;
+            }
             if waiting.is_empty() {
                 tokio::select! {
                     biased;
-                    () = stop.cancelled(), if !stop.is_cancelled() => self.queue.close(),
-                    n = self.queue.recv_many(&mut arrived, MAX_ROWS) => if n == 0 { return },
+                    () = stop.cancelled(), if open => {
+                        open = false;
+                        self.queue.close();
+                    }
+                    n = self.queue.recv_many(&mut arrived, MAX_ROWS) => if n == 0 { break },
                 }
             } else {
                 while waiting.len() + arrived.len() < MAX_ROWS
@@ -103,84 +122,23 @@ impl IngestLoop {
                     arrived.push(one);
                 }
             }
-            waiting.extend(arrived.drain(..).filter(|one: &Waiting| !one.answer.is_closed()));
+            waiting.extend(arrived.drain(..).filter(|one: &Waiting| !one.waiter.answer.is_closed()));
             let batch = take_batch(&mut waiting);
             if !batch.is_empty() {
-                self.commit(batch).await;
+                let committer = Arc::clone(&self.committer);
+                commits.spawn(async move { committer.commit(batch).await }.in_current_span());
             }
         }
-    }
-
-    /// One transaction for the whole batch. When the store refuses it for a reason that lies in one of
-    /// its events, halves are tried, down to that event, so that one bad row never blocks another.
-    async fn commit(&self, batch: Vec<Waiting>) {
-        let mut parts = vec![batch];
-        while let Some(mut part) = parts.pop() {
-            match self.store_all(&part).await {
-                Ok(ingested) => {
-                    failpoint!("ingest.before_answers");
-                    answer(part, ingested);
-                    failpoint!("ingest.after_answers");
-                }
-                Err(Failure::Away(reason)) => {
-                    // Halves would fare no better, and whoever waits shall hear it now.
-                    parts.push(part);
-                    parts.drain(..).for_each(|part| refuse(part, &reason));
-                }
-                Err(Failure::Refused(_)) if part.len() > 1 => {
-                    let second = part.split_off(part.len() / 2);
-                    parts.extend([second, part]);
-                }
-                Err(Failure::Refused(reason)) => refuse(part, &reason),
-            }
-        }
-    }
-
-    #[tracing::instrument(name = "event.ingest", skip_all, fields(events = part.len()))]
-    async fn store_all(&self, part: &[Waiting]) -> Result<Vec<Ingested>, Failure> {
-        self.metrics.ingest_commits.inc();
-        let events = part.iter().map(|one| one.ingest.clone()).collect();
-        let failure = match tokio::time::timeout(COMMIT_WITHIN, self.store.ingest(events)).await {
-            Ok(Ok(ingested)) => {
-                self.metrics.ingest_events.add(ingested.len() as u64);
-                return Ok(ingested);
-            }
-            Ok(Err(error @ StoreError::Unavailable(_))) => Failure::Away(chain(&error)),
-            Ok(Err(error)) => Failure::Refused(chain(&error)),
-            Err(_) => Failure::Away(format!("no commit within {} s", COMMIT_WITHIN.as_secs())),
-        };
-        self.metrics.ingest_failures.inc();
-        tracing::warn!(events = part.len(), reason = failure.reason(), "events could not be committed");
-        Err(failure)
-    }
-}
-
-/// Why a transaction failed.
-enum Failure {
-    /// The database is away.
-    Away(String),
-    /// It does not take one of the events.
-    Refused(String),
-}
-
-impl Failure {
-    fn reason(&self) -> &str {
-        match self {
-            Self::Away(reason) | Self::Refused(reason) => reason,
+        while !commits.is_empty() {
+            finish_one(&mut commits).await;
         }
     }
 }
 
-fn answer(part: Vec<Waiting>, ingested: Vec<Ingested>) {
-    for (one, ingested) in part.into_iter().zip(ingested) {
-        // Whoever asked may be gone; the event is stored all the same.
-        let _ = one.answer.send(Ok(ingested));
-    }
-}
-
-fn refuse(part: Vec<Waiting>, reason: &str) {
-    for one in part {
-        let _ = one.answer.send(Err(IngestError::Store(reason.to_owned())));
+async fn finish_one(commits: &mut JoinSet<()>) {
+    if let Some(Err(error)) = commits.join_next().await {
+        // Its senders hear that the server is stopping, and send again.
+        tracing::error!(%error, "a commit failed unexpectedly");
     }
 }
 
@@ -200,15 +158,17 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// From the front, as many as one transaction takes, and at least one.
-fn take_batch(waiting: &mut VecDeque<Waiting>) -> Vec<Waiting> {
+fn take_batch(waiting: &mut VecDeque<Waiting>) -> Batch {
     let mut bytes = 0;
-    let mut batch = Vec::new();
+    let mut batch = Batch::default();
     while let Some(next) = waiting.front() {
         bytes += size(&next.ingest);
         if batch.len() == MAX_ROWS || (!batch.is_empty() && bytes > MAX_BATCH_BYTES) {
             break;
         }
-        batch.extend(waiting.pop_front());
+        if let Some(Waiting { ingest, waiter }) = waiting.pop_front() {
+            batch.push(ingest, waiter);
+        }
     }
     batch
 }

@@ -67,6 +67,8 @@ metrics! {
     ingest_failures "hetuflow_ingest_failures_total"
     /// Times that the set of triggers was replaced.
     trigger_reloads "hetuflow_trigger_reloads_total"
+    /// Tasks that were leased in the commit that stored them.
+    tasks_born_leased "hetuflow_tasks_born_leased_total"
     /// Attempts that were pushed to agents.
     tasks_dispatched "hetuflow_tasks_dispatched_total"
     /// Attempts whose end was recorded.

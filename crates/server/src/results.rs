@@ -1,26 +1,233 @@
-//! How attempts ended: from an agent's report to the store, and the verdict back. Step 10 of the walk.
+//! What agents report of their attempts: from all sessions to the store, and the verdict back. Step 10 of the walk.
 //!
-//! Nothing is retried here: the store applies the task's own policy in the same commit.
+//! One loop for the whole server, without a timer: what is reported while a commit is under way shares the next
+//! one. Of one attempt only the last word is written: an attempt that has ended by then was never noted as started,
+//! because its end says when it started. Nothing is retried here: the store applies the task's own policy.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use hetuflow_core::{
+    Clock,
     protocol::{ResultVerdict, RunResult, ToAgent},
     status::Status,
     task::{EndReason, Lease, Outcome},
 };
 use hetuflow_failpoint::failpoint;
-use hetuflow_store::{Finish, Report, StoreError};
+use hetuflow_store::{Finish, Progress, Report, Store, StoreError};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
-use crate::AppState;
+use crate::{
+    AppState,
+    hub::{Hub, SessionKey},
+    ingest::chain,
+    metrics::Metrics,
+};
+
+/// Reports that wait for their commit. When it is full sessions wait, and read nothing more from their agents.
+const MAX_WAITING: usize = 1024;
+/// Reports of one commit; each has a message's worth of results at most.
+const AT_ONCE: usize = 512;
+/// Waits before a failed commit is tried again. After the last one the sessions end, and their agents say all of it
+/// again. Everything here is safe to repeat.
+const RETRIES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1)];
+
+/// A handle to the loop.
+#[derive(Debug, Clone)]
+pub struct Reporter {
+    queue: mpsc::Sender<Told>,
+}
+
+/// The loop's end.
+pub(crate) struct ReportLoop {
+    queue: mpsc::Receiver<Told>,
+    store: Arc<dyn Store>,
+    hub: Hub,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+}
+
+/// What one session had to say.
+#[derive(Debug)]
+enum Told {
+    Progress { key: SessionKey, progress: Vec<Progress> },
+    Ended { finishes: Vec<Finish>, answer: oneshot::Sender<Result<Vec<Report>, String>> },
+}
+
+/// The database keeps failing, or the server stops.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct NotRecorded(String);
+
+impl Reporter {
+    pub(crate) fn new(
+        store: Arc<dyn Store>,
+        hub: Hub,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> (Self, ReportLoop) {
+        let (sender, queue) = mpsc::channel(MAX_WAITING);
+        (Self { queue: sender }, ReportLoop { queue, store, hub, clock, metrics })
+    }
+
+    /// Notes how far attempts have come, soon; agents are told by the loop which are not theirs any more.
+    pub(crate) async fn progress(
+        &self,
+        key: &SessionKey,
+        progress: Vec<Progress>,
+    ) -> Result<(), NotRecorded> {
+        self.queue.send(Told::Progress { key: key.clone(), progress }).await.map_err(|_| stopping())
+    }
+
+    /// Ends attempts durably; only then may the verdicts be sent. In the order of the batch.
+    async fn ended(&self, finishes: Vec<Finish>) -> Result<Vec<Report>, NotRecorded> {
+        let (answer, recorded) = oneshot::channel();
+        self.queue.send(Told::Ended { finishes, answer }).await.map_err(|_| stopping())?;
+        recorded.await.map_err(|_| stopping())?.map_err(NotRecorded)
+    }
+}
+
+#[cfg(test)]
+impl Reporter {
+    /// Waits until what was reported so far is written.
+    pub(crate) async fn flush(&self) {
+        self.ended(Vec::new()).await.expect("the loop runs");
+    }
+}
+
+fn stopping() -> NotRecorded {
+    NotRecorded("the server is stopping".to_owned())
+}
+
+impl ReportLoop {
+    /// Runs until `stop`, then writes what waits and ends.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        let mut told = Vec::with_capacity(AT_ONCE);
+        let mut open = true;
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled(), if open => {
+                    open = false;
+                    self.queue.close();
+                }
+                n = self.queue.recv_many(&mut told, AT_ONCE) => if n == 0 { return },
+            }
+            self.write(std::mem::take(&mut told)).await;
+        }
+    }
+
+    async fn write(&self, told: Vec<Told>) {
+        let mut progress: HashMap<Lease, (SessionKey, Progress)> = HashMap::new();
+        let (mut finishes, mut waiters) = (Vec::new(), Vec::new());
+        for one in told {
+            match one {
+                Told::Progress { key, progress: news } => {
+                    // The later one says more.
+                    progress.extend(news.into_iter().map(|one| (one.lease, (key.clone(), one))));
+                }
+                Told::Ended { finishes: ends, answer } => {
+                    waiters.push((answer, ends.len()));
+                    finishes.extend(ends);
+                }
+            }
+        }
+        let ended: HashSet<Lease> = finishes.iter().map(|finish| finish.lease).collect();
+        progress.retain(|lease, _| !ended.contains(lease));
+        self.note(progress.into_values().collect()).await;
+        self.end(finishes, waiters).await;
+    }
+
+    async fn note(&self, progress: Vec<(SessionKey, Progress)>) {
+        if progress.is_empty() {
+            return;
+        }
+        let (keys, batch): (Vec<SessionKey>, Vec<Progress>) = progress.into_iter().unzip();
+        match insist(|| self.store.progress(&batch)).await {
+            Ok(reports) => {
+                for ((key, one), report) in keys.iter().zip(&batch).zip(reports) {
+                    if report == Report::Fenced {
+                        end_stale(&self.hub, key, one.lease);
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::warn!(
+                    error = chain(&error),
+                    "progress of attempts could not be noted; their agents start over"
+                );
+                keys.iter().for_each(|key| self.hub.close(key));
+            }
+        }
+    }
+
+    async fn end(
+        &self,
+        finishes: Vec<Finish>,
+        waiters: Vec<(oneshot::Sender<Result<Vec<Report>, String>>, usize)>,
+    ) {
+        if let Ok(mut reports) = self.finish(&finishes).await {
+            let recorded = reports.iter().filter(|report| **report == Report::Recorded).count();
+            self.metrics.tasks_finished.add(recorded as u64);
+            for (answer, count) in waiters {
+                let rest = reports.split_off(count);
+                // A session that has gone hears it at its agent's next hello.
+                let _ = answer.send(Ok(std::mem::replace(&mut reports, rest)));
+            }
+            return;
+        }
+        // Perhaps it is one session's report that the store does not take: the others shall not suffer.
+        let mut rest = finishes.as_slice();
+        for (answer, count) in waiters {
+            let (own, others) = rest.split_at(count);
+            rest = others;
+            let _ = answer.send(self.finish(own).await.map_err(|error| chain(&error)));
+        }
+    }
+
+    async fn finish(&self, finishes: &[Finish]) -> Result<Vec<Report>, StoreError> {
+        if finishes.is_empty() {
+            return Ok(Vec::new());
+        }
+        insist(|| self.store.finish(finishes, self.clock.now(), rand::random::<f64>())).await
+    }
+}
+
+/// Repeats a store call that may succeed later. Only for calls that may run twice.
+pub(crate) async fn insist<T, F, R>(mut call: F) -> Result<T, StoreError>
+where
+    F: FnMut() -> R,
+    R: Future<Output = Result<T, StoreError>>,
+{
+    for wait in RETRIES {
+        match call().await {
+            Err(error @ (StoreError::Unavailable(_) | StoreError::Database(_))) => {
+                tracing::warn!(error = chain(&error), "store call failed, trying again");
+                tokio::time::sleep(wait).await;
+            }
+            done => return done,
+        }
+    }
+    call().await
+}
+
+/// The agent runs what is not its any more: it is told to end it. When the message finds no room the connection
+/// ends, and the next hello says it.
+fn end_stale(hub: &Hub, key: &SessionKey, lease: Lease) {
+    tracing::warn!(task.id = %lease.task_id, fence = lease.fence, "a report on an attempt that is not the agent's any more");
+    if !hub.send(&key.agent_id, ToAgent::Cancel { lease }) {
+        hub.close(key);
+    }
+}
 
 /// Ends the attempts durably; only then may the verdicts be sent. In the order of the batch. Safe to repeat.
-pub(crate) async fn settle(state: &AppState, batch: &[RunResult]) -> Result<Vec<ResultVerdict>, StoreError> {
+pub(crate) async fn settle(state: &AppState, batch: &[RunResult]) -> Result<Vec<ResultVerdict>, NotRecorded> {
     failpoint!("result.before_store");
-    let finishes: Vec<Finish> = batch.iter().map(finish).collect();
-    let reports = state.store.finish(&finishes, state.clock.now(), rand::random::<f64>()).await?;
-    state
-        .metrics
-        .tasks_finished
-        .add(reports.iter().filter(|report| **report == Report::Recorded).count() as u64);
+    let reports = state.reporter.ended(batch.iter().map(finish).collect()).await?;
     for (result, report) in batch.iter().zip(&reports) {
         log_end(state, result, *report).await;
     }

@@ -1,8 +1,8 @@
 //! Puts the server together, starts its loops, and takes it apart again in the right order.
 //!
-//! Loops: `ingest` (commits events), `triggers` (folder and store), `dispatch`, `sessions` (renews; the leader
-//! reaps), `leader` (holds the lead),
-//! `scheduler`, `housekeeping` (the leader: partitions, retention), `sweep` (rate allowances), one `listener` for each socket.
+//! Loops: `ingest` (commits events), `reports` (commits what agents report), `triggers` (folder and store), `dispatch`,
+//! `sessions` (renews; the leader reaps), `leader` (holds the lead), `scheduler`, `housekeeping` (the leader:
+//! partitions, retention), `sweep` (rate allowances), one `listener` for each socket.
 //! One that ends before its time takes the server down: half a server would accept what nobody runs.
 
 use std::{
@@ -20,7 +20,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     AppState, Config, Listeners,
     api::{self, Api, ApiError, explain},
-    dispatch, gateway,
+    dispatch::{self, Dispatcher},
+    gateway,
     health::{self, Health, Loops, Status},
     hooks::{self, Hooks},
     housekeeping::{Housekeeping, Reports},
@@ -30,14 +31,15 @@ use crate::{
     leader::{Election, Leader},
     listen::{self, Addresses, Door, Entrance},
     metrics::Metrics,
+    results::{ReportLoop, Reporter},
     scheduler,
     secrets::Vault,
     triggers::{Loader, TriggerFolder},
 };
 
 /// What must run for health to be good.
-pub(crate) const LOOPS: [&str; 7] =
-    ["ingest", "triggers", "dispatch", "leader", "sessions", "scheduler", "housekeeping"];
+pub(crate) const LOOPS: [&str; 8] =
+    ["ingest", "reports", "triggers", "dispatch", "leader", "sessions", "scheduler", "housekeeping"];
 
 const READY_EVERY: Duration = Duration::from_millis(50);
 /// After connections were given their time, what is left of the server gets this long to end.
@@ -72,21 +74,38 @@ pub async fn start(
     let options = Options { url: config.database.url.clone(), pool_size: config.database.pool_size };
     let store = hetuflow_store::open(&options).await.map_err(ServerError::Store)?;
     let (clock, metrics) = (Clock::system(), Arc::new(Metrics::default()));
-    let (ingester, ingest) = Ingester::new(Arc::clone(&store), Arc::clone(&metrics));
+    let hub = Hub::default();
+    let (ingester, ingest) = Ingester::new(Dispatcher {
+        store: Arc::clone(&store),
+        hub: hub.clone(),
+        clock: clock.clone(),
+        metrics: Arc::clone(&metrics),
+    });
     let vault = Vault::new(config.embedded.make_secret.clone());
     let folder = TriggerFolder::of(&config);
     let (mut loader, triggers) =
         Loader::new(Arc::clone(&store), vault, clock.clone(), Arc::clone(&metrics), folder);
     loader.load().await.map_err(ServerError::Triggers)?;
     let server_id = ServerId::at(clock.now());
-    let (config, hub) = (Arc::new(config), Hub::default());
-    let state = AppState { config, store, triggers, ingester, hub, clock, server_id, metrics };
+    let config = Arc::new(config);
+    let (reporter, reports) =
+        Reporter::new(Arc::clone(&store), hub.clone(), clock.clone(), Arc::clone(&metrics));
+    let state = AppState { config, store, triggers, ingester, reporter, hub, clock, server_id, metrics };
     let (election, lead) = Election::new();
-    let (housekeeping, reports) = Housekeeping::new(state.clone(), lead.clone());
-    let server = Server::new(state, lead, reports, listeners.addresses(), &shutdown);
-    server.start_loops(loader, ingest, election, housekeeping);
+    let (housekeeping, kept) = Housekeeping::new(state.clone(), lead.clone());
+    let server = Server::new(state, lead, kept, listeners.addresses(), &shutdown);
+    server.start_loops(Starting { loader, ingest, reports, election, housekeeping });
     server.open(listeners);
     Ok(server)
+}
+
+/// Loops that were made with the handles to them.
+struct Starting {
+    loader: Loader,
+    ingest: IngestLoop,
+    reports: ReportLoop,
+    election: Election,
+    housekeeping: Housekeeping,
 }
 
 /// A server that runs.
@@ -152,16 +171,12 @@ impl Server {
         }
     }
 
-    fn start_loops(
-        &self,
-        loader: Loader,
-        ingest: IngestLoop,
-        election: Election,
-        housekeeping: Housekeeping,
-    ) {
+    fn start_loops(&self, starting: Starting) {
+        let Starting { loader, ingest, reports, election, housekeeping } = starting;
         let (state, stop) = (&self.state, &self.stop);
         let shutdown = || stop.shutdown.clone();
         self.spawn(&stop.ingest, "ingest", ingest.run(stop.last_commit.clone()));
+        self.spawn(&stop.ingest, "reports", reports.run(stop.last_commit.clone()));
         self.spawn(&stop.loops, "triggers", loader.run(shutdown()));
         self.spawn(&stop.loops, "dispatch", dispatch::run(state.clone(), shutdown()));
         self.spawn(&stop.loops, "leader", election.run(state.clone(), shutdown()));

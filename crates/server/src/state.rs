@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hetuflow_core::{Clock, id::ServerId};
 use hetuflow_store::Store;
 
-use crate::{Config, hub::Hub, ingest::Ingester, metrics::Metrics, triggers::Triggers};
+use crate::{Config, hub::Hub, ingest::Ingester, metrics::Metrics, results::Reporter, triggers::Triggers};
 
 #[derive(Clone)]
 pub struct AppState {
@@ -13,6 +13,7 @@ pub struct AppState {
     pub store: Arc<dyn Store>,
     pub triggers: Triggers,
     pub ingester: Ingester,
+    pub reporter: Reporter,
     pub hub: Hub,
     pub clock: Clock,
     /// This start of this server.

@@ -33,11 +33,13 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 pub(crate) use agent::{TestAgent, hear, hello, open};
 
 use crate::{
-    AppState, Config, dispatch,
+    AppState, Config,
+    dispatch::{Dispatcher, Rounds},
     gateway::{self, Timing},
     hub::{Hub, Online, Patience},
     ingest::Ingester,
     metrics::Metrics,
+    results::Reporter,
     secrets::Vault,
     triggers::{Loader, TriggerFolder},
 };
@@ -74,18 +76,28 @@ impl World {
         let clock = driven(Arc::clone(&time));
         let metrics = Arc::<Metrics>::default();
         let stop = CancellationToken::new();
-        let (ingester, ingest) = Ingester::new(Arc::clone(&store), Arc::clone(&metrics));
+        let hub = Hub::default();
+        let (ingester, ingest) = Ingester::new(Dispatcher {
+            store: Arc::clone(&store),
+            hub: hub.clone(),
+            clock: clock.clone(),
+            metrics: Arc::clone(&metrics),
+        });
         tokio::spawn(ingest.run(stop.clone()));
         let vault = Vault::new(None);
         let owned = TriggerFolder { path: folder.clone(), owner: "folder".to_owned() };
         let (loader, triggers) =
             Loader::new(Arc::clone(&store), vault, clock.clone(), Arc::clone(&metrics), Some(owned));
+        let (reporter, reports) =
+            Reporter::new(Arc::clone(&store), hub.clone(), clock.clone(), Arc::clone(&metrics));
+        tokio::spawn(reports.run(stop.clone()));
         let state = AppState {
             config: Arc::new(config),
             store,
             triggers,
             ingester,
-            hub: Hub::default(),
+            reporter,
+            hub,
             server_id: ServerId::at(clock.now()),
             clock,
             metrics,
@@ -134,10 +146,12 @@ impl World {
     }
 
     pub(crate) async fn dispatch(&self) {
-        dispatch::tick(&self.state, 0).await.expect("a tick");
+        Rounds::new(&self.state).tick(&self.state).await.expect("a tick");
     }
 
+    /// With all that agents have said of it and the server has heard.
     pub(crate) async fn stored(&self, id: TaskId) -> Task {
+        self.state.reporter.flush().await;
         self.state.store.task(id).await.expect("the task")
     }
 

@@ -4,11 +4,11 @@ use async_trait::async_trait;
 use hetuflow_core::{
     event::{DedupeKey, Event, SourceKind},
     id::{EventId, Namespace, TaskId},
-    task::NewTask,
+    task::{Lease, NewTask},
 };
 use jiff::Timestamp;
 
-use crate::{Leadership, Page, StoreError};
+use crate::{Leadership, Page, Slot, StoreError};
 
 /// One event with all that follows from it.
 #[derive(Debug, Clone)]
@@ -39,6 +39,23 @@ pub struct EventFilter {
     pub verdict: Option<String>,
 }
 
+/// A free place for one task of a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Offer {
+    /// The task's first lease: fence 1, and the instance that it makes.
+    pub lease: Lease,
+    pub slot: Slot,
+}
+
+/// What became of a batch.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Committed {
+    /// In the order of the batch.
+    pub answers: Vec<Ingested>,
+    /// The offers that were taken: these tasks are leased, in no particular order.
+    pub leased: Vec<Lease>,
+}
+
 #[async_trait]
 pub trait EventStore: Send + Sync {
     /// Stores every event of the batch with its dedupe key and its tasks in **one** transaction,
@@ -47,10 +64,16 @@ pub trait EventStore: Send + Sync {
     /// an event whose own id is stored, because the answer to the first call may have been lost. Tasks whose
     /// `command` is an `Err` are stored as failed with reason `render`; all others are claimable from
     /// their `run_at` on, and listeners are told after the commit.
-    async fn ingest(&self, batch: Vec<Ingest>) -> Result<Vec<Ingested>, StoreError>;
+    ///
+    /// A task with an offer is stored as if it had been claimed at once (status `locked`, a first instance), unless
+    /// the slot's agent session is not the stored one any more: then it waits like any other.
+    async fn ingest(&self, batch: &[Ingest], offers: &[Offer]) -> Result<Committed, StoreError>;
 
     /// The event with its body.
     async fn event(&self, id: EventId) -> Result<Event, StoreError>;
+
+    /// Those of the events that are there, with their bodies, in no particular order.
+    async fn events_by_id(&self, ids: &[EventId]) -> Result<Vec<Event>, StoreError>;
 
     /// Newest first, bodies left out.
     async fn events(&self, filter: &EventFilter, page: Page) -> Result<Vec<Event>, StoreError>;

@@ -26,7 +26,7 @@ mod turn;
 
 pub use agent::{AgentStore, Session};
 pub use error::StoreError;
-pub use event::{EventFilter, EventStore, Ingest, Ingested};
+pub use event::{Committed, EventFilter, EventStore, Ingest, Ingested, Offer};
 pub use leader::{LeaderStore, Leadership};
 pub use open::{Options, open};
 pub use retention::{Dropped, RetentionStore, Size, Stock};
@@ -34,8 +34,8 @@ pub use schedule::{
     Ahead, Due, Fire, Fired, Passed, PlannedSchedule, Queue, ScheduleFilter, ScheduleStore, Turns,
 };
 pub use task::{
-    Cancelled, CancelledAll, Claimed, Finish, InstanceFilter, LaneId, Report, Retried, Slot, Stretch,
-    TaskFilter, TaskStore, WaitingLane,
+    Cancelled, CancelledAll, Claimed, Finish, InstanceFilter, LaneId, LowWater, Progress, Report, Retried,
+    Slot, Stretch, TaskFilter, TaskStore, WaitingLane,
 };
 pub use trigger::{NewSchedule, NewTrigger, StoredSchedule, StoredTrigger, TriggerChange, TriggerStore};
 
@@ -55,6 +55,9 @@ pub trait Store:
     /// (PostgreSQL: `NOTIFY task_change`). Only a hint: a lost one costs latency, so every listener also
     /// polls, and registers before it looks.
     fn task_changes(&self) -> watch::Receiver<u64>;
+
+    /// How many transactions it can work on at the same time.
+    fn writers(&self) -> usize;
 
     /// `sqlite` or `postgres`, with the version, for health and `doctor`.
     fn describe(&self) -> String;

@@ -7,6 +7,7 @@ mod agent;
 mod columns;
 mod event;
 mod fitness;
+mod lanes;
 mod leader;
 mod migrate;
 mod notify;
@@ -23,7 +24,7 @@ use tokio::sync::watch;
 
 pub(crate) use open::open;
 
-use self::notify::TaskChanges;
+use self::{lanes::Lanes, notify::TaskChanges};
 use crate::{Store, StoreError};
 
 type Tx = Transaction<'static, sqlx::Postgres>;
@@ -35,6 +36,7 @@ const TRIES: u32 = 5;
 struct Postgres {
     pool: PgPool,
     changes: TaskChanges,
+    lanes: Lanes,
     version: String,
 }
 
@@ -96,6 +98,10 @@ impl Store for Postgres {
 
     fn task_changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
+    }
+
+    fn writers(&self) -> usize {
+        usize::try_from(self.pool.options().get_max_connections()).unwrap_or(1)
     }
 
     fn describe(&self) -> String {

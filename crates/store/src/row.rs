@@ -9,13 +9,13 @@ use hetuflow_core::{
     labels::Lane,
     schedule::ScheduleKind,
     status::Status,
-    task::{Lease, OutputChunk, Stream, Task, TaskInstance},
+    task::{Lease, NewTask, OutputChunk, Stream, Task, TaskInstance},
 };
 use jiff::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
 use uuid::Uuid;
 
-use crate::{Leadership, Page, StoreError, StoredSchedule, StoredTrigger};
+use crate::{LaneId, Leadership, Page, StoreError, StoredSchedule, StoredTrigger, WaitingLane};
 
 /// The columns of one row by name. Integers of any width come as `i64`.
 pub(crate) trait Columns {
@@ -238,9 +238,19 @@ fn stream_from_name(name: &str) -> Option<Stream> {
     [Stream::Stdout, Stream::Stderr].into_iter().find(|stream| stream_name(*stream) == name)
 }
 
-/// The canonical text of a lane: its maps are ordered, so equal lanes have equal keys.
-pub(crate) fn lane_key(lane: &Lane) -> Result<String, StoreError> {
-    json(lane)
+/// The canonical text of a lane and the priority of its tasks: its maps are ordered, so equal lanes have equal keys.
+pub(crate) fn lane_key(task: &NewTask) -> Result<String, StoreError> {
+    Ok(format!("{} {}", task.priority, json(&task.lane)?))
+}
+
+/// A lane with its `id`, `selector`, `agent_id`, `priority` and `next_at`.
+pub(crate) fn waiting_lane(row: &impl Columns) -> Result<WaitingLane, StoreError> {
+    Ok(WaitingLane {
+        id: LaneId(row.int("id")?),
+        lane: lane(row, "selector", "agent_id")?,
+        priority: number(row, "priority")?,
+        next_at: row.time("next_at")?,
+    })
 }
 
 pub(crate) fn json(value: &impl Serialize) -> Result<String, StoreError> {

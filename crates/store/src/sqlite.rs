@@ -67,6 +67,10 @@ impl Store for Sqlite {
         self.changes.subscribe()
     }
 
+    fn writers(&self) -> usize {
+        1
+    }
+
     fn describe(&self) -> String {
         format!("sqlite {}", self.version)
     }

@@ -13,6 +13,7 @@ use hetuflow_core::{
     task::{EndReason, Lease, Outcome, OutputChunk, Task, TaskInstance},
 };
 use jiff::Timestamp;
+use uuid::Uuid;
 
 use crate::{Page, StoreError};
 
@@ -20,11 +21,36 @@ use crate::{Page, StoreError};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LaneId(pub i64);
 
-/// A lane in which at least one task may run now.
+/// A lane in which at least one task waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WaitingLane {
     pub id: LaneId,
     pub lane: Lane,
+    /// Of all its tasks.
+    pub priority: i16,
+    /// When the first of them may run.
+    pub next_at: Timestamp,
+}
+
+/// A place in the order of a lane before which nothing waits, as far as the caller knows. Who claims from there on
+/// need not walk over the entries of all that was claimed before, which are still in the index while an old snapshot
+/// is in use. What comes to lie before it (a task given back, a clock that is behind) is found by looking from
+/// the beginning, which the caller does now and then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LowWater {
+    pub run_at: Timestamp,
+    pub id: TaskId,
+}
+
+impl LowWater {
+    /// Before everything.
+    pub const START: Self = Self { run_at: Timestamp::UNIX_EPOCH, id: TaskId::from_uuid(Uuid::nil()) };
+
+    /// Before everything that may run from `run_at` on.
+    #[must_use]
+    pub const fn at(run_at: Timestamp) -> Self {
+        Self { run_at, ..Self::START }
+    }
 }
 
 /// One free place on one agent.
@@ -42,6 +68,14 @@ pub struct Claimed {
     pub session_epoch: i64,
     /// With its command; `attempt` counts this attempt.
     pub task: Task,
+}
+
+/// How far an attempt has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    pub lease: Lease,
+    /// When its process began; `None`: the agent has journalled it.
+    pub started_at: Option<Timestamp>,
 }
 
 /// The end of one attempt.
@@ -144,22 +178,23 @@ pub struct InstanceFilter {
 
 #[async_trait]
 pub trait TaskStore: Send + Sync {
-    /// The lanes with a task that is waiting and whose `run_at` is not after `now`.
-    async fn waiting_lanes(&self, now: Timestamp) -> Result<Vec<WaitingLane>, StoreError>;
+    /// The lanes with a task that waits, highest priority first. Lanes in `from` are looked at from there on.
+    async fn waiting_lanes(&self, from: &[(LaneId, LowWater)]) -> Result<Vec<WaitingLane>, StoreError>;
 
-    /// When the next waiting task that is not due yet becomes due.
-    async fn next_run_at(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError>;
+    /// Takes the first due tasks of the lane from `from` on, by `run_at` and id, one for each slot in order, and
+    /// leases them: status `locked`, a new instance, the fence raised. No task is taken twice, by however many
+    /// servers; a slot whose agent session is not the stored one takes none.
+    async fn claim(
+        &self,
+        lane: LaneId,
+        from: LowWater,
+        slots: &[Slot],
+        now: Timestamp,
+    ) -> Result<Vec<Claimed>, StoreError>;
 
-    /// Takes the first due tasks of the lane, by priority (highest first), `run_at` and id, one for
-    /// each slot in order, and leases them: status `locked`, a new instance, the fence raised. No task is taken
-    /// twice, by however many servers; a slot whose agent session is not the stored one takes none.
-    async fn claim(&self, lane: LaneId, slots: &[Slot], now: Timestamp) -> Result<Vec<Claimed>, StoreError>;
-
-    /// The agent has journalled the attempts: status `dispatched`. Yields one report for each lease.
-    async fn accepted(&self, leases: &[Lease]) -> Result<Vec<Report>, StoreError>;
-
-    /// The process runs: status `running`. Allowed also straight from `locked`.
-    async fn started(&self, lease: Lease, at: Timestamp) -> Result<Report, StoreError>;
+    /// How far attempts have come: `dispatched`, or `running`, also straight from `locked`. One that has come
+    /// further already stays there. Yields one report for each; a lease is in a batch once.
+    async fn progress(&self, batch: &[Progress]) -> Result<Vec<Report>, StoreError>;
 
     /// The attempt never began (the agent refused it, or it could not be sent): the instance goes, the
     /// task waits again as before, the attempt is not counted; the fence stays raised. One whose cancellation

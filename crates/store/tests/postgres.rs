@@ -14,7 +14,9 @@ use hetuflow_core::{
     status::Status,
     task::{Lease, NewTask, Outcome},
 };
-use hetuflow_store::{Finish, Ingest, Ingested, Options, Report, Slot, Store, StoreError, open};
+use hetuflow_store::{
+    Committed, Finish, Ingest, Ingested, LowWater, Offer, Options, Report, Slot, Store, StoreError, open,
+};
 use jiff::Timestamp;
 use sqlx::{ConnectOptions, Connection, Executor, PgConnection, postgres::PgConnectOptions};
 use uuid::Uuid;
@@ -152,6 +154,10 @@ async fn say_hello(store: &Arc<dyn Store>, hello: &Hello) -> Slot {
     Slot { agent_id: hello.agent_id.clone(), session_epoch: session.epoch }
 }
 
+fn finish(lease: Lease, outcome: Outcome) -> Finish {
+    Finish { lease, outcome, started_at: Some(now()), finished_at: now(), output_dropped: 0 }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn servers_that_start_together_migrate_once() {
     let database = Database::create().await;
@@ -197,8 +203,8 @@ async fn no_task_is_taken_twice_by_many_servers() {
     let database = Database::create().await;
     let (one, other) = (database.open().await, database.open().await);
     let batch: Vec<Ingest> = (0..400).map(|_| ingest(None)).collect();
-    one.ingest(batch).await.expect("stored");
-    let lane = one.waiting_lanes(now()).await.expect("lanes")[0].id;
+    one.ingest(&batch, &[]).await.expect("stored");
+    let lane = one.waiting_lanes(&[]).await.expect("lanes")[0].id;
 
     let mut claimers = Vec::new();
     for n in 0..8 {
@@ -207,18 +213,11 @@ async fn no_task_is_taken_twice_by_many_servers() {
         claimers.push(tokio::spawn(async move {
             let mut taken = Vec::new();
             loop {
-                let claimed = store.claim(lane, &vec![slot.clone(); 7], now()).await.expect("a claim");
-                let all = store.waiting_lanes(now()).await.expect("lanes").is_empty();
-                let ends: Vec<Finish> = claimed
-                    .iter()
-                    .map(|claimed| Finish {
-                        lease: claimed.lease,
-                        outcome: Outcome::exit(0),
-                        started_at: Some(now()),
-                        finished_at: now(),
-                        output_dropped: 0,
-                    })
-                    .collect();
+                let claimed =
+                    store.claim(lane, LowWater::START, &vec![slot.clone(); 7], now()).await.expect("a claim");
+                let all = store.waiting_lanes(&[]).await.expect("lanes").is_empty();
+                let ends: Vec<Finish> =
+                    claimed.iter().map(|claimed| finish(claimed.lease, Outcome::exit(0))).collect();
                 let reports = store.finish(&ends, now(), 0.0).await.expect("ended");
                 assert!(reports.iter().all(|report| *report == Report::Recorded));
                 taken.extend(claimed.into_iter().map(|claimed| claimed.task.id));
@@ -248,24 +247,43 @@ async fn a_claim_races_a_hello() {
     let journal = JournalId::at(now());
     let mut slot = say_hello(&store, &hello("agent", journal, 1)).await;
     for epoch in 2..30 {
-        store.ingest(vec![ingest(None)]).await.expect("stored");
-        let lane = store.waiting_lanes(now()).await.expect("lanes")[0].id;
+        store.ingest(&[ingest(None)], &[]).await.expect("stored");
+        let lane = store.waiting_lanes(&[]).await.expect("lanes")[0].id;
         let (second, slots) = (Arc::clone(&store), [slot.clone()]);
-        let claim = tokio::spawn(async move { second.claim(lane, &slots, now()).await.expect("a claim") });
+        let claim = tokio::spawn(async move {
+            second.claim(lane, LowWater::START, &slots, now()).await.expect("a claim")
+        });
         slot = say_hello(&store, &hello("agent", journal, epoch)).await;
         let claimed = claim.await.expect("no panic");
         let agent = store.agent(&slot.agent_id).await.expect("the agent");
         assert_eq!(agent.running, 0, "the hello held nothing (claimed {})", claimed.len());
-        let again = store.claim(lane, &[slot.clone()], now()).await.expect("a claim");
+        let again = store.claim(lane, LowWater::START, &[slot.clone()], now()).await.expect("a claim");
         assert_eq!(again.len(), 1, "the task waits");
-        let end = Finish {
-            lease: again[0].lease,
-            outcome: Outcome::exit(0),
-            started_at: None,
-            finished_at: now(),
-            output_dropped: 0,
-        };
+        let end = finish(again[0].lease, Outcome::exit(0));
         assert_eq!(store.finish(&[end], now(), 0.0).await.expect("ended"), [Report::Recorded]);
+    }
+    store.close().await;
+    database.drop().await;
+}
+
+/// Whichever comes first: a batch whose task is leased to a session either ends before the hello, which then returns the
+/// task, or finds the session gone and stores a task that waits.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_offer_races_a_hello() {
+    let database = Database::create().await;
+    let store = database.open().await;
+    let journal = JournalId::at(now());
+    let mut slot = say_hello(&store, &hello("agent", journal, 1)).await;
+    for epoch in 2..30 {
+        let batch = [ingest(None)];
+        let task_id = batch[0].tasks[0].id;
+        let lease = Lease { task_id, instance_id: InstanceId::at(now()), fence: 1 };
+        let (second, offers) = (Arc::clone(&store), [Offer { lease, slot: slot.clone() }]);
+        let stored = tokio::spawn(async move { second.ingest(&batch, &offers).await.expect("stored") });
+        slot = say_hello(&store, &hello("agent", journal, epoch)).await;
+        let leased = stored.await.expect("no panic").leased;
+        let task = store.task(task_id).await.expect("the task");
+        assert_eq!((task.status, task.attempt), (Status::Pending, 0), "leased: {leased:?}");
     }
     store.close().await;
     database.drop().await;
@@ -279,7 +297,7 @@ async fn one_key_on_many_servers_stores_one_event() {
         .map(|n| {
             let store = Arc::clone(&servers[n % 2]);
             let batch = vec![ingest(Some("b")), ingest(Some("a")), ingest(Some("b"))];
-            tokio::spawn(async move { store.ingest(batch).await.expect("an answer") })
+            tokio::spawn(async move { store.ingest(&batch, &[]).await.expect("an answer").answers })
         })
         .collect();
     let (mut stored, mut firsts) = (0, HashSet::new());
@@ -309,7 +327,7 @@ async fn another_server_hears_of_tasks_also_after_its_connections_broke() {
     // The first change is the listener's own: it listens.
     wait(async { changes.wait_for(|count| *count > 0).await.map(drop) }).await.expect("the store is open");
     changes.mark_unchanged();
-    teller.ingest(vec![ingest(None)]).await.expect("stored");
+    teller.ingest(&[ingest(None)], &[]).await.expect("stored");
     hear(&mut changes).await;
 
     let mut connection = database.connect().await;
@@ -322,7 +340,7 @@ async fn another_server_hears_of_tasks_also_after_its_connections_broke() {
     .expect("the backends end");
     hear(&mut changes).await;
     // A connection that broke may show itself once.
-    while let Err(error) = teller.ingest(vec![ingest(None)]).await {
+    while let Err(error) = teller.ingest(&[ingest(None)], &[]).await {
         assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
     }
     hear(&mut changes).await;
@@ -355,7 +373,7 @@ async fn rows_go_to_their_day_and_are_found_there() {
     for ingest in &mut ingests {
         ingest.tasks[0].event_id = ingest.event.id;
     }
-    store.ingest(ingests).await.expect("stored");
+    store.ingest(&ingests, &[]).await.expect("stored");
     let homes: Vec<String> =
         sqlx::query_scalar("select tableoid::regclass::text from sched_event order by created_at desc")
             .fetch_all(&mut connection)
@@ -382,8 +400,8 @@ async fn a_nul_in_a_payload_harms_nothing() {
     odd.tasks[0].command.as_mut().expect("a command").stdin = Some("1\x002".to_owned());
     let (event_id, task_id) = (odd.event.id, odd.tasks[0].id);
     assert_eq!(
-        store.ingest(vec![odd, ingest(None)]).await.expect("stored"),
-        [Ingested::Stored, Ingested::Stored]
+        store.ingest(&[odd, ingest(None)], &[]).await.expect("stored"),
+        Committed { answers: vec![Ingested::Stored, Ingested::Stored], leased: Vec::new() }
     );
     let event = store.event(event_id).await.expect("the event");
     assert_eq!(event.subject.as_deref(), Some("x\u{fffd}y"));
@@ -401,12 +419,13 @@ async fn a_call_that_is_given_up_leaves_no_transaction_behind() {
     let database = Database::create().await;
     let store = open(&Options { pool_size: 2, ..database.options("") }).await.expect("the store opens");
     let mut other = database.connect().await;
-    let leases = [Lease { task_id: TaskId::at(now()), instance_id: InstanceId::at(now()), fence: 1 }];
+    let lease = Lease { task_id: TaskId::at(now()), instance_id: InstanceId::at(now()), fence: 1 };
+    let ends = [finish(lease, Outcome::exit(1))];
     let mut finished = 0;
     for turns in 0.. {
         tokio::select! {
             biased;
-            reports = store.accepted(&leases) => {
+            reports = store.finish(&ends, now(), 0.0) => {
                 assert_eq!(reports.expect("an answer"), [Report::Fenced]);
                 finished += 1;
             }
@@ -416,8 +435,8 @@ async fn a_call_that_is_given_up_leaves_no_transaction_behind() {
         for _ in 0..3 {
             let event = event("kept");
             let id = event.id;
-            let stored = store.ingest(vec![Ingest { event, dedupe: None, tasks: Vec::new() }]).await;
-            assert_eq!(stored.expect("an answer"), [Ingested::Stored]);
+            let stored = store.ingest(&[Ingest { event, dedupe: None, tasks: Vec::new() }], &[]).await;
+            assert_eq!(stored.expect("an answer").answers, [Ingested::Stored]);
             let seen: i64 = sqlx::query_scalar("select count(*) from sched_event where id = $1")
                 .bind(id.uuid())
                 .fetch_one(&mut other)

@@ -101,7 +101,8 @@ async fn what_is_dropped_leaves_the_file() {
     let store = open(&Options { url: url(&file), pool_size: 1 }).await.expect("a new database");
     let now: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a time");
     let batch = (0..200).map(|_| Ingest { event: large_event(now), dedupe: None, tasks: Vec::new() });
-    store.ingest(batch.collect()).await.expect("stored");
+    let batch: Vec<Ingest> = batch.collect();
+    store.ingest(&batch, &[]).await.expect("stored");
     let holder = ServerId::at(now);
     let epoch = store.lead(holder, Duration::from_mins(1)).await.expect("an answer").expect("it leads");
     let leadership = Leadership { holder, epoch };

@@ -183,3 +183,67 @@ async fn the_loop_wakes_for_new_tasks_and_new_room() {
     world.stop.cancel();
     running.await.expect("it ends");
 }
+
+#[tokio::test]
+async fn a_new_task_is_leased_as_it_is_stored_where_there_is_room() {
+    let world = World::start().await;
+    let mut agent = world.ready("a", &[], 1).await;
+    // Nobody has looked whether something waits.
+    let first = world.task(&[], b"").await;
+    assert_eq!(world.stored(first).await.status, Status::Pending);
+    world.dispatch().await;
+    agent.take().await;
+    agent.say(FromAgent::Credit { free: 1 }).await;
+    world.until("a", |online| online.free == 1).await;
+    world.dispatch().await;
+
+    let second = world.task(&[], b"body").await;
+    let assigned = agent.assigned().await;
+    assert_eq!((assigned.assignment.lease.task_id, assigned.assignment.attempt), (second, 1));
+    assert_eq!(assigned.body, b"body");
+    assert_eq!(world.stored(second).await.status, Status::Locked);
+    assert_eq!(world.state.metrics.tasks_born_leased.get(), 1);
+    // There is no room for another.
+    let third = world.task(&[], b"").await;
+    assert_eq!(world.stored(third).await.status, Status::Pending);
+}
+
+#[tokio::test]
+async fn a_new_task_takes_no_place_that_a_waiting_one_could_have() {
+    let world = World::start().await;
+    let mut web = world.ready("a-web", &[("role", "web")], 1).await;
+    let waiting = world.task(&[("role", "web")], b"").await;
+    world.advance(1);
+    let other = world.task(&[("role", "web")], b"").await;
+    world.dispatch().await;
+    assert_eq!(web.take().await.task_id, waiting);
+    // `other` waits for the agent's next place; an agent for which nothing waits takes what is new.
+    let mut db = world.ready("b-db", &[("role", "db")], 1).await;
+    world.dispatch().await;
+    web.say(FromAgent::Credit { free: 1 }).await;
+    world.until("a-web", |online| online.free == 1).await;
+    world.advance(1);
+    let late = world.task(&[("role", "web")], b"").await;
+    assert_eq!(world.stored(late).await.status, Status::Pending);
+    let elsewhere = world.task(&[("role", "db")], b"").await;
+    assert_eq!(db.assigned().await.assignment.lease.task_id, elsewhere);
+    world.dispatch().await;
+    assert_eq!(web.take().await.task_id, other);
+}
+
+#[tokio::test]
+async fn an_offer_to_a_session_that_has_moved_on_leaves_the_task_waiting() {
+    let world = World::start().await;
+    let agent = world.ready("a", &[], 1).await;
+    world.dispatch().await;
+    // It says hello on another server; this one has not noticed yet.
+    let mut hello = agent.hello.clone();
+    hello.journal_epoch += 1;
+    let lease = std::time::Duration::from_mins(1);
+    let elsewhere = hetuflow_core::id::ServerId::at(world.now());
+    world.state.store.open_session(&hello, elsewhere, lease, world.now(), 0.0).await.expect("a session");
+    let id = world.task(&[], b"").await;
+    let task = world.stored(id).await;
+    assert_eq!((task.status, task.attempt, task.fence), (Status::Pending, 0, 0));
+    assert_eq!(world.free("a"), 1, "the place is free again");
+}

@@ -12,14 +12,14 @@ use hetuflow_core::{
     task::{Lease, OutputChunk},
 };
 use hetuflow_failpoint::failpoint;
-use hetuflow_store::{Report, StoreError};
+use hetuflow_store::{Progress, StoreError};
 
 use super::session::Session;
 use crate::{
     file_events,
     hub::{Answer, Refusal},
     ingest::chain,
-    results,
+    results::{self, NotRecorded, insist},
 };
 
 /// Waits before a failed store call is made again; after the last one the connection is closed and the agent
@@ -60,6 +60,7 @@ pub(super) enum Run {
     Output(Vec<OutputChunk>),
     Results(Vec<RunResult>),
     Accepted(Vec<Lease>),
+    Started(Vec<Progress>),
     Files(Vec<FileEvent>),
     Other(FromAgent),
 }
@@ -97,9 +98,15 @@ pub(super) fn runs(batch: Vec<Inbound>) -> Vec<Run> {
             (Some(Run::Results(run)), Inbound::Said(FromAgent::Result(result))) => run.push(result),
             (Some(Run::Accepted(run)), Inbound::Said(FromAgent::Accepted { lease })) => run.push(lease),
             (Some(Run::Files(run)), Inbound::Said(FromAgent::Files { batch })) => run.extend(batch),
+            (Some(Run::Started(run)), Inbound::Said(FromAgent::Started { lease, at })) => {
+                run.push(Progress { lease, started_at: Some(at) });
+            }
             (_, Inbound::Output(chunk)) => runs.push(Run::Output(vec![chunk])),
             (_, Inbound::Said(FromAgent::Result(result))) => runs.push(Run::Results(vec![result])),
             (_, Inbound::Said(FromAgent::Accepted { lease })) => runs.push(Run::Accepted(vec![lease])),
+            (_, Inbound::Said(FromAgent::Started { lease, at })) => {
+                runs.push(Run::Started(vec![Progress { lease, started_at: Some(at) }]));
+            }
             (_, Inbound::Said(FromAgent::Files { batch })) => runs.push(Run::Files(batch)),
             (_, Inbound::Said(other)) => runs.push(Run::Other(other)),
         }
@@ -113,6 +120,7 @@ impl Session {
             Run::Output(chunks) => self.output(chunks).await,
             Run::Results(results) => self.results(results).await,
             Run::Accepted(leases) => self.accepted(&leases).await,
+            Run::Started(started) => self.started(started).await,
             Run::Files(batch) => self.files(&batch).await,
             Run::Other(message) => self.one(message).await,
         }
@@ -123,7 +131,6 @@ impl Session {
             FromAgent::Credit { free } => self.state.hub.credit(&self.key, free),
             FromAgent::Refused { lease, reason } => self.refused(lease, &reason).await?,
             FromAgent::Stale { lease } => self.stale(lease).await?,
-            FromAgent::Started { lease, at } => self.started(lease, at).await?,
             FromAgent::Watch(state) => self.state.hub.watch_state(&self.key, state),
             FromAgent::Ping => self.say(ToAgent::Pong).await?,
             FromAgent::Bye => self.state.hub.leave(&self.key),
@@ -131,6 +138,9 @@ impl Session {
             FromAgent::Unknown => {}
             // Runs of their own; here only for completeness.
             FromAgent::Accepted { lease } => self.accepted(&[lease]).await?,
+            FromAgent::Started { lease, at } => {
+                self.started(vec![Progress { lease, started_at: Some(at) }]).await?;
+            }
             FromAgent::Result(result) => self.results(vec![result]).await?,
             FromAgent::Files { batch } => self.files(&batch).await?,
         }
@@ -141,29 +151,28 @@ impl Session {
         let mut first = Vec::with_capacity(leases.len());
         for lease in leases {
             match self.state.hub.accepted(&self.key, *lease) {
-                Answer::First => first.push(*lease),
+                Answer::First => first.push(Progress { lease: *lease, started_at: None }),
                 Answer::Again => {}
                 Answer::Unknown => self.end_stale(*lease).await?,
             }
         }
-        if first.is_empty() {
-            return Ok(());
-        }
-        let store = &self.state.store;
-        let reports = insist(|| store.accepted(&first)).await.map_err(away)?;
-        for (lease, report) in first.iter().zip(reports) {
-            self.unless_fenced(*lease, report).await?;
-        }
-        Ok(())
+        self.note(first).await
     }
 
-    async fn started(&mut self, lease: Lease, at: jiff::Timestamp) -> Result<(), Stop> {
-        if !self.state.hub.holds(&self.key, lease) {
-            return self.end_stale(lease).await;
+    async fn started(&mut self, started: Vec<Progress>) -> Result<(), Stop> {
+        let (own, others): (Vec<Progress>, Vec<Progress>) =
+            started.into_iter().partition(|one| self.state.hub.holds(&self.key, one.lease));
+        for stale in others {
+            self.end_stale(stale.lease).await?;
         }
-        let store = &self.state.store;
-        let report = insist(|| store.started(lease, at)).await.map_err(away)?;
-        self.unless_fenced(lease, report).await
+        self.note(own).await
+    }
+
+    async fn note(&self, progress: Vec<Progress>) -> Result<(), Stop> {
+        if progress.is_empty() {
+            return Ok(());
+        }
+        self.state.reporter.progress(&self.key, progress).await.map_err(unrecorded)
     }
 
     async fn refused(&mut self, lease: Lease, reason: &str) -> Result<(), Stop> {
@@ -175,6 +184,7 @@ impl Session {
             Refusal::NeverBegan => {
                 let state = &self.state;
                 let given_back = insist(|| state.store.give_back(lease, state.clock.now())).await;
+                state.hub.put_back();
                 given_back.map(|_| ()).map_err(away)
             }
         }
@@ -221,8 +231,7 @@ impl Session {
         if own.is_empty() {
             return Ok(());
         }
-        let state = &self.state;
-        let settled = insist(|| results::settle(state, &own)).await.map_err(away)?;
+        let settled = results::settle(&self.state, &own).await.map_err(unrecorded)?;
         failpoint!("acknowledge.before");
         for (result, verdict) in own.iter().zip(settled) {
             self.state.hub.ended(&self.key, result.lease);
@@ -253,13 +262,6 @@ impl Session {
         Ok(())
     }
 
-    async fn unless_fenced(&self, lease: Lease, report: Report) -> Result<(), Stop> {
-        match report {
-            Report::Recorded => Ok(()),
-            Report::Fenced => self.end_stale(lease).await,
-        }
-    }
-
     /// The agent runs what is not its any more: it is told to end it.
     async fn end_stale(&self, lease: Lease) -> Result<(), Stop> {
         self.count_fenced(lease);
@@ -273,24 +275,11 @@ impl Session {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the form that map_err asks for")]
-fn away(error: StoreError) -> Stop {
-    Stop::Store(chain(&error))
+fn unrecorded(error: NotRecorded) -> Stop {
+    Stop::Store(error.to_string())
 }
 
-/// Repeats a store call that may succeed later. Only for calls that may run twice.
-async fn insist<T, F, R>(mut call: F) -> Result<T, StoreError>
-where
-    F: FnMut() -> R,
-    R: Future<Output = Result<T, StoreError>>,
-{
-    for wait in RETRIES {
-        match call().await {
-            Err(error @ (StoreError::Unavailable(_) | StoreError::Database(_))) => {
-                tracing::warn!(error = chain(&error), "store call failed, trying again");
-                tokio::time::sleep(wait).await;
-            }
-            done => return done,
-        }
-    }
-    call().await
+#[expect(clippy::needless_pass_by_value, reason = "the form that map_err asks for")]
+fn away(error: StoreError) -> Stop {
+    Stop::Store(chain(&error))
 }

@@ -40,7 +40,7 @@ use crate::{
 };
 
 /// Messages that are handled together, at most.
-const BATCH: usize = 16;
+const BATCH: usize = 64;
 
 /// A connection that said hello and was taken.
 #[derive(Debug)]
@@ -152,6 +152,9 @@ impl Session {
             Connection::new(opened.epoch, labels, hello.slots, &opened.keep, outbox.clone(), closing.clone());
         if !state.hub.register(&key, connection) {
             return None;
+        }
+        if !opened.returned.is_empty() || !opened.lost.is_empty() {
+            state.hub.put_back();
         }
         let mut triggers = state.triggers.subscribe();
         triggers.mark_changed();

@@ -11,7 +11,7 @@ use std::{
 
 use hetuflow_core::{
     id::AgentId,
-    labels::Labels,
+    labels::{Labels, Lane},
     protocol::{Kept, ToAgent, WatchState},
     task::Lease,
 };
@@ -37,6 +37,8 @@ pub(crate) struct Connection {
     labels: watch::Sender<Labels>,
     slots: u32,
     granted: u32,
+    /// Places that are set aside.
+    reserved: u32,
     rests_until: Option<Instant>,
     pub(super) attempts: Attempts,
     told_to_watch: BTreeSet<String>,
@@ -60,6 +62,7 @@ impl Connection {
             labels,
             slots,
             granted: 0,
+            reserved: 0,
             rests_until: None,
             attempts: Attempts::kept(keep),
             told_to_watch: BTreeSet::new(),
@@ -107,7 +110,21 @@ impl Connection {
         self.granted = free;
     }
 
+    pub(super) fn admitted_by(&self, lane: &Lane, agent_id: &AgentId) -> bool {
+        lane.admits(agent_id, &self.labels.borrow())
+    }
+
+    pub(super) fn reserve(&mut self) {
+        self.reserved += 1;
+    }
+
+    pub(super) fn unreserve(&mut self, count: u32) {
+        self.reserved = self.reserved.saturating_sub(count);
+    }
+
+    /// In a place that was set aside, if it is still to be had: the agent may have taken credit back.
     pub(super) fn assign(&mut self, lease: Lease, unit: &Unit) -> bool {
+        self.unreserve(1);
         let possible = !self.closing.is_cancelled() && self.free(Instant::now()) > 0;
         let queued = possible && self.outbox.try_assign(unit.clone());
         if queued {
@@ -161,11 +178,12 @@ impl Connection {
         }
     }
 
-    fn free(&self, now: Instant) -> u32 {
+    pub(super) fn free(&self, now: Instant) -> u32 {
         let rests = self.rests_until.is_some_and(|until| now < until);
-        if rests || !self.outbox.has_room() {
+        if rests || self.closing.is_cancelled() {
             return 0;
         }
-        self.granted.min(self.slots).saturating_sub(self.attempts.unanswered())
+        let granted = self.granted.min(self.slots).saturating_sub(self.attempts.unanswered());
+        granted.min(self.outbox.room()).saturating_sub(self.reserved)
     }
 }

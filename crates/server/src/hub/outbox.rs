@@ -18,7 +18,7 @@ const MAX_CONTROL: usize = 256;
 
 /// Assignments that may wait, and their bytes. When either is reached the agent has no room and dispatch skips it. One
 /// assignment is always let in, however large.
-const MAX_UNITS: usize = 64;
+const MAX_UNITS: usize = 512;
 const MAX_UNIT_BYTES: usize = 4 * 1024 * 1024;
 
 /// An assignment as it goes over the wire: the body in frames, then the message.
@@ -72,13 +72,15 @@ pub(crate) fn outbox() -> (Outbox, Outgoing) {
 }
 
 impl Outbox {
-    pub(crate) fn has_room(&self) -> bool {
-        self.work.capacity() > 0 && self.bytes.load(Ordering::Relaxed) < MAX_UNIT_BYTES
+    /// How many more assignments it takes now.
+    pub(crate) fn room(&self) -> u32 {
+        let full = self.bytes.load(Ordering::Relaxed) >= MAX_UNIT_BYTES;
+        if full { 0 } else { u32::try_from(self.work.capacity()).unwrap_or(u32::MAX) }
     }
 
     pub(crate) fn try_assign(&self, unit: Unit) -> bool {
         let size = unit.size();
-        if !self.has_room() {
+        if self.room() == 0 {
             return false;
         }
         // Counted before it is queued: the writer may be done with it before this thread goes on.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use hetuflow_core::{
+    Clock,
     event::{DedupeKey, Event, SourceKind, Verdict},
     id::{EventId, JobId, Namespace, TaskId},
     labels::Lane,
@@ -15,6 +16,7 @@ use jiff::Timestamp;
 use tempfile::TempDir;
 
 use super::*;
+use crate::{hub::Hub, metrics::Metrics};
 
 struct World {
     store: Arc<dyn Store>,
@@ -28,7 +30,12 @@ async fn world() -> (World, IngestLoop) {
     let url = format!("sqlite://{}", folder.path().join("hetuflow.db").display());
     let store = hetuflow_store::open(&Options { url, pool_size: 4 }).await.expect("a store");
     let metrics = Arc::new(Metrics::default());
-    let (ingester, ingest) = Ingester::new(Arc::clone(&store), Arc::clone(&metrics));
+    let (ingester, ingest) = Ingester::new(Dispatcher {
+        store: Arc::clone(&store),
+        hub: Hub::default(),
+        clock: Clock::system(),
+        metrics: Arc::clone(&metrics),
+    });
     (World { store, metrics, ingester, _folder: folder }, ingest)
 }
 

@@ -10,7 +10,7 @@ use hetuflow_core::{
     protocol::{self, Hello},
     task::{Lease, Outcome, OutputChunk, Stream},
 };
-use hetuflow_store::{Finish, Slot};
+use hetuflow_store::{Finish, LowWater, Progress, Slot};
 
 use crate::world::{MAIN, World};
 
@@ -34,10 +34,12 @@ async fn attempt(world: &World) -> Lease {
     let lease = Duration::from_mins(1);
     let session =
         store.open_session(&hello, world.server.state.server_id, lease, now, 0.0).await.expect("a session");
-    let lane = store.waiting_lanes(now).await.expect("lanes").pop().expect("a lane");
+    let lane = store.waiting_lanes(&[]).await.expect("lanes").pop().expect("a lane");
     let slot = Slot { agent_id, session_epoch: session.epoch };
-    let claimed = store.claim(lane.id, &[slot], now).await.expect("claimed").pop().expect("a task");
-    store.started(claimed.lease, now).await.expect("started");
+    let claimed =
+        store.claim(lane.id, LowWater::START, &[slot], now).await.expect("claimed").pop().expect("a task");
+    let started = Progress { lease: claimed.lease, started_at: Some(now) };
+    store.progress(&[started]).await.expect("started");
     claimed.lease
 }
 

@@ -6,7 +6,7 @@ use hetuflow_core::{
     id::{AgentId, JournalId, ServerId},
     protocol::{Hello, VERSION},
 };
-use hetuflow_store::Slot;
+use hetuflow_store::{LowWater, Progress, Slot};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -70,14 +70,18 @@ async fn agents_of_other_servers_count() {
     let slot = elsewhere(&world, "gpu-1", ("gpu", "a100"), hour).await;
     assert_eq!(waiting(&world, &first).await["reason"], "about_to_start");
     let store = &world.server.state.store;
-    let lane = store.waiting_lanes(now()).await.expect("lanes").remove(0);
-    let claimed = store.claim(lane.id, std::slice::from_ref(&slot), now()).await.expect("claimed").remove(0);
+    let lane = store.waiting_lanes(&[]).await.expect("lanes").remove(0);
+    let claimed = store
+        .claim(lane.id, LowWater::START, std::slice::from_ref(&slot), now())
+        .await
+        .expect("claimed")
+        .remove(0);
     let given = claimed.task.id.to_string();
     let other = if given == first { &second } else { &first };
     let why = waiting(&world, &given).await;
     assert_eq!(why["reason"], "unconfirmed");
     assert!(why["text"].as_str().expect("text").contains("given to agent gpu-1"), "{why}");
-    store.started(claimed.lease, now()).await.expect("started");
+    store.progress(&[Progress { lease: claimed.lease, started_at: Some(now()) }]).await.expect("started");
     assert_eq!(waiting(&world, &given).await, Value::Null);
 
     let why = waiting(&world, other).await;

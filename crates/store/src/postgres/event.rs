@@ -7,6 +7,7 @@ use hetuflow_core::{event::Event, id::EventId};
 use hetuflow_failpoint::failpoint;
 use jiff::Timestamp;
 use sqlx::QueryBuilder;
+use uuid::Uuid;
 
 use super::{
     Postgres,
@@ -14,14 +15,16 @@ use super::{
     leader::guard,
     retrying,
 };
-use crate::{EventFilter, EventStore, Ingest, Ingested, Leadership, Page, StoreError, row};
+use crate::{Committed, EventFilter, EventStore, Ingest, Leadership, Offer, Page, StoreError, row};
 
 #[async_trait]
 impl EventStore for Postgres {
-    async fn ingest(&self, batch: Vec<Ingest>) -> Result<Vec<Ingested>, StoreError> {
-        let answers = retrying!(ingest(self, &batch))?;
-        self.tasks_changed();
-        Ok(answers)
+    async fn ingest(&self, batch: &[Ingest], offers: &[Offer]) -> Result<Committed, StoreError> {
+        let committed = retrying!(ingest(self, batch, offers))?;
+        if batch.iter().map(|ingest| ingest.tasks.len()).sum::<usize>() > committed.leased.len() {
+            self.tasks_changed();
+        }
+        Ok(committed)
     }
 
     async fn event(&self, id: EventId) -> Result<Event, StoreError> {
@@ -32,6 +35,16 @@ impl EventStore for Postgres {
             .await?
             .ok_or(StoreError::NotFound)?;
         row::event(&row)
+    }
+
+    async fn events_by_id(&self, ids: &[EventId]) -> Result<Vec<Event>, StoreError> {
+        let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
+        let rows = sqlx::query("select * from sched_event where id = any($1) and created_at = any($2)")
+            .bind(&ids)
+            .bind(ids.iter().map(|id| at(*id)).collect::<Vec<_>>())
+            .fetch_all(&self.pool)
+            .await?;
+        rows.iter().map(row::event).collect()
     }
 
     async fn events(&self, filter: &EventFilter, page: Page) -> Result<Vec<Event>, StoreError> {
@@ -74,12 +87,12 @@ async fn forget(
 }
 
 /// The statement that stores is atomic by itself: no transaction, one round trip.
-async fn ingest(db: &Postgres, batch: &[Ingest]) -> Result<Vec<Ingested>, StoreError> {
+async fn ingest(db: &Postgres, batch: &[Ingest], offers: &[Offer]) -> Result<Committed, StoreError> {
     let mut connection = db.pool.acquire().await?;
     failpoint!("ingest.before_insert");
-    let answers = insert::insert(&mut connection, batch).await?;
+    let committed = insert::insert(&mut connection, &db.lanes, batch, offers).await?;
     failpoint!("ingest.after_commit", StoreError::Unavailable(sqlx::Error::WorkerCrashed));
-    Ok(answers)
+    Ok(committed)
 }
 
 fn select_events(filter: &EventFilter, page: Page) -> QueryBuilder<sqlx::Postgres> {

@@ -7,7 +7,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use super::{Postgres, fitness, migrate, notify::TaskChanges, partition};
+use super::{Postgres, fitness, lanes::Lanes, migrate, notify::TaskChanges, partition};
 use crate::{Options, Store, StoreError};
 
 /// How long a caller waits for a free connection before it is told that the database is busy.
@@ -25,7 +25,7 @@ pub(crate) async fn open(options: &Options) -> Result<Arc<dyn Store>, StoreError
     migrate::migrate(&pool).await?;
     partition::ensure_partitions(&pool).await?;
     let changes = TaskChanges::start(&connect);
-    Ok(Arc::new(Postgres { pool, changes, version }))
+    Ok(Arc::new(Postgres { pool, changes, lanes: Lanes::default(), version }))
 }
 
 fn settings(url: &str) -> Result<PgConnectOptions, StoreError> {

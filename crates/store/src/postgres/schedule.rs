@@ -8,7 +8,7 @@ use hetuflow_failpoint::failpoint;
 use jiff::Timestamp;
 use sqlx::QueryBuilder;
 
-use super::{Postgres, Tx, columns::time, event::insert::insert, retrying};
+use super::{Postgres, Tx, columns::time, event::insert::insert, lanes::Lanes, retrying};
 use crate::{
     Ahead, Due, Fire, Fired, Ingest, Page, Passed, PlannedSchedule, ScheduleFilter, ScheduleStore,
     StoreError,
@@ -91,12 +91,15 @@ impl ScheduleStore for Postgres {
 
 /// In the order of the schedules' ids, so that two servers do not wait for each other.
 async fn fire_all(db: &Postgres, batch: &[Fire]) -> Result<Vec<Fired>, StoreError> {
+    // Before the transaction: what it stores of lanes may be rolled back with it.
+    let tasks = batch.iter().filter_map(|fire| fire.ingest.as_ref()).flat_map(|ingest| &ingest.tasks);
+    db.lanes.ids(&mut *db.pool.acquire().await?, tasks).await?;
     let mut tx = db.begin().await?;
     let mut order: Vec<usize> = (0..batch.len()).collect();
     order.sort_by_key(|n| batch[*n].id);
     let mut fired = vec![Fired::Elsewhere; batch.len()];
     for n in order {
-        fired[n] = fire_one(&mut tx, &batch[n]).await?;
+        fired[n] = fire_one(&mut tx, &db.lanes, &batch[n]).await?;
     }
     failpoint!("fire.before_commit");
     tx.commit().await?;
@@ -104,13 +107,13 @@ async fn fire_all(db: &Postgres, batch: &[Fire]) -> Result<Vec<Fired>, StoreErro
     Ok(fired)
 }
 
-async fn fire_one(tx: &mut Tx, fire: &Fire) -> Result<Fired, StoreError> {
+async fn fire_one(tx: &mut Tx, lanes: &Lanes, fire: &Fire) -> Result<Fired, StoreError> {
     if !advance(tx, fire).await? {
         return Ok(Fired::Elsewhere);
     }
     match &fire.ingest {
         None => Ok(Fired::Stored),
-        Some(ingest) => store(tx, fire, ingest).await,
+        Some(ingest) => store(tx, lanes, fire, ingest).await,
     }
 }
 
@@ -131,7 +134,7 @@ async fn advance(tx: &mut Tx, fire: &Fire) -> Result<bool, StoreError> {
 }
 
 /// A time that has fired before (the clock went back) only moves the schedule on.
-async fn store(tx: &mut Tx, fire: &Fire, ingest: &Ingest) -> Result<Fired, StoreError> {
+async fn store(tx: &mut Tx, lanes: &Lanes, fire: &Fire, ingest: &Ingest) -> Result<Fired, StoreError> {
     let first = sqlx::query(
         "insert into sched_fire (schedule_id, run_at, event_id) values ($1, $2, $3)
          on conflict (schedule_id, run_at) do nothing",
@@ -145,8 +148,8 @@ async fn store(tx: &mut Tx, fire: &Fire, ingest: &Ingest) -> Result<Fired, Store
         return Ok(Fired::Elsewhere);
     }
     if let Some(turns) = fire.turns.as_ref().filter(|_| !ingest.tasks.is_empty()) {
-        return turn::fire(tx, fire, ingest, turns).await;
+        return turn::fire(tx, lanes, fire, ingest, turns).await;
     }
-    insert(tx, std::slice::from_ref(ingest)).await?;
+    insert(tx, lanes, std::slice::from_ref(ingest), &[]).await?;
     Ok(Fired::Stored)
 }

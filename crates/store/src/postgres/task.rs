@@ -3,8 +3,10 @@
 pub(super) mod attempt;
 mod bulk;
 mod claim;
+mod finish;
 mod list;
 mod output;
+mod progress;
 
 use async_trait::async_trait;
 use hetuflow_core::{
@@ -20,51 +22,30 @@ use super::{
     retrying,
 };
 use crate::{
-    Cancelled, CancelledAll, Claimed, Finish, InstanceFilter, LaneId, Page, Report, Retried, Slot,
-    StoreError, Stretch, TaskFilter, TaskStore, WaitingLane,
+    Cancelled, CancelledAll, Claimed, Finish, InstanceFilter, LaneId, LowWater, Page, Progress, Report,
+    Retried, Slot, StoreError, Stretch, TaskFilter, TaskStore, WaitingLane,
     row::{self, Columns},
     settle,
 };
 
 #[async_trait]
 impl TaskStore for Postgres {
-    async fn waiting_lanes(&self, now: Timestamp) -> Result<Vec<WaitingLane>, StoreError> {
-        let rows = sqlx::query(
-            "select l.id, l.selector, l.agent_id from sched_lane l where exists
-             (select 1 from sched_task t where t.lane_id = l.id and t.status in (1, 2) and t.scheduled_at <= $1 offset 0)
-             order by l.id",
-        )
-        .bind(time(now))
-        .fetch_all(&self.pool)
-        .await?;
-        rows.iter()
-            .map(|row| {
-                Ok(WaitingLane { id: LaneId(row.int("id")?), lane: row::lane(row, "selector", "agent_id")? })
-            })
-            .collect()
+    async fn waiting_lanes(&self, from: &[(LaneId, LowWater)]) -> Result<Vec<WaitingLane>, StoreError> {
+        claim::waiting_lanes(self, from).await
     }
 
-    async fn next_run_at(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
-        let row = sqlx::query(
-            "select min((select min(t.scheduled_at) from sched_task t
-             where t.lane_id = l.id and t.status in (1, 2) and t.scheduled_at > $1)) as next from sched_lane l",
-        )
-        .bind(time(now))
-        .fetch_one(&self.pool)
-        .await?;
-        row.time_or_null("next")
+    async fn claim(
+        &self,
+        lane: LaneId,
+        from: LowWater,
+        slots: &[Slot],
+        now: Timestamp,
+    ) -> Result<Vec<Claimed>, StoreError> {
+        retrying!(claim::claim(self, lane, from, slots, now))
     }
 
-    async fn claim(&self, lane: LaneId, slots: &[Slot], now: Timestamp) -> Result<Vec<Claimed>, StoreError> {
-        retrying!(claim::claim(self, lane, slots, now))
-    }
-
-    async fn accepted(&self, leases: &[Lease]) -> Result<Vec<Report>, StoreError> {
-        retrying!(attempt::accepted(self, leases))
-    }
-
-    async fn started(&self, lease: Lease, at: Timestamp) -> Result<Report, StoreError> {
-        retrying!(attempt::started(self, lease, at))
+    async fn progress(&self, batch: &[Progress]) -> Result<Vec<Report>, StoreError> {
+        retrying!(progress::progress(self, batch))
     }
 
     async fn give_back(&self, lease: Lease, now: Timestamp) -> Result<Report, StoreError> {
@@ -74,9 +55,7 @@ impl TaskStore for Postgres {
     }
 
     async fn finish(&self, batch: &[Finish], now: Timestamp, random: f64) -> Result<Vec<Report>, StoreError> {
-        let reports = retrying!(attempt::finish(self, batch, now, random))?;
-        self.tasks_changed();
-        Ok(reports)
+        retrying!(finish::finish(self, batch, now, random))
     }
 
     async fn cancel(&self, task_id: TaskId, now: Timestamp) -> Result<Cancelled, StoreError> {

@@ -2,6 +2,8 @@
 
 mod turn;
 
+use std::collections::HashMap;
+
 use async_trait::async_trait;
 use hetuflow_core::id::{ScheduleId, TaskId};
 use hetuflow_failpoint::failpoint;
@@ -142,7 +144,7 @@ async fn store(tx: &mut Tx, fire: &Fire, ingest: &Ingest) -> Result<Fired, Store
     if let Some(turns) = fire.turns.as_ref().filter(|_| !ingest.tasks.is_empty()) {
         return turn::fire(tx, fire, ingest, turns).await;
     }
-    match event::insert(tx, ingest).await? {
+    match event::insert(tx, ingest, &HashMap::new()).await? {
         Ingested::Stored | Ingested::Duplicate { .. } => Ok(Fired::Stored),
     }
 }

@@ -2,7 +2,7 @@
 
 pub(super) mod attempt;
 mod bulk;
-mod claim;
+pub(super) mod claim;
 mod list;
 mod output;
 
@@ -16,51 +16,30 @@ use jiff::Timestamp;
 
 use super::{Sqlite, Tx};
 use crate::{
-    Cancelled, CancelledAll, Claimed, Finish, InstanceFilter, LaneId, Page, Report, Retried, Slot,
-    StoreError, Stretch, TaskFilter, TaskStore, WaitingLane,
+    Cancelled, CancelledAll, Claimed, Finish, InstanceFilter, LaneId, LowWater, Page, Progress, Report,
+    Retried, Slot, StoreError, Stretch, TaskFilter, TaskStore, WaitingLane,
     row::{self, Columns},
     settle,
 };
 
 #[async_trait]
 impl TaskStore for Sqlite {
-    async fn waiting_lanes(&self, now: Timestamp) -> Result<Vec<WaitingLane>, StoreError> {
-        let rows = sqlx::query(
-            "select l.id, l.selector, l.agent_id from sched_lane l where exists \
-             (select 1 from sched_task t where t.lane_id = l.id and t.status in (1, 2) and t.scheduled_at <= ?) \
-             order by l.id",
-        )
-        .bind(now.as_microsecond())
-        .fetch_all(&self.readers)
-        .await?;
-        rows.iter()
-            .map(|row| {
-                Ok(WaitingLane { id: LaneId(row.int("id")?), lane: row::lane(row, "selector", "agent_id")? })
-            })
-            .collect()
+    async fn waiting_lanes(&self, from: &[(LaneId, LowWater)]) -> Result<Vec<WaitingLane>, StoreError> {
+        claim::waiting_lanes(self, from).await
     }
 
-    async fn next_run_at(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
-        let row = sqlx::query(
-            "select min((select min(t.scheduled_at) from sched_task t \
-             where t.lane_id = l.id and t.status in (1, 2) and t.scheduled_at > ?)) as next from sched_lane l",
-        )
-        .bind(now.as_microsecond())
-        .fetch_one(&self.readers)
-        .await?;
-        row.time_or_null("next")
+    async fn claim(
+        &self,
+        lane: LaneId,
+        from: LowWater,
+        slots: &[Slot],
+        now: Timestamp,
+    ) -> Result<Vec<Claimed>, StoreError> {
+        claim::claim(self, lane, from, slots, now).await
     }
 
-    async fn claim(&self, lane: LaneId, slots: &[Slot], now: Timestamp) -> Result<Vec<Claimed>, StoreError> {
-        claim::claim(self, lane, slots, now).await
-    }
-
-    async fn accepted(&self, leases: &[Lease]) -> Result<Vec<Report>, StoreError> {
-        attempt::accepted(self, leases).await
-    }
-
-    async fn started(&self, lease: Lease, at: Timestamp) -> Result<Report, StoreError> {
-        attempt::started(self, lease, at).await
+    async fn progress(&self, batch: &[Progress]) -> Result<Vec<Report>, StoreError> {
+        attempt::progress(self, batch).await
     }
 
     async fn give_back(&self, lease: Lease, now: Timestamp) -> Result<Report, StoreError> {

@@ -10,7 +10,7 @@ use hetuflow_store::{Claimed, Finish, Report, Store, StoreError};
 
 use crate::{
     database::Db,
-    world::{at, claim, claimed, claimed_by, finish, instance, policy, slot, task},
+    world::{at, claim, claimed, claimed_by, finish, instance, lanes, note, policy, slot, task},
 };
 
 async fn end(store: &dyn Store, lease: Lease, outcome: Outcome) -> Report {
@@ -24,12 +24,12 @@ async fn statuses(store: &dyn Store, claimed: &Claimed) -> (Status, Status) {
 pub(crate) async fn an_attempt_is_accepted_and_started(db: &Db) {
     let store = &*db.store;
     let claimed = claimed(store, |_| ()).await;
-    assert_eq!(store.accepted(&[claimed.lease]).await.expect("an answer"), [Report::Recorded]);
+    assert_eq!(note(store, claimed.lease, None).await, Report::Recorded);
     assert_eq!(statuses(store, &claimed).await, (Status::Dispatched, Status::Dispatched));
-    assert_eq!(store.started(claimed.lease, at(2)).await.expect("an answer"), Report::Recorded);
+    assert_eq!(note(store, claimed.lease, Some(at(2))).await, Report::Recorded);
     assert_eq!(statuses(store, &claimed).await, (Status::Running, Status::Running));
-    assert_eq!(store.accepted(&[claimed.lease]).await.expect("an answer"), [Report::Recorded]);
-    assert_eq!(store.started(claimed.lease, at(9)).await.expect("an answer"), Report::Recorded);
+    assert_eq!(note(store, claimed.lease, None).await, Report::Recorded);
+    assert_eq!(note(store, claimed.lease, Some(at(9))).await, Report::Recorded);
     assert_eq!(statuses(store, &claimed).await, (Status::Running, Status::Running));
     assert_eq!(instance(store, claimed.lease).await.started_at, Some(at(2)));
 }
@@ -37,13 +37,13 @@ pub(crate) async fn an_attempt_is_accepted_and_started(db: &Db) {
 pub(crate) async fn an_attempt_may_start_before_it_is_accepted(db: &Db) {
     let store = &*db.store;
     let claimed = claimed(store, |_| ()).await;
-    assert_eq!(store.started(claimed.lease, at(2)).await.expect("an answer"), Report::Recorded);
+    assert_eq!(note(store, claimed.lease, Some(at(2))).await, Report::Recorded);
     assert_eq!(statuses(store, &claimed).await, (Status::Running, Status::Running));
 }
 
 async fn assert_fenced(store: &dyn Store, lease: Lease) {
-    assert_eq!(store.accepted(&[lease]).await.expect("an answer"), [Report::Fenced]);
-    assert_eq!(store.started(lease, at(2)).await.expect("an answer"), Report::Fenced);
+    assert_eq!(note(store, lease, None).await, Report::Fenced);
+    assert_eq!(note(store, lease, Some(at(2))).await, Report::Fenced);
     assert_eq!(store.give_back(lease, at(2)).await.expect("an answer"), Report::Fenced);
     assert_eq!(end(store, lease, Outcome::exit(0)).await, Report::Fenced);
 }
@@ -70,7 +70,7 @@ pub(crate) async fn an_old_lease_is_fenced(db: &Db) {
 pub(crate) async fn an_attempt_given_back_never_was(db: &Db) {
     let store = &*db.store;
     let Claimed { lease, .. } = claimed(store, |_| ()).await;
-    assert_eq!(store.accepted(&[lease]).await.expect("an answer"), [Report::Recorded]);
+    assert_eq!(note(store, lease, None).await, Report::Recorded);
     let mut changes = store.task_changes();
     changes.mark_unchanged();
     assert_eq!(store.give_back(lease, at(2)).await.expect("an answer"), Report::Recorded);
@@ -84,7 +84,7 @@ pub(crate) async fn an_attempt_given_back_never_was(db: &Db) {
 pub(crate) async fn an_attempt_that_has_started_is_not_given_back(db: &Db) {
     let store = &*db.store;
     let claimed = claimed(store, |_| ()).await;
-    store.started(claimed.lease, at(2)).await.expect("started");
+    note(store, claimed.lease, Some(at(2))).await;
     assert_eq!(store.give_back(claimed.lease, at(2)).await.expect("an answer"), Report::Fenced);
     assert_eq!(statuses(store, &claimed).await, (Status::Running, Status::Running));
 }
@@ -145,7 +145,7 @@ pub(crate) async fn the_last_failure_ends_the_task(db: &Db) {
     end(store, second.lease, Outcome::because(EndReason::Timeout, "too long")).await;
     assert_eq!(statuses(store, &second).await, (Status::TimedOut, Status::TimedOut));
     assert_eq!(instance(store, first.lease).await.status, Status::Failed);
-    assert_eq!(store.waiting_lanes(at(1000)).await.expect("lanes"), []);
+    assert_eq!(lanes(store, at(1000)).await, []);
 }
 
 pub(crate) async fn an_end_is_recorded_once_and_answered_again(db: &Db) {
@@ -158,7 +158,7 @@ pub(crate) async fn an_end_is_recorded_once_and_answered_again(db: &Db) {
     assert_eq!(end(store, claimed.lease, Outcome::exit(7)).await, Report::Recorded);
     assert_eq!(task(store, claimed.task.id).await, before);
     assert_eq!(instance(store, claimed.lease).await.outcome, Some(Outcome::exit(0)));
-    assert_eq!(store.started(claimed.lease, at(9)).await.expect("an answer"), Report::Fenced);
+    assert_eq!(note(store, claimed.lease, Some(at(9))).await, Report::Fenced);
 }
 
 pub(crate) async fn an_end_is_answered_again_after_the_next_claim(db: &Db) {

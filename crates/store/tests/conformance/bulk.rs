@@ -5,7 +5,7 @@ use hetuflow_core::{
     status::Status,
     task::{EndReason, Outcome},
 };
-use hetuflow_store::{CancelledAll, Retried, Store, Stretch, TaskFilter};
+use hetuflow_store::{CancelledAll, LowWater, Retried, Store, Stretch, TaskFilter};
 
 use crate::{
     database::Db,
@@ -20,8 +20,11 @@ async fn ended(store: &dyn Store, count: i64, first: i64, outcome: Outcome) -> V
     let mut ids = Vec::new();
     for n in 0..count {
         let id = stored(store, at(first + n), |_| ()).await;
-        let lane = store.waiting_lanes(at(900)).await.expect("lanes").remove(0);
-        let claimed = store.claim(lane.id, std::slice::from_ref(&slot), at(900)).await.expect("claimed");
+        let lane = store.waiting_lanes(&[]).await.expect("lanes").remove(0);
+        let claimed = store
+            .claim(lane.id, LowWater::START, std::slice::from_ref(&slot), at(900))
+            .await
+            .expect("claimed");
         assert_eq!(claimed[0].task.id, id);
         store.finish(&[finish(claimed[0].lease, outcome.clone())], at(901), 0.0).await.expect("ended");
         ids.push(id);

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use futures_util::future::join_all;
 use hetuflow_core::{id::TaskId, labels::Lane, status::Status};
-use hetuflow_store::{Claimed, Ingest, Slot, WaitingLane};
+use hetuflow_store::{Claimed, Ingest, LowWater, Slot, WaitingLane};
 
 use crate::{
     database::Db,
-    world::{Visitor, agent_id, at, claim, ingest, instance, lane_of, slot, stored, task},
+    world::{Visitor, agent_id, at, claim, ingest, instance, lane_of, lanes, slot, stored, take_in, task},
 };
 
 fn ids(claimed: &[Claimed]) -> Vec<TaskId> {
@@ -49,10 +49,10 @@ pub(crate) async fn a_claim_takes_nothing_before_its_time(db: &Db) {
     let store = &*db.store;
     let slots = [slot(store, "web-1").await];
     stored(store, at(0), |task| task.run_at = at(60)).await;
-    assert_eq!(store.waiting_lanes(at(59)).await.expect("lanes"), []);
-    let lane = store.waiting_lanes(at(60)).await.expect("lanes").remove(0);
-    assert_eq!(store.claim(lane.id, &slots, at(59)).await.expect("a claim"), []);
-    assert_eq!(store.claim(lane.id, &slots, at(60)).await.expect("a claim").len(), 1);
+    assert_eq!(lanes(store, at(59)).await, []);
+    let lane = lanes(store, at(60)).await.remove(0);
+    assert_eq!(store.claim(lane.id, LowWater::START, &slots, at(59)).await.expect("a claim"), []);
+    assert_eq!(store.claim(lane.id, LowWater::START, &slots, at(60)).await.expect("a claim").len(), 1);
 }
 
 pub(crate) async fn a_claim_fills_slots_in_order_and_no_more(db: &Db) {
@@ -90,42 +90,69 @@ pub(crate) async fn a_claim_stays_in_its_lane(db: &Db) {
         stored(store, at(0), |task| task.lane = lane.clone()).await;
         stored(store, at(0), |task| task.lane = lane.clone()).await;
     }
-    let lanes = store.waiting_lanes(at(0)).await.expect("lanes");
-    assert_eq!(lanes.len(), 3);
-    for WaitingLane { id, lane } in lanes {
+    let waiting = lanes(store, at(0)).await;
+    assert_eq!(waiting.len(), 3);
+    for WaitingLane { id, lane, .. } in waiting {
         assert!(wanted.contains(&lane), "{lane:?}");
-        let claimed = store.claim(id, &vec![slot.clone(); 9], at(1)).await.expect("a claim");
+        let claimed = store.claim(id, LowWater::START, &vec![slot.clone(); 9], at(1)).await.expect("a claim");
         assert_eq!(claimed.len(), 2);
         assert!(claimed.iter().all(|claimed| claimed.task.lane == lane));
     }
-    assert_eq!(store.waiting_lanes(at(1)).await.expect("lanes"), []);
+    assert_eq!(lanes(store, at(1)).await, []);
 }
 
-pub(crate) async fn the_next_time_is_told(db: &Db) {
+pub(crate) async fn lanes_say_when_their_first_task_is_due(db: &Db) {
     let store = &*db.store;
-    assert_eq!(store.next_run_at(at(0)).await.expect("a time"), None);
-    for seconds in [0, 90, 60] {
+    let slot = slot(store, "web-1").await;
+    assert_eq!(store.waiting_lanes(&[]).await.expect("lanes"), []);
+    for seconds in [90, 60] {
         stored(store, at(0), |task| task.run_at = at(seconds)).await;
     }
     stored(store, at(0), |task| (task.run_at, task.lane) = (at(120), lane_of("db"))).await;
-    let check = async |now, expected| assert_eq!(store.next_run_at(at(now)).await.expect("a time"), expected);
-    check(0, Some(at(60))).await;
-    check(60, Some(at(90))).await;
-    check(90, Some(at(120))).await;
-    check(120, None).await;
+    stored(store, at(0), |task| (task.run_at, task.priority) = (at(150), 3)).await;
+    let check = async |expected: &[(i16, Lane, i64)]| {
+        let lanes = store.waiting_lanes(&[]).await.expect("lanes");
+        let seen: Vec<_> = lanes.into_iter().map(|lane| (lane.priority, lane.lane, lane.next_at)).collect();
+        let expected: Vec<_> =
+            expected.iter().map(|(priority, lane, next)| (*priority, lane.clone(), at(*next))).collect();
+        assert_eq!(seen, expected);
+    };
+    let (any, db) = (Lane::default(), lane_of("db"));
+    check(&[(3, any.clone(), 150), (0, any.clone(), 60), (0, db.clone(), 120)]).await;
+    assert_eq!(claim(store, std::slice::from_ref(&slot), at(60)).await.len(), 1);
+    check(&[(3, any.clone(), 150), (0, any.clone(), 90), (0, db.clone(), 120)]).await;
+    assert_eq!(claim(store, &[slot], at(149)).await.len(), 2);
+    check(&[(3, any, 150)]).await;
+}
+
+pub(crate) async fn a_look_from_a_place_does_not_see_what_is_before(db: &Db) {
+    let store = &*db.store;
+    let slot = slot(store, "web-1").await;
+    let first = stored(store, at(10), |_| ()).await;
+    let second = stored(store, at(20), |_| ()).await;
+    let lane = store.waiting_lanes(&[]).await.expect("lanes").remove(0).id;
+    let from = LowWater::at(at(15));
+    let seen = store.waiting_lanes(&[(lane, from)]).await.expect("lanes");
+    assert_eq!(seen.iter().map(|lane| lane.next_at).collect::<Vec<_>>(), [at(20)]);
+    let beyond = store.waiting_lanes(&[(lane, LowWater::at(at(21)))]).await.expect("lanes");
+    assert_eq!(beyond, []);
+    let slots = vec![slot; 2];
+    assert_eq!(ids(&store.claim(lane, from, &slots, at(30)).await.expect("a claim")), [second]);
+    assert_eq!(ids(&store.claim(lane, LowWater::START, &slots, at(30)).await.expect("a claim")), [first]);
 }
 
 pub(crate) async fn eight_claimers_take_each_task_once(db: &Db) {
     let store = &*db.store;
     let slot = slot(store, "web-1").await;
     let batch: Vec<Ingest> = (0..500).map(|_| ingest(at(0), |_| ())).collect();
-    store.ingest(batch).await.expect("stored");
-    let lane = store.waiting_lanes(at(0)).await.expect("lanes").remove(0);
+    take_in(store, batch).await.expect("stored");
+    let lane = lanes(store, at(0)).await.remove(0);
     let claimers = (0..8).map(|_| async {
         let mut taken = Vec::new();
         loop {
-            let claimed = store.claim(lane.id, &vec![slot.clone(); 7], at(1)).await.expect("a claim");
-            if claimed.is_empty() && store.waiting_lanes(at(1)).await.expect("lanes").is_empty() {
+            let claimed =
+                store.claim(lane.id, LowWater::START, &vec![slot.clone(); 7], at(1)).await.expect("a claim");
+            if claimed.is_empty() && lanes(store, at(1)).await.is_empty() {
                 return taken;
             }
             taken.extend(ids(&claimed));

@@ -10,7 +10,7 @@ use hetuflow_store::{Cancelled, StoreError};
 
 use crate::{
     database::Db,
-    world::{Visitor, at, claim, claimed, claimed_by, finish, policy, slot, stored, task},
+    world::{Visitor, at, claim, claimed, claimed_by, finish, lanes, policy, slot, stored, task},
 };
 
 fn conflict<T: std::fmt::Debug>(answer: Result<T, StoreError>, expected: &str) {
@@ -27,7 +27,7 @@ pub(crate) async fn a_waiting_task_is_cancelled_at_once(db: &Db) {
     let task = task(store, id).await;
     assert_eq!((task.status, task.finished_at), (Status::Cancelled, Some(at(5))));
     assert_eq!(task.outcome.map(|outcome| outcome.reason), Some(EndReason::Cancelled));
-    assert_eq!(store.waiting_lanes(at(10)).await.expect("lanes"), []);
+    assert_eq!(lanes(store, at(10)).await, []);
 }
 
 pub(crate) async fn a_held_task_is_asked_to_end(db: &Db) {

@@ -5,16 +5,18 @@ use std::task::Poll;
 use futures_util::future::join_all;
 use hetuflow_core::{
     event::Event,
-    id::{EventId, Namespace},
+    id::{EventId, InstanceId, Namespace},
     status::Status,
-    task::{EndReason, NewTask},
+    task::{EndReason, Lease, NewTask, Outcome},
 };
-use hetuflow_store::{EventFilter, Ingest, Ingested, Page, StoreError, TaskFilter};
+use hetuflow_store::{EventFilter, Ingest, Ingested, Offer, Page, Report, Slot, StoreError, TaskFilter};
 
 use crate::{
     database::Db,
     leader::lead,
-    world::{at, ingest, keyed, task, task_of},
+    world::{
+        Visitor, agent_id, at, claim, finish, ingest, instance, keyed, lanes, slot, take_in, task, task_of,
+    },
 };
 
 fn duplicate_of(first: &Ingest) -> Ingested {
@@ -30,7 +32,7 @@ async fn stored_events(db: &Db) -> Vec<Event> {
 
 pub(crate) async fn an_event_reads_back_as_it_was_stored(db: &Db) {
     let ingest = ingest(at(0), |task| task.priority = -3);
-    assert_eq!(db.store.ingest(vec![ingest.clone()]).await.expect("stored"), [Ingested::Stored]);
+    assert_eq!(take_in(&*db.store, vec![ingest.clone()]).await.expect("stored"), [Ingested::Stored]);
     assert_eq!(db.store.event(ingest.event.id).await.expect("the event"), ingest.event);
     let NewTask { id, policy, command, lane, run_at, .. } = ingest.tasks[0].clone();
     let stored = task(&*db.store, id).await;
@@ -51,16 +53,16 @@ pub(crate) async fn a_batch_is_stored_whole_or_not_at_all(db: &Db) {
     let first = keyed("1", at(0));
     let mut second = keyed("2", at(0));
     second.tasks[0].id = first.tasks[0].id;
-    db.store.ingest(vec![first.clone(), second]).await.expect_err("one task id twice");
+    take_in(&*db.store, vec![first.clone(), second]).await.expect_err("one task id twice");
     assert_eq!(stored_events(db).await, []);
-    assert_eq!(db.store.ingest(vec![first]).await.expect("the key is free"), [Ingested::Stored]);
+    assert_eq!(take_in(&*db.store, vec![first]).await.expect("the key is free"), [Ingested::Stored]);
 }
 
 pub(crate) async fn answers_come_in_the_order_of_the_batch(db: &Db) {
     let first = keyed("1", at(0));
-    db.store.ingest(vec![first.clone()]).await.expect("stored");
+    take_in(&*db.store, vec![first.clone()]).await.expect("stored");
     let batch = vec![keyed("0", at(1)), keyed("1", at(1)), keyed("2", at(1))];
-    let answers = db.store.ingest(batch).await.expect("stored");
+    let answers = take_in(&*db.store, batch).await.expect("stored");
     assert_eq!(answers, [Ingested::Stored, duplicate_of(&first), Ingested::Stored]);
 }
 
@@ -68,24 +70,24 @@ pub(crate) async fn a_known_key_yields_the_first_ids(db: &Db) {
     let mut first = keyed("1", at(0));
     first.tasks.push(task_of(&first.event));
     first.tasks.sort_by_key(|task| task.id);
-    db.store.ingest(vec![first.clone()]).await.expect("stored");
+    take_in(&*db.store, vec![first.clone()]).await.expect("stored");
     let again = keyed("1", at(59));
-    assert_eq!(db.store.ingest(vec![again]).await.expect("known"), [duplicate_of(&first)]);
+    assert_eq!(take_in(&*db.store, vec![again]).await.expect("known"), [duplicate_of(&first)]);
     assert_eq!(stored_events(db).await.len(), 1);
     assert_eq!(db.store.tasks(&TaskFilter::default(), Page::default()).await.expect("a list").len(), 2);
 }
 
 pub(crate) async fn a_key_twice_in_a_batch_stores_once(db: &Db) {
     let batch = vec![keyed("1", at(0)), keyed("1", at(0)), keyed("1", at(0))];
-    let answers = db.store.ingest(batch.clone()).await.expect("stored");
+    let answers = take_in(&*db.store, batch.clone()).await.expect("stored");
     assert_eq!(answers, [Ingested::Stored, duplicate_of(&batch[0]), duplicate_of(&batch[0])]);
 }
 
 pub(crate) async fn an_expired_key_is_free_again(db: &Db) {
     let (first, later, third) = (keyed("1", at(0)), keyed("1", at(60)), keyed("1", at(61)));
-    db.store.ingest(vec![first]).await.expect("stored");
-    assert_eq!(db.store.ingest(vec![later.clone()]).await.expect("stored"), [Ingested::Stored]);
-    assert_eq!(db.store.ingest(vec![third]).await.expect("known"), [duplicate_of(&later)]);
+    take_in(&*db.store, vec![first]).await.expect("stored");
+    assert_eq!(take_in(&*db.store, vec![later.clone()]).await.expect("stored"), [Ingested::Stored]);
+    assert_eq!(take_in(&*db.store, vec![third]).await.expect("known"), [duplicate_of(&later)]);
 }
 
 pub(crate) async fn a_key_is_one_of_its_scope_and_namespace(db: &Db) {
@@ -94,22 +96,22 @@ pub(crate) async fn a_key_is_one_of_its_scope_and_namespace(db: &Db) {
     let mut other_namespace = keyed("1", at(0));
     other_namespace.event.namespace = Namespace::new("team-b").expect("a name");
     let answers =
-        db.store.ingest(vec![keyed("1", at(0)), other_scope, other_namespace]).await.expect("stored");
+        take_in(&*db.store, vec![keyed("1", at(0)), other_scope, other_namespace]).await.expect("stored");
     assert_eq!(answers, [Ingested::Stored, Ingested::Stored, Ingested::Stored]);
 }
 
 /// The first answer may have been lost, and the caller tries again.
 pub(crate) async fn the_same_event_again_yields_itself(db: &Db) {
     for first in [keyed("1", at(0)), ingest(at(0), |_| ())] {
-        db.store.ingest(vec![first.clone()]).await.expect("stored");
-        let answers = db.store.ingest(vec![first.clone()]).await.expect("known");
+        take_in(&*db.store, vec![first.clone()]).await.expect("stored");
+        let answers = take_in(&*db.store, vec![first.clone()]).await.expect("known");
         assert_eq!(answers, [duplicate_of(&first)]);
     }
 }
 
 pub(crate) async fn ten_ingests_of_one_key_make_one_event(db: &Db) {
     let batch: Vec<Ingest> = (0..10).map(|_| keyed("1", at(0))).collect();
-    let answers = join_all(batch.iter().map(|ingest| db.store.ingest(vec![ingest.clone()]))).await;
+    let answers = join_all(batch.iter().map(|ingest| take_in(&*db.store, vec![ingest.clone()]))).await;
     let answers: Vec<Ingested> = answers.into_iter().flat_map(|answer| answer.expect("an answer")).collect();
     let first = answers.iter().position(|answer| *answer == Ingested::Stored).expect("one is the first");
     for (n, answer) in answers.iter().enumerate() {
@@ -120,40 +122,121 @@ pub(crate) async fn ten_ingests_of_one_key_make_one_event(db: &Db) {
 
 pub(crate) async fn a_task_that_cannot_be_rendered_has_failed(db: &Db) {
     let ingest = ingest(at(7), |task| task.command = Err("no value for body.ref".to_owned()));
-    db.store.ingest(vec![ingest.clone()]).await.expect("stored");
+    take_in(&*db.store, vec![ingest.clone()]).await.expect("stored");
     let task = task(&*db.store, ingest.tasks[0].id).await;
     let outcome = task.outcome.expect("an outcome");
     assert_eq!((task.status, outcome.reason), (Status::Failed, EndReason::Render));
     assert_eq!((task.finished_at, task.command), (Some(at(7)), None));
     assert_eq!(outcome.message.as_deref(), Some("no value for body.ref"));
-    assert_eq!(db.store.waiting_lanes(at(100)).await.expect("lanes"), []);
+    assert_eq!(lanes(&*db.store, at(100)).await, []);
 }
 
 pub(crate) async fn ingest_wakes_listeners(db: &Db) {
     let mut changes = db.store.task_changes();
     changes.mark_unchanged();
-    db.store.ingest(vec![ingest(at(0), |_| ())]).await.expect("stored");
+    take_in(&*db.store, vec![ingest(at(0), |_| ())]).await.expect("stored");
     changes.changed().await.expect("the store lives");
+}
+
+/// The first lease of an event's only task, for this slot.
+fn offer(ingest: &Ingest, slot: &Slot) -> Offer {
+    let lease = Lease { task_id: ingest.tasks[0].id, instance_id: InstanceId::at(at(1)), fence: 1 };
+    Offer { lease, slot: slot.clone() }
+}
+
+pub(crate) async fn a_task_with_an_offer_is_leased_as_it_is_stored(db: &Db) {
+    let store = &*db.store;
+    let slot = slot(store, "web-1").await;
+    let batch = [ingest(at(0), |_| ()), ingest(at(0), |_| ())];
+    let offer = offer(&batch[1], &slot);
+    let committed = store.ingest(&batch, std::slice::from_ref(&offer)).await.expect("stored");
+    assert_eq!(committed.answers, [Ingested::Stored, Ingested::Stored]);
+    assert_eq!(committed.leased, [offer.lease]);
+    assert_eq!(task(store, batch[0].tasks[0].id).await.status, Status::Pending);
+    let leased = task(store, offer.lease.task_id).await;
+    assert_eq!((leased.status, leased.attempt, leased.fence), (Status::Locked, 1, 1));
+    let attempt = instance(store, offer.lease).await;
+    assert_eq!(
+        (attempt.task_id, attempt.agent_id, attempt.job_id),
+        (leased.id, slot.agent_id, leased.job_id)
+    );
+    assert_eq!((attempt.status, attempt.attempt, attempt.fence), (Status::Locked, 1, 1));
+    let end = finish(offer.lease, Outcome::exit(0));
+    assert_eq!(store.finish(&[end], at(3), 0.0).await.expect("an answer"), [Report::Recorded]);
+}
+
+pub(crate) async fn an_offer_of_another_session_leaves_the_task_waiting(db: &Db) {
+    let store = &*db.store;
+    let mut visitor = Visitor::new("web-1");
+    let old = visitor.hello(store, &[]).await;
+    let new = visitor.hello(store, &[]).await;
+    let stranger = Slot { agent_id: agent_id("nobody"), session_epoch: 1 };
+    for slot in [visitor.slot(&old), stranger] {
+        let batch = [ingest(at(0), |_| ())];
+        let mut changes = store.task_changes();
+        changes.mark_unchanged();
+        let committed = store.ingest(&batch, &[offer(&batch[0], &slot)]).await.expect("stored");
+        assert_eq!((committed.answers, committed.leased), (vec![Ingested::Stored], Vec::new()));
+        changes.changed().await.expect("listeners are told");
+        let task = task(store, batch[0].tasks[0].id).await;
+        assert_eq!((task.status, task.attempt, task.fence), (Status::Pending, 0, 0));
+    }
+    assert_eq!(claim(store, &vec![visitor.slot(&new); 3], at(1)).await.len(), 2);
+}
+
+pub(crate) async fn a_duplicate_takes_no_offer(db: &Db) {
+    let store = &*db.store;
+    let slot = slot(store, "web-1").await;
+    let first = keyed("1", at(0));
+    take_in(store, vec![first.clone()]).await.expect("stored");
+    let again = [keyed("1", at(1))];
+    let committed = store.ingest(&again, &[offer(&again[0], &slot)]).await.expect("known");
+    assert_eq!((committed.answers, committed.leased), (vec![duplicate_of(&first)], Vec::new()));
+    let error = store.task(again[0].tasks[0].id).await.expect_err("nothing of it is stored");
+    assert!(matches!(error, StoreError::NotFound), "{error:?}");
+}
+
+pub(crate) async fn a_task_that_cannot_be_rendered_takes_no_offer(db: &Db) {
+    let store = &*db.store;
+    let slot = slot(store, "web-1").await;
+    let batch = [ingest(at(0), |task| task.command = Err("no ref".to_owned()))];
+    let committed = store.ingest(&batch, &[offer(&batch[0], &slot)]).await.expect("stored");
+    assert_eq!(committed.leased, []);
+    assert_eq!(task(store, batch[0].tasks[0].id).await.status, Status::Failed);
+}
+
+pub(crate) async fn events_are_found_by_their_ids(db: &Db) {
+    let store = &*db.store;
+    let batch = vec![ingest(at(0), |_| ()), ingest(at(1), |_| ()), ingest(at(2), |_| ())];
+    take_in(store, batch.clone()).await.expect("stored");
+    let wanted = [batch[2].event.id, EventId::at(at(9)), batch[0].event.id];
+    let mut found = store.events_by_id(&wanted).await.expect("events");
+    found.sort_by_key(|event| event.id);
+    assert_eq!(found, [batch[0].event.clone(), batch[2].event.clone()]);
+    assert_eq!(store.events_by_id(&[]).await.expect("events"), []);
 }
 
 pub(crate) async fn expired_keys_are_forgotten(db: &Db) {
     let batch = vec![keyed("1", at(0)), keyed("2", at(1)), keyed("3", at(30))];
-    db.store.ingest(batch.clone()).await.expect("stored");
+    take_in(&*db.store, batch.clone()).await.expect("stored");
     let leadership = lead(&*db.store).await;
     assert_eq!(db.store.forget_expired_keys(leadership, at(61), 1).await.expect("one"), 1);
     assert_eq!(db.store.forget_expired_keys(leadership, at(61), 10).await.expect("the other"), 1);
     assert_eq!(db.store.forget_expired_keys(leadership, at(61), 10).await.expect("none"), 0);
-    assert_eq!(db.store.ingest(vec![keyed("3", at(62))]).await.expect("known"), [duplicate_of(&batch[2])]);
+    assert_eq!(
+        take_in(&*db.store, vec![keyed("3", at(62))]).await.expect("known"),
+        [duplicate_of(&batch[2])]
+    );
 }
 
 pub(crate) async fn what_was_acknowledged_is_there_after_reopening(db: &Db) {
     let first = keyed("1", at(0));
-    db.store.ingest(vec![first.clone()]).await.expect("stored");
+    take_in(&*db.store, vec![first.clone()]).await.expect("stored");
     db.store.close().await;
     let reopened = db.another().await;
     assert_eq!(reopened.event(first.event.id).await.expect("the event"), first.event);
-    assert_eq!(reopened.ingest(vec![keyed("1", at(1))]).await.expect("known"), [duplicate_of(&first)]);
-    assert_eq!(reopened.waiting_lanes(at(0)).await.expect("lanes").len(), 1);
+    assert_eq!(take_in(&*reopened, vec![keyed("1", at(1))]).await.expect("known"), [duplicate_of(&first)]);
+    assert_eq!(lanes(&*reopened, at(0)).await.len(), 1);
     reopened.close().await;
 }
 
@@ -161,9 +244,9 @@ pub(crate) async fn what_was_acknowledged_is_there_after_reopening(db: &Db) {
 pub(crate) async fn a_dropped_call_leaves_nothing_half_done(db: &Db) {
     for polls in 0..1000 {
         let batch = vec![keyed(&format!("{polls}-a"), at(polls)), keyed(&format!("{polls}-b"), at(polls))];
-        let answered = poll_times(db.store.ingest(batch.clone()), polls).await;
+        let answered = poll_times(take_in(&*db.store, batch.clone()), polls).await;
         // What the database still had in flight is decided by now: the same keys wait for it.
-        let again = db.store.ingest(batch.clone()).await.expect("a store that goes on");
+        let again = take_in(&*db.store, batch.clone()).await.expect("a store that goes on");
         let first = batch.iter().map(duplicate_of).collect::<Vec<_>>();
         assert!(
             again == first || again == [Ingested::Stored, Ingested::Stored],

@@ -86,7 +86,7 @@ pub(crate) async fn a_stale_leader_changes_nothing(db: &Db) {
     let store = &*db.store;
     let held = claimed(store, |_| ()).await;
     store.close_session(&held.agent_id, held.session_epoch).await.expect("closed");
-    store.ingest(vec![keyed("1", at(0))]).await.expect("stored");
+    store.ingest(&[keyed("1", at(0))], &[]).await.expect("stored");
     let expired = lead_for_an_instant(store, server(1)).await;
     let check = async |stale: Leadership, who: &str| {
         let refused = |error: StoreError| assert!(matches!(error, StoreError::NotLeader), "{who}: {error:?}");

@@ -11,7 +11,7 @@ use hetuflow_store::{EventFilter, Ingest, InstanceFilter, Page, Store, TaskFilte
 
 use crate::{
     database::Db,
-    world::{agent_id, at, claimed_by, event, finish, policy, slot, stored},
+    world::{agent_id, at, claimed_by, event, finish, policy, slot, stored, take_in},
 };
 
 fn team_b() -> Namespace {
@@ -22,7 +22,7 @@ pub(crate) async fn events_are_newest_first_without_bodies(db: &Db) {
     let events: Vec<_> = (0..5).map(|n| event(at(n))).collect();
     let batch =
         events.iter().map(|event| Ingest { event: event.clone(), dedupe: None, tasks: vec![] }).collect();
-    db.store.ingest(batch).await.expect("stored");
+    take_in(&*db.store, batch).await.expect("stored");
     let page = Page { before: Some(events[4].id.uuid()), limit: 2 };
     let listed = db.store.events(&EventFilter::default(), page).await.expect("a page");
     assert_eq!(listed.iter().map(|event| event.id).collect::<Vec<_>>(), [events[3].id, events[2].id]);
@@ -39,7 +39,7 @@ pub(crate) async fn events_are_filtered(db: &Db) {
     events[4].verdict = Verdict::Rejected { reason: "the signature differs".to_owned() };
     let batch =
         events.iter().map(|event| Ingest { event: event.clone(), dedupe: None, tasks: vec![] }).collect();
-    db.store.ingest(batch).await.expect("stored");
+    take_in(&*db.store, batch).await.expect("stored");
     let check = async |filter: EventFilter, expected: &[usize]| {
         let listed = db.store.events(&filter, Page::default()).await.expect("a list");
         let expected: Vec<_> = expected.iter().rev().map(|n| events[*n].id).collect();

@@ -51,6 +51,11 @@ promises! {
         ten_ingests_of_one_key_make_one_event,
         a_task_that_cannot_be_rendered_has_failed,
         ingest_wakes_listeners,
+        a_task_with_an_offer_is_leased_as_it_is_stored,
+        an_offer_of_another_session_leaves_the_task_waiting,
+        a_duplicate_takes_no_offer,
+        a_task_that_cannot_be_rendered_takes_no_offer,
+        events_are_found_by_their_ids,
         expired_keys_are_forgotten,
         what_was_acknowledged_is_there_after_reopening,
         a_dropped_call_leaves_nothing_half_done;
@@ -61,7 +66,8 @@ promises! {
         a_claim_fills_slots_in_order_and_no_more,
         a_slot_of_another_session_takes_nothing,
         a_claim_stays_in_its_lane,
-        the_next_time_is_told,
+        lanes_say_when_their_first_task_is_due,
+        a_look_from_a_place_does_not_see_what_is_before,
         eight_claimers_take_each_task_once;
     attempt:
         an_attempt_is_accepted_and_started,

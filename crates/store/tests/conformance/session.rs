@@ -14,7 +14,7 @@ use hetuflow_store::{Claimed, Store, StoreError};
 use crate::{
     database::Db,
     leader::lead,
-    world::{MINUTE, Visitor, agent_id, at, claimed_by, instance, policy, task},
+    world::{MINUTE, Visitor, agent_id, at, claimed_by, instance, note, policy, task},
 };
 
 /// An agent that has said hello and was given one task.
@@ -53,7 +53,7 @@ pub(crate) async fn a_hello_raises_the_epoch(db: &Db) {
 pub(crate) async fn what_is_leased_and_held_is_kept(db: &Db) {
     let store = &*db.store;
     let (mut visitor, claimed) = busy(store, 0).await;
-    store.accepted(&[claimed.lease]).await.expect("accepted");
+    note(store, claimed.lease, None).await;
     let before = task(store, claimed.task.id).await;
     let session = visitor.hello(store, &[claimed.lease]).await;
     assert_eq!(session.keep, [Kept { lease: claimed.lease, next_seq: 0 }]);
@@ -103,7 +103,7 @@ pub(crate) async fn what_never_reached_the_journal_is_given_back(db: &Db) {
 pub(crate) async fn what_was_accepted_and_is_not_held_is_lost(db: &Db) {
     let store = &*db.store;
     let (mut visitor, claimed) = busy(store, 0).await;
-    store.accepted(&[claimed.lease]).await.expect("accepted");
+    note(store, claimed.lease, None).await;
     let session = visitor.hello(store, &[]).await;
     assert_eq!((session.lost, session.returned), (vec![claimed.task.id], vec![]));
     let task = task(store, claimed.task.id).await;

@@ -4,7 +4,7 @@ use hetuflow_store::Ingested;
 
 use crate::{
     database::Db,
-    world::{at, claim, keyed, slot},
+    world::{at, claim, keyed, slot, take_in},
 };
 
 pub(crate) async fn a_probe_commits(db: &Db) {
@@ -21,8 +21,8 @@ pub(crate) async fn the_database_is_described(db: &Db) {
 pub(crate) async fn a_second_server_sees_the_same(db: &Db) {
     let second = db.another().await;
     let slots = [slot(&*db.store, "web-1").await];
-    assert_eq!(db.store.ingest(vec![keyed("1", at(0))]).await.expect("stored"), [Ingested::Stored]);
-    let answers = second.ingest(vec![keyed("1", at(0))]).await.expect("known");
+    assert_eq!(take_in(&*db.store, vec![keyed("1", at(0))]).await.expect("stored"), [Ingested::Stored]);
+    let answers = take_in(&*second, vec![keyed("1", at(0))]).await.expect("known");
     assert!(matches!(answers[..], [Ingested::Duplicate { .. }]), "{answers:?}");
     assert_eq!(claim(&*second, &slots, at(1)).await.len(), 1);
     assert_eq!(claim(&*db.store, &slots, at(1)).await, []);

@@ -12,7 +12,10 @@ use hetuflow_core::{
     retry::{Backoff, OnLost, Retry, RetryPolicy},
     task::{Lease, NewTask, Outcome, Task, TaskInstance},
 };
-use hetuflow_store::{Claimed, Finish, Ingest, Session, Slot, Store, StoreError};
+use hetuflow_store::{
+    Claimed, Finish, Ingest, Ingested, LowWater, Progress, Report, Session, Slot, Store, StoreError,
+    WaitingLane,
+};
 use jiff::{SignedDuration, Timestamp};
 
 pub(crate) const MINUTE: Duration = Duration::from_mins(1);
@@ -101,6 +104,26 @@ pub(crate) fn keyed(key: &str, received_at: Timestamp) -> Ingest {
     Ingest { dedupe: Some(dedupe), ..ingest(received_at, |_| ()) }
 }
 
+/// Stores a batch whose tasks all wait.
+pub(crate) async fn take_in(store: &dyn Store, batch: Vec<Ingest>) -> Result<Vec<Ingested>, StoreError> {
+    store.ingest(&batch, &[]).await.map(|committed| {
+        assert_eq!(committed.leased, []);
+        committed.answers
+    })
+}
+
+/// The lanes in which a task may run now.
+pub(crate) async fn lanes(store: &dyn Store, now: Timestamp) -> Vec<WaitingLane> {
+    let mut lanes = store.waiting_lanes(&[]).await.expect("lanes");
+    lanes.retain(|lane| lane.next_at <= now);
+    lanes
+}
+
+/// Notes one step of an attempt: journalled, or started.
+pub(crate) async fn note(store: &dyn Store, lease: Lease, started_at: Option<Timestamp>) -> Report {
+    store.progress(&[Progress { lease, started_at }]).await.expect("an answer").remove(0)
+}
+
 /// Stores one task and yields its id.
 pub(crate) async fn stored(
     store: &dyn Store,
@@ -109,7 +132,7 @@ pub(crate) async fn stored(
 ) -> TaskId {
     let ingest = ingest(received_at, change);
     let id = ingest.tasks[0].id;
-    store.ingest(vec![ingest]).await.expect("stored");
+    take_in(store, vec![ingest]).await.expect("stored");
     id
 }
 
@@ -187,8 +210,8 @@ pub(crate) async fn slot(store: &dyn Store, name: &str) -> Slot {
 /// Claims what is due in every lane, one task for each slot.
 pub(crate) async fn claim(store: &dyn Store, slots: &[Slot], now: Timestamp) -> Vec<Claimed> {
     let mut claimed = Vec::new();
-    for lane in store.waiting_lanes(now).await.expect("lanes") {
-        claimed.extend(store.claim(lane.id, slots, now).await.expect("a claim"));
+    for lane in lanes(store, now).await {
+        claimed.extend(store.claim(lane.id, LowWater::START, slots, now).await.expect("a claim"));
     }
     claimed
 }

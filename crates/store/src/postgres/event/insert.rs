@@ -2,39 +2,43 @@
 //! key is theirs, then the tasks of the events that were stored. Another server's batch with the same
 //! key waits on the key's row and then finds it taken.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use hetuflow_core::{
     event::Event,
-    id::{EventId, ScheduleId, TaskId},
+    id::{EventId, InstanceId, ScheduleId, TaskId},
     status::Status,
-    task::{EndReason, NewTask, Outcome},
+    task::{EndReason, Lease, NewTask, Outcome},
 };
 use jiff::Timestamp;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
-    Ingest, Ingested, StoreError,
-    postgres::columns::{text, time},
+    Committed, Ingest, Ingested, Offer, StoreError,
+    postgres::{
+        columns::{at, text, time},
+        lanes::Lanes,
+    },
     row::{self, Columns},
 };
 
 /// Namespace, scope and key.
 type Key = (String, String, String);
 
-/// Yields the answers in the order of the batch.
 pub(in crate::postgres) async fn insert(
     connection: &mut PgConnection,
+    lanes: &Lanes,
     batch: &[Ingest],
-) -> Result<Vec<Ingested>, StoreError> {
+    offers: &[Offer],
+) -> Result<Committed, StoreError> {
     let firsts = firsts(batch);
     // Sorted, so that two servers never wait for each other's keys.
     let mut new: Vec<&Ingest> =
         batch.iter().zip(0..).filter(|(_, n)| firsts[*n] == *n).map(|(i, _)| i).collect();
     new.sort_by_cached_key(|ingest| key(ingest));
-    let lanes = lane_ids(connection, &new).await?;
-    let stored = store(connection, &new, &lanes).await?;
+    let lanes = lanes.ids(connection, new.iter().flat_map(|ingest| &ingest.tasks)).await?;
+    let stored = store(connection, &new, &lanes, offers).await?;
 
     let mut answers = Vec::with_capacity(batch.len());
     let mut duplicates = Vec::new();
@@ -50,7 +54,7 @@ pub(in crate::postgres) async fn insert(
     if !duplicates.is_empty() {
         add_tasks(connection, &duplicates, &mut answers).await?;
     }
-    Ok(answers)
+    Ok(Committed { answers, leased: stored.leased })
 }
 
 /// For each event the place of the first one in the batch that has its key, or its id; mostly its own.
@@ -78,9 +82,10 @@ fn key(ingest: &Ingest) -> Option<Key> {
 
 /// What the statement did.
 struct Stored {
-    ids: Vec<EventId>,
+    ids: HashSet<EventId>,
     /// The event that each key of the batch belongs to.
     owners: HashMap<Key, EventId>,
+    leased: Vec<Lease>,
 }
 
 impl Stored {
@@ -89,7 +94,8 @@ impl Stored {
     }
 }
 
-/// An expired key is taken over; one in force is written as it was, which also locks it and yields its event.
+/// `agent` locks the sessions that have offers against a hello, as a claim does: a task whose offer comes from another
+/// session waits. An expired key is taken over; one in force is written as it was, which also locks it and yields its event.
 /// An event that is stored already (its first answer was lost) yields no row and gets no tasks.
 const STORE: &str = "
 with key as (
@@ -114,22 +120,40 @@ event as (
     on conflict (id, created_at) do nothing
     returning id
 ),
-task as (
-    insert into sched_task (id, created_at, namespace, trigger_name, job_id, schedule_id, event_id, status, outcome,
-        scheduled_at, finished_at, priority, lane_id, policy, command, attempt, fence, cancel_requested)
-    select t.id, t.created_at, t.namespace, t.trigger_name, t.job_id, t.schedule_id, t.event_id, t.status,
-        t.outcome::json, t.scheduled_at, t.finished_at, t.priority, t.lane_id, t.policy::json, t.command::json,
-        0, 0, false
+agent as materialized (
+    select id, session_epoch from sched_agent where id = any($39::text[]) order by id for share
+),
+planned as materialized (
+    select t.*, a.id as holder, a.session_epoch
     from unnest($24::uuid[], $25::timestamptz[], $26::text[], $27::text[], $28::uuid[], $29::uuid[], $30::uuid[],
         $31::smallint[], $32::text[], $33::timestamptz[], $34::timestamptz[], $35::smallint[], $36::bigint[],
-        $37::text[], $38::text[])
+        $37::text[], $38::text[], $40::text[], $41::bigint[], $42::uuid[], $43::timestamptz[])
         as t(id, created_at, namespace, trigger_name, job_id, schedule_id, event_id, status, outcome, scheduled_at,
-        finished_at, priority, lane_id, policy, command)
+        finished_at, priority, lane_id, policy, command, offer_agent, offer_epoch, instance_id, instance_at)
+    left join agent a on a.id = t.offer_agent and a.session_epoch = t.offer_epoch
     where t.event_id in (select id from event)
+),
+task as (
+    insert into sched_task (id, created_at, namespace, trigger_name, job_id, schedule_id, event_id, status, outcome,
+        scheduled_at, finished_at, priority, lane_id, policy, command, attempt, fence, cancel_requested, agent_id,
+        instance_id)
+    select id, created_at, namespace, trigger_name, job_id, schedule_id, event_id,
+        case when holder is null then status else 5 end, outcome::json, scheduled_at, finished_at, priority, lane_id,
+        policy::json, command::json, (holder is not null)::int, (holder is not null)::int, false, holder,
+        case when holder is not null then instance_id end
+    from planned
+),
+instance as (
+    insert into sched_task_instance (id, created_at, task_id, job_id, agent_id, session_epoch, attempt, fence, status,
+        output_dropped)
+    select instance_id, instance_at, id, job_id, holder, session_epoch, 1, 1, 5, 0 from planned
+    where holder is not null
 )
-select namespace, scope, key, event_id from key
+select namespace, scope, key, event_id, null::uuid as instance_id from key
 union all
-select null, null, null, id from event";
+select null, null, null, id, null from event
+union all
+select null, null, null, id, instance_id from planned where holder is not null";
 
 type Query<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
 
@@ -137,20 +161,26 @@ async fn store(
     connection: &mut PgConnection,
     new: &[&Ingest],
     lanes: &HashMap<String, i64>,
+    offers: &[Offer],
 ) -> Result<Stored, StoreError> {
+    let offers: HashMap<TaskId, &Offer> = offers.iter().map(|offer| (offer.lease.task_id, offer)).collect();
     let tasks: Vec<Planned<'_>> = new
         .iter()
-        .flat_map(|i| i.tasks.iter().map(|task| Planned::of(task, &i.event, lanes)))
+        .flat_map(|i| i.tasks.iter().map(|task| Planned::of(task, &i.event, lanes, &offers)))
         .collect::<Result<_, _>>()?;
     let query = bind_keys(sqlx::query(STORE), new);
     let query = bind_tasks(bind_events(query, new)?, &tasks)?;
-    let mut stored = Stored { ids: Vec::new(), owners: HashMap::new() };
+    let mut stored = Stored { ids: HashSet::new(), owners: HashMap::new(), leased: Vec::new() };
     for row in query.fetch_all(connection).await? {
-        let event_id = EventId::from_uuid(row.uuid("event_id")?);
-        if let Some(key) = row.text_or_null("key")? {
-            stored.owners.insert((row.text("namespace")?, row.text("scope")?, key), event_id);
+        let id = row.uuid("event_id")?;
+        if let Some(instance) = row.uuid_or_null("instance_id")? {
+            let (task_id, instance_id) = (TaskId::from_uuid(id), InstanceId::from_uuid(instance));
+            stored.leased.push(Lease { task_id, instance_id, fence: 1 });
+        } else if let Some(key) = row.text_or_null("key")? {
+            let key = (row.text("namespace")?, row.text("scope")?, key);
+            stored.owners.insert(key, EventId::from_uuid(id));
         } else {
-            stored.ids.push(event_id);
+            stored.ids.insert(EventId::from_uuid(id));
         }
     }
     Ok(stored)
@@ -200,11 +230,17 @@ struct Planned<'a> {
     status: Status,
     outcome: Option<String>,
     finished_at: Option<Timestamp>,
+    offer: Option<&'a Offer>,
 }
 
 impl<'a> Planned<'a> {
-    fn of(task: &'a NewTask, event: &Event, lanes: &HashMap<String, i64>) -> Result<Self, StoreError> {
-        let key = row::lane_key(&task.lane)?;
+    fn of(
+        task: &'a NewTask,
+        event: &Event,
+        lanes: &HashMap<String, i64>,
+        offers: &HashMap<TaskId, &'a Offer>,
+    ) -> Result<Self, StoreError> {
+        let key = row::lane_key(task)?;
         let lane_id = *lanes.get(&key).ok_or_else(|| StoreError::CorruptRow(format!("no lane {key}")))?;
         let render = |problem: &String| row::json(&Outcome::because(EndReason::Render, problem));
         let outcome = task.command.as_ref().err().map(render).transpose()?;
@@ -212,7 +248,8 @@ impl<'a> Planned<'a> {
             None => (Status::Pending, None),
             Some(_) => (Status::Failed, Some(event.received_at)),
         };
-        Ok(Self { task, lane_id, status, outcome, finished_at })
+        let offer = offers.get(&task.id).copied().filter(|_| outcome.is_none());
+        Ok(Self { task, lane_id, status, outcome, finished_at, offer })
     }
 }
 
@@ -235,54 +272,22 @@ fn bind_tasks<'q>(query: Query<'q>, tasks: &[Planned<'q>]) -> Result<Query<'q>, 
         .bind(column(tasks, |t| t.task.priority))
         .bind(column(tasks, |t| t.lane_id))
         .bind(tasks.iter().map(|t| row::json(&t.task.policy)).collect::<Result<Vec<_>, _>>()?)
-        .bind(commands.collect::<Result<Vec<_>, _>>()?))
+        .bind(commands.collect::<Result<Vec<_>, _>>()?)
+        .bind(
+            tasks
+                .iter()
+                .filter_map(|t| t.offer)
+                .map(|offer| offer.slot.agent_id.as_str())
+                .collect::<Vec<_>>(),
+        )
+        .bind(column(tasks, |t| t.offer.map(|offer| offer.slot.agent_id.as_str())))
+        .bind(column(tasks, |t| t.offer.map(|offer| offer.slot.session_epoch)))
+        .bind(column(tasks, |t| t.offer.map(|offer| offer.lease.instance_id.uuid())))
+        .bind(column(tasks, |t| t.offer.map(|offer| at(offer.lease.instance_id.uuid())))))
 }
 
 fn column<'a, T, U>(items: &'a [T], value: impl Fn(&'a T) -> U) -> Vec<U> {
     items.iter().map(value).collect()
-}
-
-/// The numbers of the batch's lanes by their key. A lane is given its number when it is seen first, for ever,
-/// which needs no part in the transaction that follows.
-async fn lane_ids(
-    connection: &mut PgConnection,
-    new: &[&Ingest],
-) -> Result<HashMap<String, i64>, StoreError> {
-    let mut lanes = HashMap::new();
-    for task in new.iter().flat_map(|ingest| &ingest.tasks) {
-        lanes.insert(row::lane_key(&task.lane)?, &task.lane);
-    }
-    let keys: Vec<&str> = lanes.keys().map(String::as_str).collect();
-    let mut known = HashMap::new();
-    if keys.is_empty() {
-        return Ok(known);
-    }
-    // The second look finds those that this or another server has just made.
-    for _ in 0..2 {
-        let rows: Vec<(String, i64)> = sqlx::query_as("select key, id from sched_lane where key = any($1)")
-            .bind(&keys)
-            .fetch_all(&mut *connection)
-            .await?;
-        known.extend(rows);
-        let mut missing: Vec<_> = lanes.iter().filter(|(key, _)| !known.contains_key(*key)).collect();
-        if missing.is_empty() {
-            break;
-        }
-        missing.sort_by_key(|(key, _)| *key);
-        let selectors =
-            missing.iter().map(|(_, lane)| row::json(&lane.selector)).collect::<Result<Vec<_>, _>>()?;
-        sqlx::query(
-            "insert into sched_lane (key, selector, agent_id)
-             select key, selector::json, agent_id from unnest($1::text[], $2::text[], $3::text[]) as l(key, selector, agent_id)
-             on conflict (key) do nothing",
-        )
-        .bind(column(&missing, |(key, _)| key.as_str()))
-        .bind(selectors)
-        .bind(column(&missing, |(_, lane)| lane.agent.as_ref().map(hetuflow_core::id::AgentId::as_str)))
-        .execute(&mut *connection)
-        .await?;
-    }
-    Ok(known)
 }
 
 /// Says what the first delivery of each duplicate has caused.

@@ -9,6 +9,7 @@ use crate::{
         Postgres, Tx,
         columns::{at, time},
         event::insert::insert as insert_events,
+        lanes::Lanes,
         task,
     },
     row::Columns,
@@ -20,6 +21,7 @@ const AT_ONCE: i64 = 100;
 
 pub(super) async fn fire(
     tx: &mut Tx,
+    lanes: &Lanes,
     fire: &Fire,
     ingest: &Ingest,
     turns: &Turns,
@@ -27,7 +29,7 @@ pub(super) async fn fire(
     let ahead = unfinished(tx, &turns.key).await?;
     let place = turn::place(turns.overlap, &ahead);
     if let Place::Skip { reason } = &place {
-        insert_events(tx, &[turn::skipped(ingest, reason)]).await?;
+        insert_events(tx, lanes, &[turn::skipped(ingest, reason)], &[]).await?;
         return Ok(Fired::Overlaps);
     }
     let mut entry = if place == Place::Queue { Entry::Queued } else { Entry::Free };
@@ -41,7 +43,7 @@ pub(super) async fn fire(
         .bind(fire.id.uuid())
         .execute(&mut **tx)
         .await?;
-    insert_events(tx, std::slice::from_ref(ingest)).await?;
+    insert_events(tx, lanes, std::slice::from_ref(ingest), &[]).await?;
     for task in &ingest.tasks {
         insert(tx, &turns.key, fire.run_at, task.id, entry).await?;
     }

@@ -1,5 +1,5 @@
-//! What happens to attempts after the claim, reported by whoever shows their leases. Whatever changes an
-//! attempt locks its task first and its instance second.
+//! What ends attempts when more than a success is to be told: given back, failed, lost. Whatever changes an attempt
+//! locks its task first and its instance second. Progress is in `progress.rs`, results are in `finish.rs`.
 
 use hetuflow_core::{
     status::Status,
@@ -29,33 +29,6 @@ struct Held {
     attempt: Attempt,
 }
 
-pub(super) async fn accepted(db: &Postgres, leases: &[Lease]) -> Result<Vec<Report>, StoreError> {
-    let mut tx = db.begin().await?;
-    let held = held(&mut tx, leases).await?;
-    let in_force = |held: &Option<Held>| held.as_ref().is_some_and(|held| held.in_force);
-    let locked = |held: &Option<Held>| held.as_ref().is_some_and(|held| held.status == Status::Locked);
-    let news = leases.iter().zip(&held).filter(|(_, held)| in_force(held) && locked(held));
-    set_status(&mut tx, &news.map(|(lease, _)| *lease).collect::<Vec<_>>(), Status::Dispatched, None).await?;
-    failpoint!("accepted.before_commit");
-    tx.commit().await?;
-    failpoint!("accepted.after_commit", StoreError::Unavailable(sqlx::Error::WorkerCrashed));
-    Ok(held.iter().map(|held| if in_force(held) { Report::Recorded } else { Report::Fenced }).collect())
-}
-
-pub(super) async fn started(db: &Postgres, lease: Lease, at: Timestamp) -> Result<Report, StoreError> {
-    let mut tx = db.begin().await?;
-    let Some(held) = held(&mut tx, &[lease]).await?.remove(0).filter(|held| held.in_force) else {
-        return Ok(Report::Fenced);
-    };
-    if held.status != Status::Running {
-        set_status(&mut tx, &[lease], Status::Running, Some(at)).await?;
-    }
-    failpoint!("started.before_commit");
-    tx.commit().await?;
-    failpoint!("started.after_commit", StoreError::Unavailable(sqlx::Error::WorkerCrashed));
-    Ok(Report::Recorded)
-}
-
 pub(super) async fn give_back(db: &Postgres, lease: Lease, now: Timestamp) -> Result<Report, StoreError> {
     let mut tx = db.begin().await?;
     if !return_attempt(&mut tx, lease, now).await? {
@@ -65,21 +38,6 @@ pub(super) async fn give_back(db: &Postgres, lease: Lease, now: Timestamp) -> Re
     tx.commit().await?;
     failpoint!("give_back.after_commit", StoreError::Unavailable(sqlx::Error::WorkerCrashed));
     Ok(Report::Recorded)
-}
-
-pub(super) async fn finish(
-    db: &Postgres,
-    batch: &[Finish],
-    now: Timestamp,
-    random: f64,
-) -> Result<Vec<Report>, StoreError> {
-    failpoint!("finish.before");
-    let mut tx = db.begin().await?;
-    let reports = end_attempts(&mut tx, batch, now, random).await?;
-    failpoint!("finish.before_commit");
-    tx.commit().await?;
-    failpoint!("finish.after_commit", StoreError::Unavailable(sqlx::Error::WorkerCrashed));
-    Ok(reports)
 }
 
 /// Undoes an attempt that never began; false when it is not in force or has started.
@@ -117,7 +75,7 @@ pub(in crate::postgres) async fn return_attempt(
     Ok(true)
 }
 
-/// Ends attempts and settles their tasks: results, or losses that the server found.
+/// Ends attempts and settles their tasks by their policies: failures, or losses that the server found.
 pub(in crate::postgres) async fn end_attempts(
     tx: &mut Tx,
     batch: &[Finish],
@@ -192,33 +150,6 @@ async fn held(tx: &mut Tx, leases: &[Lease]) -> Result<Vec<Option<Held>>, StoreE
     Ok(held)
 }
 
-async fn set_status(
-    tx: &mut Tx,
-    leases: &[Lease],
-    status: Status,
-    started_at: Option<Timestamp>,
-) -> Result<(), StoreError> {
-    if leases.is_empty() {
-        return Ok(());
-    }
-    sqlx::query(
-        "with task as (
-            update sched_task set status = $1 where id = any($3) and created_at = any($4)
-         )
-         update sched_task_instance set status = $1, started_at = coalesce($2, started_at)
-         where id = any($5) and created_at = any($6)",
-    )
-    .bind(status.number())
-    .bind(started_at.map(time))
-    .bind(tasks(leases))
-    .bind(tasks(leases).into_iter().map(at).collect::<Vec<Time>>())
-    .bind(instances(leases))
-    .bind(instances(leases).into_iter().map(at).collect::<Vec<Time>>())
-    .execute(&mut **tx)
-    .await?;
-    Ok(())
-}
-
 async fn end_instances(tx: &mut Tx, ends: &[(&Finish, Settled)]) -> Result<(), StoreError> {
     let ids: Vec<Uuid> = ends.iter().map(|(finish, _)| finish.lease.instance_id.uuid()).collect();
     sqlx::query(
@@ -262,10 +193,10 @@ async fn settle_tasks(tx: &mut Tx, ends: &[(&Finish, Settled)]) -> Result<(), St
     Ok(())
 }
 
-fn tasks(leases: &[Lease]) -> Vec<Uuid> {
+pub(super) fn tasks(leases: &[Lease]) -> Vec<Uuid> {
     leases.iter().map(|lease| lease.task_id.uuid()).collect()
 }
 
-fn instances(leases: &[Lease]) -> Vec<Uuid> {
+pub(super) fn instances(leases: &[Lease]) -> Vec<Uuid> {
     leases.iter().map(|lease| lease.instance_id.uuid()).collect()
 }

@@ -1,4 +1,5 @@
-//! The claim: due tasks of one lane become leases of free slots, in one statement.
+//! The claim: due tasks of one lane become leases of free slots, in one statement; and the look at what there is to
+//! claim.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +12,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::{
-    Claimed, LaneId, Slot, StoreError,
+    Claimed, LaneId, LowWater, Slot, StoreError, WaitingLane,
     postgres::{
         Postgres,
         columns::{at, time},
@@ -34,15 +35,15 @@ slot as materialized (
     join agent a on a.id = s.agent_id and a.session_epoch = s.session_epoch
 ),
 picked as materialized (
-    select id, created_at, priority, scheduled_at from sched_task
-    where lane_id = $1 and status in (1, 2) and scheduled_at <= $7
-    order by priority desc, scheduled_at, id
+    select id, created_at, scheduled_at from sched_task
+    where lane_id = $1 and status in (1, 2) and scheduled_at <= $7 and (scheduled_at, id) >= ($8, $9)
+    order by scheduled_at, id
     limit (select count(*) from slot)
     for update skip locked
 ),
 pair as materialized (
     select p.id, p.created_at, s.*
-    from (select *, row_number() over (order by priority desc, scheduled_at, id) as place from picked) p
+    from (select *, row_number() over (order by scheduled_at, id) as place from picked) p
     join slot s using (place)
 ),
 task as (
@@ -64,6 +65,7 @@ from task t join sched_lane l on l.id = t.lane_id order by t.place";
 pub(super) async fn claim(
     db: &Postgres,
     lane: LaneId,
+    from: LowWater,
     slots: &[Slot],
     now: Timestamp,
 ) -> Result<Vec<Claimed>, StoreError> {
@@ -81,10 +83,39 @@ pub(super) async fn claim(
         .bind(&instances)
         .bind(instances.iter().map(|id| at(*id)).collect::<Vec<_>>())
         .bind(time(now))
+        .bind(time(from.run_at))
+        .bind(from.id.uuid())
         .fetch_all(&db.pool)
         .await?;
     failpoint!("lease.after_commit", StoreError::Unavailable(sqlx::Error::WorkerCrashed));
     rows.iter().map(claimed).collect()
+}
+
+/// One probe of the claim's index for each lane.
+const LANES: &str = "
+select l.id, l.selector, l.agent_id, l.priority, first.scheduled_at as next_at
+from sched_lane l
+left join unnest($1::bigint[], $2::timestamptz[], $3::uuid[]) as f(lane_id, run_at, id) on f.lane_id = l.id
+cross join lateral (
+    select t.scheduled_at from sched_task t
+    where t.lane_id = l.id and t.status in (1, 2)
+        and (t.scheduled_at, t.id) >= (coalesce(f.run_at, '-infinity'), coalesce(f.id, $4))
+    order by t.scheduled_at, t.id limit 1
+) first
+order by l.priority desc, l.id";
+
+pub(super) async fn waiting_lanes(
+    db: &Postgres,
+    from: &[(LaneId, LowWater)],
+) -> Result<Vec<WaitingLane>, StoreError> {
+    let rows = sqlx::query(LANES)
+        .bind(from.iter().map(|(lane, _)| lane.0).collect::<Vec<_>>())
+        .bind(from.iter().map(|(_, from)| time(from.run_at)).collect::<Vec<_>>())
+        .bind(from.iter().map(|(_, from)| from.id.uuid()).collect::<Vec<_>>())
+        .bind(Uuid::nil())
+        .fetch_all(&db.pool)
+        .await?;
+    rows.iter().map(row::waiting_lane).collect()
 }
 
 fn claimed(row: &sqlx::postgres::PgRow) -> Result<Claimed, StoreError> {

@@ -1,5 +1,7 @@
 //! Runs of schedules that do not overlap: their places, and who is let go next.
 
+use std::collections::HashMap;
+
 use hetuflow_core::id::TaskId;
 use jiff::Timestamp;
 
@@ -22,7 +24,7 @@ pub(super) async fn fire(
     let ahead = unfinished(tx, &turns.key).await?;
     let place = turn::place(turns.overlap, &ahead);
     if let Place::Skip { reason } = &place {
-        event::insert(tx, &turn::skipped(ingest, reason)).await?;
+        event::insert(tx, &turn::skipped(ingest, reason), &HashMap::new()).await?;
         return Ok(Fired::Overlaps);
     }
     let mut entry = if place == Place::Queue { Entry::Queued } else { Entry::Free };
@@ -36,7 +38,7 @@ pub(super) async fn fire(
         .bind(fire.id.uuid())
         .execute(&mut **tx)
         .await?;
-    event::insert(tx, ingest).await?;
+    event::insert(tx, ingest, &HashMap::new()).await?;
     for task in &ingest.tasks {
         insert(tx, &turns.key, fire.run_at, task.id, entry).await?;
     }

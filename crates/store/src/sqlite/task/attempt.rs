@@ -8,7 +8,7 @@ use hetuflow_failpoint::failpoint;
 use jiff::Timestamp;
 
 use crate::{
-    Finish, Report, StoreError,
+    Finish, Progress, Report, StoreError,
     row::{self, Columns},
     settle::{self, Attempt, Settled},
     sqlite::{Sqlite, Tx},
@@ -24,39 +24,21 @@ struct Held {
     attempt: Attempt,
 }
 
-pub(super) async fn accepted(db: &Sqlite, leases: &[Lease]) -> Result<Vec<Report>, StoreError> {
+pub(super) async fn progress(db: &Sqlite, batch: &[Progress]) -> Result<Vec<Report>, StoreError> {
     let mut tx = db.begin().await?;
-    let mut reports = Vec::with_capacity(leases.len());
-    for lease in leases {
-        let report = match held(&mut tx, *lease).await? {
-            Some(held) if held.in_force => {
-                if held.status == Status::Locked {
-                    set_status(&mut tx, *lease, Status::Dispatched, None).await?;
-                }
-                Report::Recorded
-            }
-            Some(_) | None => Report::Fenced,
-        };
-        reports.push(report);
+    let mut reports = Vec::with_capacity(batch.len());
+    for Progress { lease, started_at } in batch {
+        let held = held(&mut tx, *lease).await?.filter(|held| held.in_force);
+        let next = if started_at.is_some() { Status::Running } else { Status::Dispatched };
+        if held.as_ref().is_some_and(|held| held.status.number() < next.number()) {
+            set_status(&mut tx, *lease, next, *started_at).await?;
+        }
+        reports.push(if held.is_some() { Report::Recorded } else { Report::Fenced });
     }
-    failpoint!("accepted.before_commit");
+    failpoint!("progress.before_commit");
     tx.commit().await?;
-    failpoint!("accepted.after_commit", StoreError::Unavailable(sqlx::Error::WorkerCrashed));
+    failpoint!("progress.after_commit", StoreError::Unavailable(sqlx::Error::WorkerCrashed));
     Ok(reports)
-}
-
-pub(super) async fn started(db: &Sqlite, lease: Lease, at: Timestamp) -> Result<Report, StoreError> {
-    let mut tx = db.begin().await?;
-    let Some(held) = held(&mut tx, lease).await?.filter(|held| held.in_force) else {
-        return Ok(Report::Fenced);
-    };
-    if held.status != Status::Running {
-        set_status(&mut tx, lease, Status::Running, Some(at)).await?;
-    }
-    failpoint!("started.before_commit");
-    tx.commit().await?;
-    failpoint!("started.after_commit", StoreError::Unavailable(sqlx::Error::WorkerCrashed));
-    Ok(Report::Recorded)
 }
 
 pub(super) async fn give_back(db: &Sqlite, lease: Lease, now: Timestamp) -> Result<Report, StoreError> {
@@ -83,10 +65,16 @@ pub(super) async fn finish(
     for finish in batch {
         reports.push(end_attempt(&mut tx, finish, now, random).await?);
     }
+    let awaited: bool = sqlx::query_scalar("select exists (select 1 from sched_turn where queued)")
+        .fetch_one(&mut *tx)
+        .await?;
     failpoint!("finish.before_commit");
     tx.commit().await?;
     failpoint!("finish.after_commit", StoreError::Unavailable(sqlx::Error::WorkerCrashed));
-    db.tasks_changed();
+    if awaited || batch.iter().any(|finish| finish.outcome.status() != Status::Succeeded) {
+        // A retry may follow, or a run of a schedule that waited for one of these ends.
+        db.tasks_changed();
+    }
     Ok(reports)
 }
 

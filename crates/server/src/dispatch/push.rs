@@ -1,0 +1,196 @@
+//! From a lease to the wire. Whatever was leased is sent, given back, or ended; when the store fails in between, the
+//! agent's connection is closed, because its next hello settles what hangs.
+
+use std::{collections::HashMap, sync::Arc};
+
+use hetuflow_core::{
+    Clock,
+    event::{Event, FileFacts, SourceKind},
+    id::EventId,
+    job::Command,
+    protocol::{Assignment, EventBrief, MAX_MESSAGE, ToAgent},
+    task::{EndReason, Lease, Outcome},
+};
+use hetuflow_failpoint::failpoint;
+use hetuflow_store::{Claimed, Finish, Store, StoreError};
+
+use crate::{
+    AppState,
+    hub::{Hub, Reservation, SessionKey, outbox::Unit},
+    metrics::Metrics,
+};
+
+/// Events that are read at once, with their bodies.
+const EVENTS_AT_ONCE: usize = 16;
+
+/// Sends what was leased. The ingest loop has one for tasks that are leased as they are stored, dispatch for those
+/// that it claimed.
+#[derive(Clone)]
+pub(crate) struct Dispatcher {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) hub: Hub,
+    pub(crate) clock: Clock,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+/// An attempt that is leased to a session.
+#[derive(Debug)]
+pub(crate) struct Leased<'a> {
+    pub(crate) key: SessionKey,
+    pub(crate) lease: Lease,
+    pub(crate) attempt: u32,
+    pub(crate) command: Option<&'a Command>,
+    pub(crate) event: &'a Event,
+}
+
+/// Why a leased attempt is not on its way.
+#[derive(Debug)]
+enum Unsent {
+    /// It can never run: it ends now.
+    Impossible(String),
+    /// Later, or elsewhere.
+    NoRoom,
+}
+
+impl Dispatcher {
+    pub(crate) fn of(state: &AppState) -> Self {
+        Self {
+            store: Arc::clone(&state.store),
+            hub: state.hub.clone(),
+            clock: state.clock.clone(),
+            metrics: Arc::clone(&state.metrics),
+        }
+    }
+
+    /// Sends what a claim took. Every one of them is seen to, whatever happens to the others.
+    pub(super) async fn push_all(
+        &self,
+        reservation: &mut Reservation,
+        claimed: &[Claimed],
+    ) -> Result<(), StoreError> {
+        let mut failed = Ok(());
+        for part in claimed.chunks(EVENTS_AT_ONCE) {
+            failed = failed.and(self.push_some(reservation, part).await);
+        }
+        failed
+    }
+
+    async fn push_some(&self, reservation: &mut Reservation, claimed: &[Claimed]) -> Result<(), StoreError> {
+        let mut ids: Vec<EventId> = claimed.iter().map(|claimed| claimed.task.event_id).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let events: HashMap<EventId, Event> = match self.store.events_by_id(&ids).await {
+            Ok(events) => events.into_iter().map(|event| (event.id, event)).collect(),
+            // One of them cannot be read; the others shall not wait for it.
+            Err(StoreError::CorruptRow(_)) if ids.len() > 1 => self.one_by_one(&ids).await,
+            Err(StoreError::CorruptRow(_)) => HashMap::new(),
+            Err(error) => {
+                self.put_back_all(claimed).await;
+                return Err(error);
+            }
+        };
+        let mut failed = Ok(());
+        for claimed in claimed {
+            let pushed = match events.get(&claimed.task.event_id) {
+                Some(event) => self.push(reservation, &leased(claimed, event)).await,
+                None => self.fail(claimed.lease, "its event cannot be read".to_owned()).await,
+            };
+            failed = failed.and(pushed);
+        }
+        failed
+    }
+
+    async fn one_by_one(&self, ids: &[EventId]) -> HashMap<EventId, Event> {
+        let mut events = HashMap::new();
+        for id in ids {
+            if let Ok(event) = self.store.event(*id).await {
+                events.insert(*id, event);
+            }
+        }
+        events
+    }
+
+    async fn put_back_all(&self, claimed: &[Claimed]) {
+        for claimed in claimed {
+            let key = SessionKey { agent_id: claimed.agent_id.clone(), epoch: claimed.session_epoch };
+            self.put_back(&key, claimed.lease).await;
+        }
+    }
+
+    /// Sends one attempt in a place that was set aside for it.
+    pub(crate) async fn push(
+        &self,
+        reservation: &mut Reservation,
+        leased: &Leased<'_>,
+    ) -> Result<(), StoreError> {
+        failpoint!("push.before");
+        let unsent = match unit(leased) {
+            Err(reason) => Unsent::Impossible(reason),
+            Ok(unit) if !reservation.assign(&leased.key, leased.lease, &unit) => Unsent::NoRoom,
+            Ok(_) => {
+                failpoint!("push.after");
+                self.metrics.tasks_dispatched.inc();
+                tracing::debug!(task.id = %leased.lease.task_id, agent.id = %leased.key.agent_id, "task dispatched");
+                return Ok(());
+            }
+        };
+        match unsent {
+            Unsent::NoRoom => {
+                self.put_back(&leased.key, leased.lease).await;
+                Ok(())
+            }
+            Unsent::Impossible(reason) => self.fail(leased.lease, reason).await,
+        }
+    }
+
+    /// The attempt never began. When the store does not hear it, the agent's next hello settles what it was never told.
+    async fn put_back(&self, key: &SessionKey, lease: Lease) {
+        if self.store.give_back(lease, self.clock.now()).await.is_err() {
+            self.hub.close(key);
+        }
+        self.hub.put_back();
+    }
+
+    async fn fail(&self, lease: Lease, message: String) -> Result<(), StoreError> {
+        tracing::error!(task.id = %lease.task_id, message, "a task cannot be sent to any agent");
+        let now = self.clock.now();
+        let outcome = Outcome::because(EndReason::Spawn, message);
+        let finish = Finish { lease, outcome, started_at: None, finished_at: now, output_dropped: 0 };
+        self.store.finish(&[finish], now, rand::random()).await.map(|_| ())
+    }
+}
+
+fn leased<'a>(claimed: &'a Claimed, event: &'a Event) -> Leased<'a> {
+    Leased {
+        key: SessionKey { agent_id: claimed.agent_id.clone(), epoch: claimed.session_epoch },
+        lease: claimed.lease,
+        attempt: claimed.task.attempt,
+        command: claimed.task.command.as_ref(),
+        event,
+    }
+}
+
+fn unit(leased: &Leased<'_>) -> Result<Unit, String> {
+    let command = leased.command.ok_or("it has no command")?.clone();
+    let assignment =
+        Assignment { lease: leased.lease, attempt: leased.attempt, command, event: brief(leased.event) };
+    let assign = serde_json::to_string(&ToAgent::Assign(Box::new(assignment)))
+        .map_err(|error| format!("it cannot be written as JSON: {error}"))?;
+    if assign.len() > MAX_MESSAGE {
+        let size = assign.len();
+        return Err(format!("its command is {size} bytes with everything filled in, at most {MAX_MESSAGE}"));
+    }
+    Ok(Unit::new(leased.lease.instance_id, leased.event.body.clone(), assign))
+}
+
+fn brief(event: &Event) -> EventBrief {
+    let file = || serde_json::from_slice::<FileFacts>(&event.body).ok();
+    EventBrief {
+        id: event.id,
+        event_type: event.event_type.clone(),
+        source: event.source.clone(),
+        subject: event.subject.clone(),
+        body_size: event.body.len() as u64,
+        file: (event.kind == SourceKind::File).then(file).flatten(),
+    }
+}

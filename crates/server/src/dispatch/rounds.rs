@@ -1,0 +1,135 @@
+//! One look at what waits after the other, and what is remembered between them: how far the claims of each lane have
+//! come. Entries of claimed tasks stay in the index as long as some old snapshot of the database is in use; a look
+//! that began at the beginning every time would walk over all of them (measured: 20 ms instead of 0.4 ms after
+//! 100,000 tasks).
+
+use std::{collections::HashMap, time::Duration};
+
+use hetuflow_core::labels::Lane;
+use hetuflow_store::{LaneId, LowWater, StoreError, WaitingLane};
+use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
+
+use super::{Dispatcher, jittered};
+use crate::{
+    AppState,
+    hub::{Backlog, Purpose, Reservation},
+};
+
+/// What one statement leases, at most.
+const MAX_SLOTS: usize = 200;
+/// Commits of other servers may be this late, and their clocks this far behind, before a task of theirs waits for the
+/// next look from the beginning.
+const OVERLAP: SignedDuration = SignedDuration::from_millis(250);
+/// Between two looks from the beginning; more when they are slow, so that they take a twentieth of the time at most.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Lanes that are remembered.
+const MAX_LANES: usize = 10_000;
+
+pub(crate) struct Rounds {
+    dispatcher: Dispatcher,
+    reached: HashMap<LaneId, LowWater>,
+    look_from_start: Instant,
+    turn: usize,
+}
+
+impl Rounds {
+    pub(crate) fn new(state: &AppState) -> Self {
+        Self {
+            dispatcher: Dispatcher::of(state),
+            reached: HashMap::new(),
+            look_from_start: Instant::now(),
+            turn: 0,
+        }
+    }
+
+    /// Asks for the ends that were asked for, then gives away all that can be. Yields when the next task
+    /// becomes due.
+    pub(crate) async fn tick(&mut self, state: &AppState) -> Result<Option<Timestamp>, StoreError> {
+        if state.hub.is_empty() {
+            return Ok(None);
+        }
+        pass_on_cancellations(state).await?;
+        loop {
+            if !state.hub.has_room() {
+                // The first room is for what waits, not for what comes next.
+                state.hub.set_backlog(Backlog::Unknown);
+                return Ok(None);
+            }
+            let now = state.clock.now();
+            let lanes = self.look(state).await?;
+            let due: Vec<&WaitingLane> = lanes.iter().filter(|lane| lane.next_at <= now).collect();
+            if !self.serve(state, due.clone()).await? {
+                state.hub.set_backlog(Backlog::Lanes(distinct(&due)));
+                return Ok(lanes.iter().map(|lane| lane.next_at).filter(|next| *next > now).min());
+            }
+        }
+    }
+
+    async fn look(&mut self, state: &AppState) -> Result<Vec<WaitingLane>, StoreError> {
+        let began = Instant::now();
+        let from_start = state.hub.take_put_back() || began >= self.look_from_start;
+        if from_start || self.reached.len() > MAX_LANES {
+            self.reached.clear();
+        }
+        let reached: Vec<(LaneId, LowWater)> = self.reached.iter().map(|(id, from)| (*id, *from)).collect();
+        let lanes = state.store.waiting_lanes(&reached).await?;
+        if from_start {
+            self.look_from_start = Instant::now() + jittered(LOOK_AGAIN).max(began.elapsed() * 20);
+        }
+        Ok(lanes)
+    }
+
+    /// Gives tasks of the lanes away, those of the highest priority first; lanes of equal priority come first in turn.
+    /// Whether there is something new to see.
+    async fn serve(&mut self, state: &AppState, mut lanes: Vec<&WaitingLane>) -> Result<bool, StoreError> {
+        self.turn = self.turn.wrapping_add(1);
+        let first = self.turn % lanes.len().max(1);
+        lanes.rotate_left(first);
+        lanes.sort_by_key(|lane| std::cmp::Reverse(lane.priority));
+        let mut claimed = 0;
+        for lane in lanes {
+            claimed += self.claim(state, lane).await?;
+        }
+        Ok(claimed > 0)
+    }
+
+    /// One claim of the lane, as far as there is room for it. Yields how many tasks it took.
+    async fn claim(&mut self, state: &AppState, lane: &WaitingLane) -> Result<usize, StoreError> {
+        let mut reservation = Reservation::new(&state.hub);
+        let slots = reservation.take(&lane.lane, MAX_SLOTS, Purpose::Waiting);
+        if slots.is_empty() {
+            return Ok(0);
+        }
+        let from = self.reached.get(&lane.id).copied().unwrap_or(LowWater::START);
+        let claimed = match state.store.claim(lane.id, from, &slots, state.clock.now()).await {
+            Ok(claimed) => claimed,
+            Err(error) => {
+                reservation.doubt();
+                return Err(error);
+            }
+        };
+        if let Some(last) = claimed.last() {
+            let reached = last.task.run_at.checked_sub(OVERLAP).unwrap_or(Timestamp::UNIX_EPOCH);
+            self.reached.insert(lane.id, LowWater::at(reached.max(Timestamp::UNIX_EPOCH)));
+        }
+        self.dispatcher.push_all(&mut reservation, &claimed).await?;
+        Ok(claimed.len())
+    }
+}
+
+async fn pass_on_cancellations(state: &AppState) -> Result<(), StoreError> {
+    for (agent_id, lease) in state.store.cancel_requests().await? {
+        // Agents of other servers hear it there.
+        state.hub.cancel(&agent_id, lease);
+    }
+    Ok(())
+}
+
+/// Lanes that differ in their priority only want the same agents.
+fn distinct(lanes: &[&WaitingLane]) -> Vec<Lane> {
+    let mut distinct: Vec<Lane> = lanes.iter().map(|lane| lane.lane.clone()).collect();
+    distinct.sort_unstable();
+    distinct.dedup();
+    distinct
+}

@@ -1,0 +1,67 @@
+//! How far attempts have come, in one statement for a batch.
+
+use crate::{
+    Progress, Report, StoreError,
+    postgres::{
+        Postgres,
+        columns::{Time, at, time},
+    },
+    row,
+};
+use hetuflow_core::task::Lease;
+use hetuflow_failpoint::failpoint;
+
+use super::attempt::{instances, tasks};
+
+/// `held` locks the tasks whose newest attempt this is, in the order of the batch; only those are answered. What has
+/// come further is left alone. 5 is `locked`, 8 `dispatched`, 10 `running`.
+const PROGRESS: &str = "
+with held as materialized (
+    select u.n, u.started_at, t.id, t.created_at, t.instance_id, u.instance_at, t.status
+    from unnest($1::uuid[], $2::timestamptz[], $3::uuid[], $4::timestamptz[], $5::bigint[], $6::timestamptz[])
+        with ordinality as u(task_id, task_at, instance_id, instance_at, fence, started_at, n)
+    cross join lateral (
+        select id, created_at, instance_id, status from sched_task t
+        where t.id = u.task_id and t.created_at = u.task_at and t.instance_id = u.instance_id and t.fence = u.fence
+            and t.status in (5, 8, 10)
+        offset 0 for update
+    ) t
+),
+news as materialized (
+    select *, case when started_at is null then 8 else 10 end::smallint as next from held
+    where status = 5 or (status = 8 and started_at is not null)
+),
+task as (
+    update sched_task t set status = n.next from news n
+    where t.id = any(array(select id from news)) and t.created_at = any(array(select created_at from news))
+        and t.id = n.id and t.created_at = n.created_at
+),
+instance as (
+    update sched_task_instance i set status = n.next, started_at = coalesce(n.started_at, i.started_at) from news n
+    where i.id = any(array(select instance_id from news)) and i.created_at = any(array(select instance_at from news))
+        and i.id = n.instance_id and i.created_at = n.instance_at
+)
+select n from held";
+
+pub(super) async fn progress(db: &Postgres, batch: &[Progress]) -> Result<Vec<Report>, StoreError> {
+    let mut order: Vec<usize> = (0..batch.len()).collect();
+    order.sort_by_key(|n| batch[*n].lease.task_id);
+    let leases: Vec<Lease> = order.iter().map(|n| batch[*n].lease).collect();
+    failpoint!("progress.before_commit");
+    let rows = sqlx::query(PROGRESS)
+        .bind(tasks(&leases))
+        .bind(tasks(&leases).into_iter().map(at).collect::<Vec<Time>>())
+        .bind(instances(&leases))
+        .bind(instances(&leases).into_iter().map(at).collect::<Vec<Time>>())
+        .bind(leases.iter().map(|lease| lease.fence).collect::<Vec<_>>())
+        .bind(order.iter().map(|n| batch[*n].started_at.map(time)).collect::<Vec<_>>())
+        .fetch_all(&db.pool)
+        .await?;
+    failpoint!("progress.after_commit", StoreError::Unavailable(sqlx::Error::WorkerCrashed));
+    let mut reports = vec![Report::Fenced; batch.len()];
+    for row in &rows {
+        let place: usize = row::number(row, "n")?;
+        reports[order[place - 1]] = Report::Recorded;
+    }
+    Ok(reports)
+}
