@@ -51,11 +51,14 @@ pub(crate) struct ReportLoop {
     metrics: Arc<Metrics>,
 }
 
+/// Where the reports of one session go, in the order of what it said.
+type Answer = oneshot::Sender<Result<Vec<Report>, String>>;
+
 /// What one session had to say.
 #[derive(Debug)]
 enum Told {
     Progress { key: SessionKey, progress: Vec<Progress> },
-    Ended { finishes: Vec<Finish>, answer: oneshot::Sender<Result<Vec<Report>, String>> },
+    Ended { finishes: Vec<Finish>, answer: Answer },
 }
 
 /// The database keeps failing, or the server stops.
@@ -160,16 +163,14 @@ impl ReportLoop {
                     error = chain(&error),
                     "progress of attempts could not be noted; their agents start over"
                 );
-                keys.iter().for_each(|key| self.hub.close(key));
+                for key in &keys {
+                    self.hub.close(key);
+                }
             }
         }
     }
 
-    async fn end(
-        &self,
-        finishes: Vec<Finish>,
-        waiters: Vec<(oneshot::Sender<Result<Vec<Report>, String>>, usize)>,
-    ) {
+    async fn end(&self, finishes: Vec<Finish>, waiters: Vec<(Answer, usize)>) {
         if let Ok(mut reports) = self.finish(&finishes).await {
             let recorded = reports.iter().filter(|report| **report == Report::Recorded).count();
             self.metrics.tasks_finished.add(recorded as u64);
