@@ -68,7 +68,7 @@ async fn the_default_partition_gives_up_what_a_new_one_takes() {
         let slots = [slot(store, "web-1").await];
         let (first, second) = (ingest(now, |_| ()), ingest(now, |_| ()));
         let ids = [first.event.id, second.event.id];
-        store.ingest(vec![first, second]).await.expect("stored all the same");
+        store.ingest(&[first, second], &[]).await.expect("stored all the same");
         let claimed = claim(store, &slots, now).await.remove(0);
         assert_eq!(homes(&mut connection, "sched_event").await, ["sched_event_default"]);
 

@@ -58,7 +58,7 @@ pub(crate) async fn what_has_ended_is_dropped_when_it_is_old(db: &Db) {
     let newer = event(at(50));
     let newer_id = newer.id;
     let unmatched = hetuflow_store::Ingest { event: newer, dedupe: None, tasks: Vec::new() };
-    store.ingest(vec![unmatched]).await.expect("stored");
+    store.ingest(&[unmatched], &[]).await.expect("stored");
 
     drop_everything(store, at(0)).await;
     assert_eq!(pieces(store, &old).await, 1, "as old as the limit is not older");
@@ -119,12 +119,12 @@ pub(crate) async fn a_duplicate_of_a_dropped_event_starts_nothing(db: &Db) {
     let mut first = keyed("1", at(0));
     first.tasks[0].command = Err("it has ended".to_owned());
     let event_id = first.event.id;
-    store.ingest(vec![first]).await.expect("stored");
+    store.ingest(&[first], &[]).await.expect("stored");
     drop_everything(store, at(20)).await;
     store.event(event_id).await.expect_err("dropped");
     let again = keyed("1", at(30));
     let again_id = again.tasks[0].id;
-    let answers = store.ingest(vec![again]).await.expect("an answer");
+    let answers = store.ingest(&[again], &[]).await.expect("an answer").answers;
     assert_eq!(answers, [Ingested::Duplicate { event_id, task_ids: Vec::new() }]);
     store.task(again_id).await.expect_err("nothing was started");
 }
@@ -135,7 +135,7 @@ pub(crate) async fn the_size_and_the_oldest_are_told(db: &Db) {
     let before = store.size().await.expect("a size").bytes;
     let mut large = ingest(at(7), |task| task.command = Err("no".to_owned()));
     large.event.body = Bytes::from(vec![7; 1 << 20]);
-    store.ingest(vec![large]).await.expect("stored");
+    store.ingest(&[large], &[]).await.expect("stored");
     let full = store.size().await.expect("a size");
     assert_eq!(full.oldest, Some(at(7)));
     // PostgreSQL packs what repeats itself.
