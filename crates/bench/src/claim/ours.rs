@@ -11,7 +11,8 @@ use hetuflow_core::{
     protocol::{self, Hello},
     task::{Lease, Outcome},
 };
-use hetuflow_store::{Finish, LaneId, Options, Slot, Store};
+use hetuflow_store::{Finish, Ingest, LaneId, LowWater, Options, Slot, Store};
+use jiff::SignedDuration;
 
 use super::Queue;
 use crate::{life::Life, payload};
@@ -19,11 +20,15 @@ use crate::{life::Life, payload};
 /// Longer than any run.
 const LEASE: Duration = Duration::from_hours(24);
 
+/// As far as dispatch steps back from where the last claim ended.
+const OVERLAP: SignedDuration = SignedDuration::from_millis(250);
+
 pub(super) struct Ours {
     store: Arc<dyn Store>,
     clock: Clock,
     life: Life,
     slot: Slot,
+    reached: LowWater,
     lane: Option<LaneId>,
     taken: Vec<Lease>,
 }
@@ -48,7 +53,7 @@ impl Ours {
         let session = store.open_session(&hello, server_id, LEASE, clock.now(), 0.5).await?;
         let slot = Slot { agent_id, session_epoch: session.epoch };
         let life = Life::new(clock.clone());
-        Ok(Self { store, clock, life, slot, lane: None, taken: Vec::new() })
+        Ok(Self { store, clock, life, slot, lane: None, reached: LowWater::START, taken: Vec::new() })
     }
 }
 
@@ -56,8 +61,8 @@ impl Ours {
 impl Queue for Ours {
     async fn add(&mut self, count: u32) -> anyhow::Result<()> {
         let body = payload::body(0);
-        let batch = (0..count).map(|_| self.life.ingest(body.clone().into())).collect();
-        self.store.ingest(batch).await?;
+        let batch: Vec<Ingest> = (0..count).map(|_| self.life.ingest(body.clone().into())).collect();
+        self.store.ingest(&batch, &[]).await?;
         Ok(())
     }
 
@@ -65,11 +70,15 @@ impl Queue for Ours {
         let lane = if let Some(lane) = self.lane {
             lane
         } else {
-            let lanes = self.store.waiting_lanes(self.clock.now()).await?;
+            let lanes = self.store.waiting_lanes(&[]).await?;
             *self.lane.insert(lanes.first().context("no lane waits")?.id)
         };
         let slots = vec![self.slot.clone(); count as usize];
-        let claimed = self.store.claim(lane, &slots, self.clock.now()).await?;
+        let claimed = self.store.claim(lane, self.reached, &slots, self.clock.now()).await?;
+        if let Some(last) = claimed.last() {
+            // As dispatch does, which also looks from the beginning now and then.
+            self.reached = LowWater::at(last.task.run_at - OVERLAP);
+        }
         self.taken = claimed.iter().map(|claimed| claimed.lease).collect();
         Ok(self.taken.len())
     }
