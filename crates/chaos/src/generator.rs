@@ -6,10 +6,9 @@ mod files;
 mod send;
 
 use std::{
-    path::Path,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -23,7 +22,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     check::{DROPS, OPERATIONS},
-    effect::EFFECTS,
     history::{Answer, Log, Operation, now},
     jobs::hook_of,
     random::Random,
@@ -35,8 +33,11 @@ use send::Sender;
 /// Deliveries that may be on their way at once; each keeps its connection.
 const SENDERS: u64 = 16;
 
-/// Deliveries that were acknowledged and have not begun to run, at most: a run measures faults, not overload.
-const BACKLOG: u64 = 150;
+/// Tasks that have not ended, at most: a run measures faults, not overload.
+const BACKLOG: usize = 150;
+
+/// How often that is looked at.
+const LOOK: Duration = Duration::from_millis(300);
 
 /// Between two tries of one delivery: short, because servers come back soon here.
 const AGAIN: Duration = Duration::from_millis(150);
@@ -55,7 +56,8 @@ struct Shared {
     world: Arc<World>,
     operations: Mutex<Log>,
     next: AtomicU64,
-    acknowledged: AtomicU64,
+    /// The tasks that had not ended when it was last asked.
+    backlog: AtomicUsize,
     pause: Duration,
     seed: u64,
 }
@@ -67,7 +69,7 @@ impl Generator {
             world: Arc::clone(world),
             operations: Mutex::new(Log::open(&world.folder.join(OPERATIONS))?),
             next: AtomicU64::new(1),
-            acknowledged: AtomicU64::new(0),
+            backlog: AtomicUsize::new(0),
             pause: Duration::from_secs(SENDERS) / rate.max(1),
             seed,
         });
@@ -78,7 +80,8 @@ impl Generator {
         let drops = Log::open(&world.folder.join(DROPS))?;
         // One file for ten deliveries.
         let pause = Duration::from_secs(10) / rate.max(1);
-        senders.spawn(files::run(world.folder.clone(), drops, pause, stop.clone()));
+        senders.spawn(files::run(Arc::clone(&shared), drops, pause, stop.clone()));
+        senders.spawn(watch_backlog(shared, stop.clone()));
         Ok(Self { stop, senders })
     }
 
@@ -102,7 +105,7 @@ async fn run(shared: Arc<Shared>, sender: u64, stop: CancellationToken) -> anyho
             () = stop.cancelled() => return Ok(()),
             _ = pace.tick() => {}
         }
-        if shared.acknowledged.load(Ordering::Relaxed) > begun(&shared.world.folder) + BACKLOG {
+        if shared.is_behind() {
             continue;
         }
         let n = shared.next.fetch_add(1, Ordering::Relaxed);
@@ -138,7 +141,6 @@ async fn deliver(
             anyhow::bail!("delivery {n} gets no answer though everything is up");
         }
     }
-    shared.acknowledged.fetch_add(1, Ordering::Relaxed);
     if again {
         attempt(shared, connection, n, random.next()).await?;
     }
@@ -158,7 +160,21 @@ async fn attempt(shared: &Shared, connection: &Sender, n: u64, turn: u64) -> any
     Ok(answered)
 }
 
-/// About how many have begun, by the size of what they wrote: two lines of some 300 bytes each.
-fn begun(folder: &Path) -> u64 {
-    std::fs::metadata(folder.join(EFFECTS)).map_or(0, |file| file.len() / 700)
+impl Shared {
+    fn is_behind(&self) -> bool {
+        self.backlog.load(Ordering::Relaxed) > BACKLOG
+    }
+}
+
+async fn watch_backlog(shared: Arc<Shared>, stop: CancellationToken) -> anyhow::Result<()> {
+    while !stop.is_cancelled() {
+        // While no server answers, the last number holds.
+        if let Ok(api) = shared.world.api()
+            && let Ok(unsettled) = api.count_unsettled().await
+        {
+            shared.backlog.store(unsettled, Ordering::Relaxed);
+        }
+        sleep(LOOK).await;
+    }
+    Ok(())
 }

@@ -1,24 +1,29 @@
 //! Files that arrive in the watched folder: written elsewhere and moved in, or written in place.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, sync::Arc, time::Duration};
 
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+use super::Shared;
 use crate::history::{Drop, Log, now};
 
 pub(super) async fn run(
-    folder: PathBuf,
+    shared: Arc<Shared>,
     mut drops: Log,
     pause: Duration,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let mut pace = interval(pause);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let folder = &shared.world.folder;
     for n in 1_u64.. {
         tokio::select! {
             () = stop.cancelled() => break,
             _ = pace.tick() => {}
+        }
+        if shared.is_behind() {
+            continue;
         }
         let path = folder.join(format!("inbox/{n}.job"));
         let text = format!("file {n}\n");

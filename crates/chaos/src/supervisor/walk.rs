@@ -34,6 +34,9 @@ const REFUSED: &str = "give_back";
 const ASSIGNMENTS_GATHER: Duration = Duration::from_millis(600);
 const REFUSES_WITHIN: Duration = Duration::from_secs(1);
 
+/// What a death has left undone shows itself only when life goes on.
+const AFTERWARDS: Duration = Duration::from_secs(3);
+
 /// For how long a point loses answers.
 const LOSES_FOR: Duration = Duration::from_millis(1500);
 
@@ -60,6 +63,7 @@ pub(crate) async fn walk(
     }
     ensure!(walked > 0, "no failpoint begins with {only:?}");
     eprintln!("died at {walked} points");
+    sleep(AFTERWARDS).await;
     conclude(&world, generator).await
 }
 
