@@ -103,10 +103,15 @@ impl Leaf {
         let _ = fs::write(self.path.join("cgroup.kill"), "1");
     }
 
-    /// Whether a process is in it.
-    pub(super) fn populated(&self) -> bool {
-        fs::read_to_string(self.path.join("cgroup.events"))
-            .is_ok_and(|events| events.lines().any(|line| line == "populated 1"))
+    /// Whether a living process is in it, or below it; `None`: there is no such leaf (any more).
+    pub(super) fn populated(&self) -> Option<bool> {
+        let events = fs::read_to_string(self.path.join("cgroup.events")).ok()?;
+        events.lines().find_map(|line| line.strip_prefix("populated ")).map(|value| value == "1")
+    }
+
+    pub(super) fn processes(&self) -> Vec<i32> {
+        let listed = fs::read_to_string(self.path.join("cgroup.procs")).unwrap_or_default();
+        listed.lines().filter_map(|line| line.parse().ok()).collect()
     }
 
     pub(super) fn remove(&self) {

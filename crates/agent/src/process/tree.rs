@@ -1,6 +1,6 @@
-//! Everything that one attempt has started, and its end. Three ways to find it, each with a hole
-//! that the next one closes: the process group (a `setsid` leaves it), the marker in the environment
-//! (a cleared environment lacks it), the cgroup (not every host has one to give).
+//! Everything that one attempt has started, and its end. Where the attempt has a cgroup, the kernel keeps the list
+//! and kills it at one word. Where not, two searches through `/proc` make do, each with a hole: the process group
+//! (a `setsid` leaves it) and the marker in the environment (a cleared environment lacks it).
 
 use std::time::Duration;
 
@@ -52,9 +52,9 @@ impl Tree {
         loop {
             let tree = self.clone();
             let left = spawn_blocking(move || tree.kill_once()).await.unwrap_or_default();
-            let Some(example) = left.first() else { return Ok(()) };
+            let Some(survivors) = left else { return Ok(()) };
             if begin.elapsed() > PATIENCE {
-                return Err(Survivors { count: left.len(), example: example.pid });
+                return Err(survivors);
             }
             tokio::time::sleep(LOOK_AGAIN).await;
         }
@@ -64,7 +64,7 @@ impl Tree {
     pub(crate) async fn gone(&self) {
         loop {
             let tree = self.clone();
-            if spawn_blocking(move || tree.members().is_empty()).await.unwrap_or_default() {
+            if spawn_blocking(move || tree.is_gone()).await.unwrap_or_default() {
                 return;
             }
             tokio::time::sleep(LOOK_PATIENTLY).await;
@@ -72,22 +72,32 @@ impl Tree {
     }
 
     /// Kills what is there, and yields what it found.
-    fn kill_once(&self) -> Vec<ProcessId> {
+    fn kill_once(&self) -> Option<Survivors> {
         if let Some(leaf) = &self.leaf {
             leaf.kill();
+            match leaf.populated() {
+                Some(true) => {
+                    let left = leaf.processes();
+                    return Some(Survivors { count: left.len(), example: left.first().copied().unwrap_or(0) });
+                }
+                // Looking through /proc, which costs milliseconds on a large host, would find nothing more.
+                Some(false) => {
+                    leaf.remove();
+                    return None;
+                }
+                None => {}
+            }
         }
         let members = self.members();
         for member in &members {
             kill_exactly(*member);
         }
-        match &self.leaf {
-            Some(leaf) if members.is_empty() && leaf.populated() => self.leader.into_iter().collect(),
-            Some(leaf) if members.is_empty() => {
-                leaf.remove();
-                members
-            }
-            _ => members,
-        }
+        members.first().map(|example| Survivors { count: members.len(), example: example.pid })
+    }
+
+    fn is_gone(&self) -> bool {
+        let populated = self.leaf.as_ref().and_then(Leaf::populated);
+        populated.map_or_else(|| self.members().is_empty(), |populated| !populated)
     }
 
     fn members(&self) -> Vec<ProcessId> {
