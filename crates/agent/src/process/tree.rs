@@ -78,7 +78,10 @@ impl Tree {
             match leaf.populated() {
                 Some(true) => {
                     let left = leaf.processes();
-                    return Some(Survivors { count: left.len(), example: left.first().copied().unwrap_or(0) });
+                    return Some(Survivors {
+                        count: left.len(),
+                        example: left.first().copied().unwrap_or(0),
+                    });
                 }
                 // Looking through /proc, which costs milliseconds on a large host, would find nothing more.
                 Some(false) => {
