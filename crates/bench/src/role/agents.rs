@@ -151,7 +151,13 @@ impl Agent {
         let (mut sink, mut stream) = socket.split();
         let hello = FromAgent::Hello(hello(n, args.slots, &clock)?);
         sink.send(text(&hello)?).await?;
-        let first = stream.next().await.context("the server hung up")??;
+        // A server that knows another journal of this agent first asks whether somebody is there.
+        let first = loop {
+            let message = stream.next().await.context("the server hung up")??;
+            if message.is_text() {
+                break message;
+            }
+        };
         let ToAgent::Welcome(welcome) = serde_json::from_str(first.to_text()?)? else {
             bail!("{first} instead of a welcome")
         };
