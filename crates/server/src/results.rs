@@ -34,7 +34,7 @@ const MAX_WAITING: usize = 1024;
 const AT_ONCE: usize = 512;
 /// Waits before a failed commit is tried again. After the last one the sessions end, and their agents say all of it
 /// again. Everything here is safe to repeat.
-const RETRIES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1)];
+pub(crate) const RETRIES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1)];
 
 /// A handle to the loop.
 #[derive(Debug, Clone)]
@@ -154,7 +154,7 @@ impl ReportLoop {
             Ok(reports) => {
                 for ((key, one), report) in keys.iter().zip(&batch).zip(reports) {
                     if report == Report::Fenced {
-                        end_stale(&self.hub, key, one.lease);
+                        self.end_stale(key, one.lease);
                     }
                 }
             }
@@ -190,6 +190,15 @@ impl ReportLoop {
         }
     }
 
+    /// The agent runs what is not its any more: it is told to end it. When the message finds no room the connection
+    /// ends, and the next hello says it.
+    fn end_stale(&self, key: &SessionKey, lease: Lease) {
+        count_fenced(&self.metrics, lease);
+        if !self.hub.send(&key.agent_id, ToAgent::Cancel { lease }) {
+            self.hub.close(key);
+        }
+    }
+
     async fn finish(&self, finishes: &[Finish]) -> Result<Vec<Report>, StoreError> {
         if finishes.is_empty() {
             return Ok(Vec::new());
@@ -216,13 +225,10 @@ where
     call().await
 }
 
-/// The agent runs what is not its any more: it is told to end it. When the message finds no room the connection
-/// ends, and the next hello says it.
-fn end_stale(hub: &Hub, key: &SessionKey, lease: Lease) {
+/// Counts, and says, that an agent reported on an attempt that is not its any more.
+pub(crate) fn count_fenced(metrics: &Metrics, lease: Lease) {
+    metrics.reports_fenced.inc();
     tracing::warn!(task.id = %lease.task_id, fence = lease.fence, "a report on an attempt that is not the agent's any more");
-    if !hub.send(&key.agent_id, ToAgent::Cancel { lease }) {
-        hub.close(key);
-    }
 }
 
 /// Ends the attempts durably; only then may the verdicts be sent. In the order of the batch. Safe to repeat.

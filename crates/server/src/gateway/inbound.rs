@@ -1,7 +1,5 @@
 //! What an agent says, and what each message leads to. Neighbours of one kind share a statement.
 
-use std::time::Duration;
-
 use axum::extract::ws::Message;
 use bytes::Bytes;
 use hetuflow_core::{
@@ -19,12 +17,8 @@ use crate::{
     file_events,
     hub::{Answer, Refusal},
     ingest::chain,
-    results::{self, NotRecorded, insist},
+    results::{self, NotRecorded, RETRIES, insist},
 };
-
-/// Waits before a failed store call is made again; after the last one the connection is closed and the agent
-/// says all of it again. Every call here is safe to repeat.
-const RETRIES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1)];
 
 /// Why a session ends.
 #[derive(Debug, thiserror::Error)]
@@ -225,7 +219,7 @@ impl Session {
         let (own, others): (Vec<_>, Vec<_>) =
             results.into_iter().partition(|result| self.state.hub.holds(&self.key, result.lease));
         for result in others {
-            self.count_fenced(result.lease);
+            results::count_fenced(&self.state.metrics, result.lease);
             self.say(results::fenced(result.lease)).await?;
         }
         if own.is_empty() {
@@ -236,7 +230,7 @@ impl Session {
         for (result, verdict) in own.iter().zip(settled) {
             self.state.hub.ended(&self.key, result.lease);
             if verdict == ResultVerdict::Fenced {
-                self.count_fenced(result.lease);
+                results::count_fenced(&self.state.metrics, result.lease);
             }
             self.say(ToAgent::ResultAck { lease: result.lease, verdict }).await?;
             failpoint!("acknowledge.after");
@@ -264,13 +258,8 @@ impl Session {
 
     /// The agent runs what is not its any more: it is told to end it.
     async fn end_stale(&self, lease: Lease) -> Result<(), Stop> {
-        self.count_fenced(lease);
+        results::count_fenced(&self.state.metrics, lease);
         self.say(ToAgent::Cancel { lease }).await
-    }
-
-    fn count_fenced(&self, lease: Lease) {
-        self.state.metrics.reports_fenced.inc();
-        tracing::warn!(task.id = %lease.task_id, fence = lease.fence, "a report on an attempt that is not the agent's any more");
     }
 }
 

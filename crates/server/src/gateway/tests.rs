@@ -7,6 +7,7 @@ use hetuflow_core::{
     status::Status,
     task::{EndReason, Outcome, OutputChunk, Stream},
 };
+use hetuflow_store::Finish;
 use tokio_tungstenite::{
     connect_async,
     tungstenite::{Error, Message, client::IntoClientRequest},
@@ -147,6 +148,29 @@ async fn a_result_for_a_lease_that_is_not_the_agents_is_fenced() {
     assert_eq!(world.state.metrics.reports_fenced.get(), 1);
     other.sync().await;
     assert_eq!(world.stored(id).await.status, Status::Dispatched);
+}
+
+#[tokio::test]
+async fn progress_of_an_attempt_that_has_ended_elsewhere_is_refused_and_counted() {
+    let world = World::start().await;
+    let mut agent = world.ready("a", &[], 1).await;
+    let id = world.task(&[], b"").await;
+    world.dispatch().await;
+    let lease = agent.take().await;
+    agent.sync().await;
+    assert_eq!(world.stored(id).await.status, Status::Dispatched);
+    let end = Finish {
+        lease,
+        outcome: Outcome::exit(1),
+        started_at: None,
+        finished_at: world.now(),
+        output_dropped: 0,
+    };
+    world.state.store.finish(&[end], world.now(), 0.0).await.expect("ended");
+    agent.say(FromAgent::Started { lease, at: world.now() }).await;
+    assert_eq!(agent.hear().await, ToAgent::Cancel { lease });
+    assert_eq!(world.stored(id).await.status, Status::Failed);
+    assert_eq!(world.state.metrics.reports_fenced.get(), 1);
 }
 
 #[tokio::test]
