@@ -48,6 +48,8 @@ struct Session<'a> {
     /// Changes of the table since it was last looked at.
     changes: watch::Receiver<u64>,
     heard: Instant,
+    /// After so long without a word the session counts as over.
+    silence: Duration,
 }
 
 type Writer = AbortOnDropHandle<Result<(), Error>>;
@@ -95,6 +97,7 @@ pub(super) async fn hold(
         next: None,
         changes: link.runner.attempts.changes(),
         heard: Instant::now(),
+        silence: welcome.heartbeat.mul_f64(2.5),
     };
     let end = session.serve(stop, welcome.heartbeat, &mut writer).await?;
     drop(session);
@@ -170,12 +173,11 @@ impl Session<'_> {
         // Two chances for every heartbeat that the server expects.
         let mut ping = interval((heartbeat / 2).max(Duration::from_millis(10)));
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let silence = heartbeat.mul_f64(2.5);
         loop {
             if self.next.is_none() {
                 self.next = self.choose().await;
             }
-            match self.wake(stop, &mut ping, silence, writer).await {
+            match self.wake(stop, &mut ping, writer).await {
                 Wake::Stop => return Ok(End::Stopped),
                 Wake::Incoming(message) => {
                     if let Some(end) = self.receive(message).await? {
@@ -185,19 +187,13 @@ impl Session<'_> {
                 Wake::Room(permit) => self.say(permit).await?,
                 Wake::Ping => self.outbox.ping(),
                 Wake::Changed => {}
-                Wake::Silent => return Err(Cut::Silent(silence)),
+                Wake::Silent => return Err(Cut::Silent(self.silence)),
                 Wake::WriterEnded => return Err(Cut::Closed),
             }
         }
     }
 
-    async fn wake(
-        &mut self,
-        stop: &CancellationToken,
-        ping: &mut Interval,
-        silence: Duration,
-        writer: &mut Writer,
-    ) -> Wake {
+    async fn wake(&mut self, stop: &CancellationToken, ping: &mut Interval, writer: &mut Writer) -> Wake {
         tokio::select! {
             () = stop.cancelled() => Wake::Stop,
             message = self.incoming.next(), if self.outbox.has_room() => Wake::Incoming(message),
@@ -209,7 +205,7 @@ impl Session<'_> {
             // keep the writer that shares this thread from making room.
             () = self.files.changed(), if self.next.is_none() => Wake::Changed,
             _ = ping.tick() => Wake::Ping,
-            () = sleep_until(self.heard + silence) => Wake::Silent,
+            () = sleep_until(self.heard + self.silence) => Wake::Silent,
             _ = writer => Wake::WriterEnded,
         }
     }
@@ -239,6 +235,11 @@ impl Session<'_> {
 
     async fn receive(&mut self, message: Option<Result<Message, Error>>) -> Result<Option<End>, Cut> {
         let message = message.ok_or(Cut::Closed)?.map_err(|error| Cut::Broken(Box::new(error)))?;
+        // The host slept, or this process was stopped: for the server the session may have been over for long, and
+        // what it had sent may run elsewhere. Only a new hello can tell.
+        if self.heard.elapsed() > self.silence {
+            return Err(Cut::Silent(self.silence));
+        }
         self.heard = Instant::now();
         match message {
             Message::Text(text) => match serde_json::from_str(&text) {

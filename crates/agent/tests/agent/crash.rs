@@ -3,10 +3,12 @@
 use std::{
     fs,
     process::{Child, Command, Stdio},
+    time::Duration,
 };
 
 use crate::world::{Said, World, is_alive, lines, script};
 use hetuflow_core::{protocol::HeldPhase, task::EndReason};
+use rustix::process::{Pid, Signal, kill_process};
 
 struct Daemon(Child);
 
@@ -20,6 +22,11 @@ impl Daemon {
             .stderr(Stdio::null())
             .spawn();
         Self(child.expect("started"))
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw).expect("a pid");
+        kill_process(pid, signal).expect("it runs");
     }
 
     fn kill(mut self) {
@@ -64,6 +71,26 @@ async fn an_orphan_is_killed_before_its_attempt_is_lost() {
     assert_eq!(result.outcome.reason, EndReason::Lost);
     assert_eq!(output, "before\n", "what it said until then is kept");
     server.acknowledge(run.lease).await;
+    daemon.kill();
+}
+
+/// As when its host sleeps: what was sent to it meanwhile may have been given to another since.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_from_before_a_long_sleep_is_not_run() {
+    let world = World::new().await;
+    let daemon = Daemon::start(&world);
+    let mut server = world.connection().await;
+    server.welcome_with(Duration::from_millis(400), Vec::new(), Vec::new()).await;
+    // It is welcome, and says so.
+    server.next().await;
+    daemon.signal(Signal::STOP);
+    server.run(&script(&format!("touch {}", world.path("ran").display()))).await;
+    // Two and a half heartbeats without a word are what it bears; that time has passed shows nowhere else.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    daemon.signal(Signal::CONT);
+    let again = world.connection().await;
+    assert_eq!(again.hello.held, [], "the old session's assignment is not taken");
+    assert!(!world.path("ran").exists());
     daemon.kill();
 }
 

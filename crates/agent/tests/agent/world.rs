@@ -140,8 +140,11 @@ impl Agent {
 
 impl Session {
     pub(crate) async fn welcome(&mut self, keep: Vec<Kept>, stop: Vec<Lease>) {
+        self.welcome_with(Duration::from_secs(10), keep, stop).await;
+    }
+
+    pub(crate) async fn welcome_with(&mut self, heartbeat: Duration, keep: Vec<Kept>, stop: Vec<Lease>) {
         let server_id = ServerId::at(Timestamp::UNIX_EPOCH);
-        let heartbeat = Duration::from_secs(10);
         self.say(ToAgent::Welcome(Welcome { server_id, session_epoch: 1, heartbeat, keep, stop })).await;
     }
 
