@@ -59,6 +59,11 @@ pub(crate) struct RunArgs {
     #[arg(long, conflicts_with_all = ["points", "up", "servers"])]
     pub(crate) short: bool,
 
+    /// What belongs to a release: five hundred kills of servers and of agents and much else on each database, side by
+    /// side, with a summary
+    #[arg(long, conflicts_with_all = ["points", "up", "servers", "short"])]
+    pub(crate) long: bool,
+
     /// Succeed only when violations of this kind are found: for binaries with a seeded mistake
     #[arg(long, value_name = "KIND")]
     pub(crate) expect: Option<String>,
@@ -81,6 +86,9 @@ pub(crate) struct RunArgs {
     pub(crate) partitions: u32,
     #[arg(long, default_value_t = 0)]
     pub(crate) freezes: u32,
+    /// How often an agent, or one of two servers, stays away for longer than anybody waits for it
+    #[arg(long, default_value_t = 0)]
+    pub(crate) absences: u32,
 
     /// Where folders of runs are made; a run that fails leaves its own there
     #[arg(long, default_value = "/tmp")]
@@ -105,6 +113,7 @@ impl RunArgs {
             postgres_restarts: self.postgres_restarts,
             partitions: self.partitions,
             freezes: self.freezes,
+            absences: self.absences,
         }
     }
 

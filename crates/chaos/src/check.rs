@@ -14,6 +14,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     fmt,
     path::Path,
+    time::Duration,
 };
 
 use crate::{
@@ -60,6 +61,10 @@ pub(crate) enum Kind {
     Unexplained,
     /// A time at which a schedule did not fire, and should have.
     Missed,
+    /// A point of the walk to which nothing led.
+    NotReached,
+    /// The result of an attempt counted although another had taken its place.
+    Stale,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +78,16 @@ pub(crate) struct Violation {
 pub(crate) struct Verdict {
     pub(crate) violations: Vec<Violation>,
     pub(crate) counts: Counts,
+    /// Known of a run that was just made.
+    pub(crate) recovery: Option<Recovery>,
+}
+
+/// How long it took after the last fault.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Recovery {
+    /// Until every delivery had its answer.
+    pub(crate) answered: Duration,
+    pub(crate) settled: Duration,
 }
 
 /// What a run consisted of.
@@ -119,7 +134,7 @@ pub(crate) fn judge(run: &Run) -> Verdict {
     ledger::check(&mut case);
     let Case { mut violations, counts, .. } = case;
     violations.sort_by_key(|violation| violation.kind);
-    Verdict { violations, counts }
+    Verdict { violations, counts, recovery: None }
 }
 
 impl<'a> Case<'a> {
@@ -184,6 +199,8 @@ impl fmt::Display for Kind {
             Self::SideBySide => "side by side",
             Self::Unexplained => "unexplained",
             Self::Missed => "missed time",
+            Self::NotReached => "not reached",
+            Self::Stale => "stale",
         })
     }
 }

@@ -77,6 +77,9 @@ pub(crate) enum FaultKind {
     Freeze,
     Partition,
     Restart,
+    /// Frozen for longer than the product waits for it, until its `Return`.
+    Absence,
+    Return,
 }
 
 /// Nanoseconds since 1970.

@@ -38,6 +38,9 @@ const RETRIES: u32 = 12;
 /// The job whose schedule makes up for every time that was missed.
 pub(crate) const ALL: &str = "cron";
 
+/// The job of deliveries that is repeated when it is lost.
+pub(crate) const REPEATED: &str = "retry";
+
 /// What `retry` exits with when its plan says that this attempt fails.
 pub(crate) const PLANNED_EXIT: i64 = 7;
 
@@ -99,6 +102,8 @@ pub(crate) fn work(job: &str, key: &str) -> Duration {
     match job {
         // Longer than a server takes to come back.
         "long" => Duration::from_millis(2_000 + chance % 3_000),
+        // Long enough to be met by a fault now and then, also where it is repeated.
+        "retry" if chance.is_multiple_of(8) => Duration::from_millis(400 + chance % 800),
         _ => Duration::from_millis(chance % 60),
     }
 }

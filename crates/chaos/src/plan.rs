@@ -19,6 +19,7 @@ pub(crate) struct Goals {
     pub(crate) postgres_restarts: u32,
     pub(crate) partitions: u32,
     pub(crate) freezes: u32,
+    pub(crate) absences: u32,
 }
 
 /// One thing that can break.
@@ -28,6 +29,8 @@ pub(crate) enum Target {
     Agent(usize),
     Cable(usize),
     Postgres,
+    /// Whoever's turn it is, while everything else is left alone.
+    Anyone,
 }
 
 /// One thing to do: wait, break it, leave it broken, mend it.
@@ -41,9 +44,13 @@ pub(crate) struct Step {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Planned {
     Kill,
+    /// What it had to say is held back first, for long enough that it must have written it down.
+    CutOffAndKill,
     Freeze,
     Restart,
     Partition(Passage),
+    /// The one whose turn it is stays away for longer than anybody waits for it.
+    Absence(u64),
 }
 
 /// The faults of one target, without end.
@@ -68,10 +75,11 @@ pub(crate) enum Pace {
 impl Planned {
     pub(crate) const fn kind(self) -> FaultKind {
         match self {
-            Self::Kill => FaultKind::Kill,
+            Self::Kill | Self::CutOffAndKill => FaultKind::Kill,
             Self::Freeze => FaultKind::Freeze,
             Self::Restart => FaultKind::Restart,
             Self::Partition(_) => FaultKind::Partition,
+            Self::Absence(_) => FaultKind::Absence,
         }
     }
 }
@@ -93,12 +101,15 @@ impl Iterator for Lane {
         let pause = if calm { random.millis(4_000..8_000) } else { random.millis(300..2_000) };
         let pause = if self.pace == Pace::Fast { pause / 2 } else { pause };
         let step = match self.target {
+            Target::Agent(_) if random.one_in(12) => {
+                Step { pause, fault: Planned::CutOffAndKill, broken: random.millis(5_000..7_000) }
+            }
             Target::Server(_) | Target::Agent(_) => {
                 let (kills, freezes) = self.weights;
                 if random.below(kills + freezes) < kills {
                     Step { pause, fault: Planned::Kill, broken: random.millis(0..300) }
                 } else {
-                    // Beyond the lease now and then.
+                    // Beyond the session's lease now and then; beyond everybody's patience is an absence.
                     Step { pause, fault: Planned::Freeze, broken: random.millis(200..5_000) }
                 }
             }
@@ -109,6 +120,10 @@ impl Iterator for Lane {
                 let ways = [Passage::Held, Passage::HeldUp, Passage::HeldDown, Passage::Cut];
                 let way = ways[usize::try_from(random.below(4)).unwrap_or(0)];
                 Step { pause: pause * 2, fault: Planned::Partition(way), broken: random.millis(300..5_000) }
+            }
+            Target::Anyone => {
+                let fault = Planned::Absence(random.next());
+                Step { pause: pause * 20, fault, broken: Duration::ZERO }
             }
         };
         Some(step)
@@ -123,6 +138,7 @@ impl Target {
             Self::Agent(n) => format!("agent-{n}"),
             Self::Cable(n) => format!("cable-{n}"),
             Self::Postgres => "postgres".to_owned(),
+            Self::Anyone => "anyone".to_owned(),
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Runs what was asked for, database by database, and says what came of it: figures when all is well, otherwise each
 //! violation with its ids, the folder with the histories, and the one command that repeats the run.
 
+mod long;
+
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -10,10 +12,12 @@ use std::{
 use anyhow::{Context, bail};
 use tokio::time::Instant;
 
+use self::long::{long, summary};
 use crate::{
     args::{Databases, RunArgs},
-    check::{FAULTS, Run, Verdict, judge},
+    check::{FAULTS, Recovery, Run, Verdict, judge},
     history::{self, Fault},
+    plan::Length,
     postgres::Postgres,
     supervisor::{self, Order},
     world::{Database, Form},
@@ -32,13 +36,22 @@ const SHOWN: usize = 10;
 pub(crate) async fn runs(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let seed = args.seed.unwrap_or_else(|| history::now() / 1_000_000 % 1_000_000);
     let binaries = binaries(args)?;
-    let mut code = ExitCode::SUCCESS;
-    for args in parts(args) {
-        if !all_of(&args, seed, &binaries).await? {
-            code = ExitCode::FAILURE;
+    let mut good = true;
+    if args.long {
+        // Side by side: each mostly waits for what it has broken.
+        let mut parts = long(args).into_iter();
+        let one = async |part: Option<RunArgs>, seed| match part {
+            Some(args) => Box::pin(all_of(&args, seed, &binaries)).await,
+            None => Ok(true),
+        };
+        let (first, second) = tokio::join!(one(parts.next(), seed), one(parts.next(), seed + 1));
+        good = first? & second?;
+    } else {
+        for args in parts(args) {
+            good &= all_of(&args, seed, &binaries).await?;
         }
     }
-    Ok(code)
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// What is run, one after the other.
@@ -76,7 +89,13 @@ async fn all_of(args: &RunArgs, seed: u64, binaries: &Path) -> anyhow::Result<bo
             Some(only) => supervisor::walk(&order, folder.path(), &binaries.join(FAILPOINTS), only).await,
             None => supervisor::run(&order, folder.path(), binaries).await,
         };
-        let good = say(&ended, folder.path(), began)?;
+        let good = say(name, &ended, folder.path(), began)?;
+        if let Ok(verdict) = &ended
+            && args.length() == Length::Counts(args.goals())
+        {
+            let faults: Vec<Fault> = history::read(&folder.path().join(FAULTS))?;
+            eprintln!("{}", summary(&format!("{name}, {}, seed {seed}", describe(form)), &faults, verdict));
+        }
         if let Some(kind) = &args.expect {
             all_good &= ended.is_ok_and(|verdict| found(&verdict, kind));
             continue;
@@ -127,7 +146,7 @@ fn databases(args: &RunArgs) -> anyhow::Result<Vec<(&'static str, Database)>> {
 }
 
 /// True when there is nothing to complain of.
-fn say(ended: &anyhow::Result<Verdict>, folder: &Path, began: Instant) -> anyhow::Result<bool> {
+fn say(name: &str, ended: &anyhow::Result<Verdict>, folder: &Path, began: Instant) -> anyhow::Result<bool> {
     let faults: Vec<Fault> = history::read(&folder.join(FAULTS))?;
     let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
     for fault in &faults {
@@ -135,7 +154,7 @@ fn say(ended: &anyhow::Result<Verdict>, folder: &Path, began: Instant) -> anyhow
         *kinds.entry(format!("{target} {:?}", fault.kind).to_lowercase()).or_default() += 1;
     }
     let kinds: Vec<String> = kinds.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
-    eprintln!("faults in {} s: {}", began.elapsed().as_secs(), kinds.join(", "));
+    eprintln!("{name}: faults in {} s: {}", began.elapsed().as_secs(), kinds.join(", "));
     match ended {
         Ok(verdict) => Ok(list(verdict)),
         Err(error) => {
@@ -169,6 +188,13 @@ fn list(verdict: &Verdict) -> bool {
         counts.held,
         verdict.violations.len()
     );
+    if let Some(Recovery { answered, settled }) = &verdict.recovery {
+        eprintln!(
+            "after the last fault: every delivery answered in {:.1} s, everything settled in {:.1} s",
+            answered.as_secs_f32(),
+            settled.as_secs_f32()
+        );
+    }
     let mut shown: BTreeMap<_, usize> = BTreeMap::new();
     for violation in &verdict.violations {
         let count = shown.entry(violation.kind).or_default();
@@ -201,6 +227,7 @@ fn again(args: &RunArgs, database: &str, seed: u64) -> String {
         ("postgres-restarts", goals.postgres_restarts),
         ("partitions", goals.partitions),
         ("freezes", goals.freezes),
+        ("absences", goals.absences),
     ] {
         if count > 0 {
             parts.push(format!("--{name} {count}"));

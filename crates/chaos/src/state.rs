@@ -148,6 +148,17 @@ impl Api {
         Ok(list["items"].as_array().map_or(0, Vec::len))
     }
 
+    /// Tasks of the trigger that run now, with their attempts.
+    pub(crate) async fn running(&self, trigger: &str) -> anyhow::Result<Vec<TaskRow>> {
+        let list = self.get(&format!("tasks?limit=20&status=running&trigger={trigger}")).await?;
+        let listed: Vec<TaskRow> = serde_json::from_value(list["items"].clone())?;
+        let mut running = Vec::with_capacity(listed.len());
+        for task in listed {
+            running.push(serde_json::from_value(self.get(&format!("tasks/{}", task.id)).await?)?);
+        }
+        Ok(running)
+    }
+
     pub(crate) async fn count_events(&self, kind: &str) -> anyhow::Result<usize> {
         Ok(self.all::<EventRow>("events", &format!("&kind={kind}")).await?.len())
     }

@@ -1,18 +1,24 @@
 //! Runs a world through its plan: starts it, lets every lane break its target again and again while the load goes on,
 //! mends everything, waits until all has settled, and has the judge look.
 
+mod absence;
 mod lane;
+mod last;
 mod orphans;
 mod settle;
 mod walk;
 
 use std::{path::Path, sync::Arc};
 
-use tokio::{sync::Mutex, task::JoinSet, time::Instant};
+use tokio::{
+    sync::{Mutex, RwLock},
+    task::JoinSet,
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    check::{self, FAULTS, Run, STATE, Verdict},
+    check::{self, FAULTS, Recovery, Run, STATE, Verdict},
     generator::Generator,
     history::{Fault, FaultKind, Log, now},
     plan::{Goals, Lane, Length, Pace, Target},
@@ -35,36 +41,35 @@ pub(crate) struct Order {
 pub(crate) struct Site {
     pub(crate) world: Arc<World>,
     faults: Mutex<Log>,
+    /// Held by whatever breaks something, and alone by an absence.
+    calm: RwLock<()>,
 }
 
 /// One whole run in `folder`, with the binaries of that folder.
 pub(crate) async fn run(order: &Order, folder: &Path, binaries: &Path) -> anyhow::Result<Verdict> {
     let world = World::new(folder, order.form, order.database.clone(), binaries, order.seed).await?;
-    let faults = Mutex::new(Log::open(&folder.join(FAULTS))?);
-    let site = Arc::new(Site { world: Arc::clone(&world), faults });
+    let site = Arc::new(Site::new(&world, folder)?);
     settle::start(&world).await?;
     let generator = Generator::start(&world, order.rate, order.seed)?;
     break_things(&site, order).await?;
-    conclude(&world, generator).await
+    conclude(&site, generator).await
 }
 
 /// Everything is mended: what has begun comes to its end, and the judge looks.
-async fn conclude(world: &World, generator: Generator) -> anyhow::Result<Verdict> {
+async fn conclude(site: &Site, generator: Generator) -> anyhow::Result<Verdict> {
+    let world = &site.world;
     let mended = Instant::now();
     settle::revive(world).await?;
     generator.finish().await?;
     let answered = mended.elapsed();
+    site.last_files().await?;
     settle::settle(world).await?;
-    eprintln!(
-        "after the last fault: every delivery answered in {:.1} s, everything settled in {:.1} s",
-        answered.as_secs_f32(),
-        mended.elapsed().as_secs_f32()
-    );
+    let recovery = Recovery { answered, settled: mended.elapsed() };
     let mut state = world.api()?.state().await?;
     state.orphans = orphans::find(&world.folder).await?;
     state.save(&world.folder.join(STATE))?;
     settle::stop(world).await?;
-    Ok(check::judge(&Run::load(&world.folder)?))
+    Ok(Verdict { recovery: Some(recovery), ..check::judge(&Run::load(&world.folder)?) })
 }
 
 /// Every lane at once, until each has come to its end.
@@ -103,6 +108,7 @@ fn targets(order: &Order) -> Vec<(Target, (u64, u64))> {
             targets.extend((0..servers).map(|n| (Target::Server(n), (8, 2))));
             targets.extend((0..2).map(|n| (Target::Agent(n), (8, 1))));
             targets.extend((0..2).map(|n| (Target::Cable(n), (0, 0))));
+            targets.push((Target::Anyone, (0, 0)));
         }
     }
     if let Database::Postgres(_) = order.database {
@@ -122,17 +128,27 @@ fn goals_of(order: &Order, target: Target) -> Option<Goals> {
     Some(match (target, order.form) {
         (Target::Server(n), Form::Split { servers }) => Goals {
             server_kills: share(goals.server_kills, servers, n),
-            freezes: share(goals.freezes, servers, n),
+            freezes: share(goals.freezes, servers + 2, n),
             ..none
         },
         (Target::Server(_), Form::Up) => Goals { server_kills: goals.server_kills, ..none },
-        (Target::Agent(n), _) => Goals { agent_kills: share(goals.agent_kills, 2, n), ..none },
+        (Target::Agent(n), form) => {
+            let Form::Split { servers } = form else { return Some(none) };
+            let freezes = share(goals.freezes, servers + 2, servers + n);
+            Goals { agent_kills: share(goals.agent_kills, 2, n), freezes, ..none }
+        }
         (Target::Cable(n), _) => Goals { partitions: share(goals.partitions, 2, n), ..none },
+        (Target::Anyone, _) => Goals { absences: goals.absences, ..none },
         (Target::Postgres, _) => Goals { postgres_restarts: goals.postgres_restarts, ..none },
     })
 }
 
 impl Site {
+    fn new(world: &Arc<World>, folder: &Path) -> anyhow::Result<Self> {
+        let faults = Mutex::new(Log::open(&folder.join(FAULTS))?);
+        Ok(Self { world: Arc::clone(world), faults, calm: RwLock::new(()) })
+    }
+
     pub(crate) async fn record(&self, kind: FaultKind, target: &str) -> anyhow::Result<()> {
         let fault = Fault { at: now(), kind, target: target.to_owned() };
         self.faults.lock().await.write(&fault)

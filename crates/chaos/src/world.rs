@@ -38,6 +38,12 @@ pub(crate) enum Database {
     Postgres(Postgres),
 }
 
+/// How the servers are told to look after their agents. Seconds, because whole runs take minutes; a session without its
+/// agent keeps its right for longer than faults in a row keep an agent away, unless they mean to.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+const LEASE: Duration = Duration::from_secs(3);
+pub(crate) const RESUME: Duration = Duration::from_secs(15);
+
 pub(crate) const AGENTS: [&str; 2] = ["agent-0", "agent-1"];
 
 pub(crate) struct World {
@@ -47,7 +53,7 @@ pub(crate) struct World {
     pub(crate) servers: Vec<Mutex<Node>>,
     pub(crate) agents: Vec<Mutex<Node>>,
     /// One for each agent.
-    pub(crate) cables: Vec<Cable>,
+    pub(crate) cables: Vec<Mutex<Cable>>,
     /// Where each server is now; none while it is down.
     pub(crate) places: watch::Sender<Vec<Option<Addresses>>>,
     for_agents: watch::Sender<Vec<Option<SocketAddr>>>,
@@ -96,7 +102,7 @@ impl World {
             for (n, name) in AGENTS.into_iter().enumerate() {
                 let cable = Cable::new(servers_seen.clone(), n).await?;
                 world.add_agent(name, cable.address, binaries)?;
-                world.cables.push(cable);
+                world.cables.push(Mutex::new(cable));
             }
         }
         Ok(Arc::new(world))
@@ -134,8 +140,9 @@ impl World {
             set("SERVER__HTTP_PORT", "127.0.0.1:0"),
             set("SERVER__WEBSOCKET_PORT", "127.0.0.1:0"),
             set("SERVER__HOOK_PORT", "127.0.0.1:0"),
-            set("AGENTS__HEARTBEAT", "1s"),
-            set("AGENTS__LEASE", "3s"),
+            set("AGENTS__HEARTBEAT", &seconds(HEARTBEAT)),
+            set("AGENTS__LEASE", &seconds(LEASE)),
+            set("AGENTS__RESUME", &seconds(RESUME)),
         ]
     }
 
@@ -194,6 +201,10 @@ impl World {
     pub(crate) async fn stop_clocks(&self) -> anyhow::Result<()> {
         triggers::stop_clocks(&self.folder, &self.api()?, self.servers.len() > 1).await
     }
+}
+
+fn seconds(time: Duration) -> String {
+    format!("{}s", time.as_secs())
 }
 
 /// A link to the binary in the run's own folder, so that a build meanwhile does not replace what is under test.

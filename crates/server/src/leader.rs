@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use hetuflow_failpoint::failpoint;
 use hetuflow_store::{Leadership, StoreError};
 use tokio::{
     sync::watch,
@@ -101,7 +102,9 @@ impl Election {
     /// Asks once.
     pub(crate) async fn tick(&self, state: &AppState) -> Result<(), StoreError> {
         let trusted_until = Instant::now() + self.trust;
+        failpoint!("lead.before");
         let epoch = state.store.lead(state.server_id, TTL).await?;
+        failpoint!("lead.after");
         let held = self.terms.borrow().map(|term| term.leadership.epoch);
         if epoch != held {
             if let Some(epoch) = epoch {

@@ -141,8 +141,11 @@ impl ReportLoop {
         }
         let ended: HashSet<Lease> = finishes.iter().map(|finish| finish.lease).collect();
         progress.retain(|lease, _| !ended.contains(lease));
+        failpoint!("report.before");
         self.note(progress.into_values().collect()).await;
+        failpoint!("report.between");
         self.end(finishes, waiters).await;
+        failpoint!("report.after");
     }
 
     async fn note(&self, progress: Vec<(SessionKey, Progress)>) {
@@ -174,6 +177,7 @@ impl ReportLoop {
         if let Ok(mut reports) = self.finish(&finishes).await {
             let recorded = reports.iter().filter(|report| **report == Report::Recorded).count();
             self.metrics.tasks_finished.add(recorded as u64);
+            failpoint!("report.before_answers");
             for (answer, count) in waiters {
                 let rest = reports.split_off(count);
                 // A session that has gone hears it at its agent's next hello.

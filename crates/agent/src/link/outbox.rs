@@ -10,6 +10,7 @@ use hetuflow_core::{
     protocol::{FromAgent, Kept, RunResult, frame::Frame},
     task::OutputChunk,
 };
+use hetuflow_failpoint::failpoint;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::{
@@ -148,6 +149,7 @@ impl Outbox {
                 Some(FromAgent::Started { lease: attempt.lease, at: *started_at })
             }
             Phase::Ended(result) if !told.ended && told.next_seq >= pieces => {
+                failpoint!("result.before_send");
                 told.ended = true;
                 Some(FromAgent::Result(RunResult::clone(result)))
             }

@@ -5,6 +5,7 @@ use crate::{
     history::{Effect, FaultKind, Nanos},
     jobs::{Job, OnLost, PLANNED_EXIT, fails_first},
     state::{InstanceRow, TaskRow, nanos},
+    world::RESUME,
 };
 
 /// Clocks of one machine, read by different processes.
@@ -28,6 +29,7 @@ pub(super) fn check(case: &mut Case<'_>) {
             case.counts.lost_attempts += 1;
             lost_by_a_fault(case, task, instance);
         }
+        succeeded_too_late(case, task);
         if !task.is_settled() {
             case.report(Kind::Unsettled, format!("{task:?}"));
             continue;
@@ -41,18 +43,46 @@ pub(super) fn check(case: &mut Case<'_>) {
     }
 }
 
-/// Nothing but the death of the agent that held it makes an attempt lost here.
+/// Nothing follows a success; an attempt that has a successor was over when that began.
+fn succeeded_too_late(case: &mut Case<'_>, task: &TaskRow) {
+    let is_stale = |one: &&InstanceRow| one.attempt < task.attempt && one.status == "succeeded";
+    for stale in task.instances.iter().filter(is_stale) {
+        let what = format!("task {}: {stale:?} succeeded, and has a successor", task.id);
+        case.report(Kind::Stale, what);
+    }
+}
+
+/// Nothing but the death or the absence of the agent that held it makes an attempt lost here.
 fn lost_by_a_fault(case: &mut Case<'_>, task: &TaskRow, instance: &InstanceRow) {
     let from = nanos(instance.created_at).saturating_sub(SLACK);
     let to = instance.finished_at.map_or(Nanos::MAX, |at| nanos(at).saturating_add(SLACK));
     let killed = case.run.faults.iter().any(|fault| {
         fault.kind == FaultKind::Kill && fault.target == instance.agent_id && (from..=to).contains(&fault.at)
     });
-    if !killed {
-        let what = format!("task {} lost {instance:?}, though its agent was not killed meanwhile", task.id);
+    if !killed && !stayed_away(case, instance) {
+        let what = format!("task {} lost {instance:?}, though its agent was there", task.id);
         return case.report(Kind::Unexplained, what);
     }
     known_by_its_agent(case, task, instance, (from, to));
+}
+
+/// It was judged while its agent was away, and not before the time that an agent is given.
+fn stayed_away(case: &Case<'_>, instance: &InstanceRow) -> bool {
+    let Some(lost_at) = instance.finished_at.map(nanos) else { return false };
+    let resume = Nanos::try_from(RESUME.as_nanos()).unwrap_or(Nanos::MAX);
+    absences(case, &instance.agent_id).any(|(from, to)| {
+        (from.saturating_add(resume).saturating_sub(SLACK)..=to.saturating_add(SLACK)).contains(&lost_at)
+    })
+}
+
+/// From when to when the agent was away.
+fn absences<'a>(case: &Case<'a>, agent: &'a str) -> impl Iterator<Item = (Nanos, Nanos)> + use<'a> {
+    let faults = &case.run.faults;
+    let of = move |kind| faults.iter().filter(move |fault| fault.kind == kind && fault.target == agent);
+    of(FaultKind::Absence).map(move |fault| {
+        let back = of(FaultKind::Return).map(|back| back.at).find(|at| *at >= fault.at);
+        (fault.at, back.unwrap_or(Nanos::MAX))
+    })
 }
 
 /// An end that the agent had all the time to write down is not lost with it.
@@ -68,11 +98,16 @@ fn known_by_its_agent(
             FaultKind::Kill => from,
             // It may still have been frozen.
             FaultKind::Freeze => end.saturating_sub(2 * WRITTEN_DOWN),
-            FaultKind::Partition | FaultKind::Restart => return false,
+            FaultKind::Partition | FaultKind::Restart | FaultKind::Absence | FaultKind::Return => {
+                return false;
+            }
         };
         fault.target == instance.agent_id && (soon..=end.saturating_add(WRITTEN_DOWN)).contains(&fault.at)
     });
-    if !disturbed {
+    let away = absences(case, &instance.agent_id).any(|(from, to)| {
+        (from.saturating_sub(WRITTEN_DOWN)..=to.saturating_add(WRITTEN_DOWN)).contains(&end)
+    });
+    if !disturbed && !away {
         let what = format!("task {}: {instance:?} had ended at {end}, and its agent forgot how", task.id);
         case.report(Kind::Lost, format!("{what} (lost at {to})"));
     }

@@ -298,6 +298,41 @@ fn each_file_is_one_event() {
     check(&["e"], vec![], &[Kind::Phantom]);
 }
 
+#[test]
+fn a_success_has_no_successor() {
+    let n = retried();
+    let mut run = retries_well(n);
+    let first = InstanceRow { status: "failed".to_owned(), ..lost_instance("t", BEGIN, BEGIN + SECOND) };
+    run.state.tasks[0].instances = vec![first.clone()];
+    assert_eq!(found(&run), []);
+    // Its report came when the second attempt had taken its place, and counted.
+    run.state.tasks[0].instances = vec![InstanceRow { status: "succeeded".to_owned(), ..first }];
+    assert_eq!(found(&run), [Kind::Stale]);
+}
+
+/// Lost at this second after the agent left; it came back 20 s after it left.
+fn lost_while_away(lost_after: u64, ended: Option<Nanos>) -> Run {
+    let left = BEGIN + 10 * SECOND;
+    let fault = |kind, at| Fault { at, kind, target: "agent-0".to_owned() };
+    let mut run = well(plain());
+    run.state.tasks[0].status = "lost".to_owned();
+    run.state.tasks[0].instances = vec![lost_instance("t", BEGIN, left + lost_after * SECOND)];
+    run.effects.truncate(1);
+    run.effects.extend(ended.map(|at| effect(Phase::End, &run.state.tasks[0], &plain().to_string(), 1, at)));
+    run.faults = vec![fault(FaultKind::Absence, left), fault(FaultKind::Return, left + 20 * SECOND)];
+    run
+}
+
+#[test]
+fn an_agent_that_stays_away_loses_what_it_has_and_not_too_soon() {
+    assert_eq!(found(&lost_while_away(16, None)), []);
+    assert_eq!(found(&lost_while_away(14, None)), [Kind::Unexplained]);
+    assert_eq!(found(&lost_while_away(25, None)), [Kind::Unexplained]);
+    // It ended while the agent was away, and long before.
+    assert_eq!(found(&lost_while_away(16, Some(BEGIN + 12 * SECOND))), []);
+    assert_eq!(found(&lost_while_away(16, Some(BEGIN + SECOND))), [Kind::Lost]);
+}
+
 /// What a schedule of `trigger` did at these milliseconds after the beginning, each so many milliseconds late.
 fn fires(trigger: &str, times: &[(u64, u64, &str)], faults: &[u64]) -> Run {
     let at = |millis: u64| BEGIN + millis * 1_000_000;

@@ -47,6 +47,7 @@ fn take(goals: &mut Goals, target: Target, kind: FaultKind) -> bool {
         (Target::Server(_), FaultKind::Kill) => &mut goals.server_kills,
         (Target::Agent(_), FaultKind::Kill) => &mut goals.agent_kills,
         (_, FaultKind::Freeze) => &mut goals.freezes,
+        (_, FaultKind::Absence | FaultKind::Return) => &mut goals.absences,
         (_, FaultKind::Partition) => &mut goals.partitions,
         (_, FaultKind::Kill | FaultKind::Restart) => &mut goals.postgres_restarts,
     };
@@ -57,16 +58,22 @@ fn take(goals: &mut Goals, target: Target, kind: FaultKind) -> bool {
 
 impl Site {
     async fn act(&self, target: Target, step: &Step) -> anyhow::Result<()> {
+        if let Planned::Absence(turn) = step.fault {
+            return self.absence(turn).await;
+        }
         let name = target.name();
+        let _together = self.calm.read().await;
         match (target, step.fault) {
             (Target::Server(n), Planned::Kill) => self.kill_server(n, step.broken).await,
             (Target::Agent(n), Planned::Kill) => self.kill_agent(n, step.broken).await,
+            (Target::Agent(n), Planned::CutOffAndKill) => self.cut_off_and_kill(n, step.broken).await,
             (Target::Server(_) | Target::Agent(_), Planned::Freeze) => self.freeze(target, step.broken).await,
             (Target::Cable(n), Planned::Partition(passage)) => {
+                let cable = self.world.cables[n].lock().await;
                 self.record(FaultKind::Partition, &name).await?;
-                self.world.cables[n].set(passage);
+                cable.set(passage);
                 sleep(step.broken).await;
-                self.world.cables[n].set(Passage::Open);
+                cable.set(Passage::Open);
                 Ok(())
             }
             (Target::Postgres, Planned::Restart) => {
@@ -111,11 +118,27 @@ impl Site {
         node.start(&[])
     }
 
+    /// Dies while nobody has heard how its attempts ended: only its journal knows.
+    async fn cut_off_and_kill(&self, n: usize, cut_off: Duration) -> anyhow::Result<()> {
+        let mut node = self.world.agents[n].lock().await;
+        let cable = self.world.cables[n].lock().await;
+        self.record(FaultKind::Partition, &Target::Cable(n).name()).await?;
+        cable.set(Passage::HeldUp);
+        sleep(cut_off).await;
+        self.record(FaultKind::Kill, AGENTS[n]).await?;
+        node.kill().await?;
+        node.start(&[])?;
+        cable.set(Passage::Open);
+        Ok(())
+    }
+
     async fn freeze(&self, target: Target, time: Duration) -> anyhow::Result<()> {
         let node = match target {
             Target::Server(n) => &self.world.servers[n],
             Target::Agent(n) => &self.world.agents[n],
-            Target::Cable(_) | Target::Postgres => anyhow::bail!("{target:?} is not a process of ours"),
+            Target::Cable(_) | Target::Postgres | Target::Anyone => {
+                anyhow::bail!("{target:?} is not a process of ours")
+            }
         };
         let node = node.lock().await;
         self.record(FaultKind::Freeze, &target.name()).await?;

@@ -1,21 +1,24 @@
 //! The walk over all failpoints: under load, the process that passes a point dies there, is started again, and goes on
-//! to the next one; then, at the points that can lose an answer, every third answer is lost for a while. One judge
-//! at the end looks at all of it.
+//! to the next one; then, at the points that can lose an answer, answers are lost for a while. What does not come
+//! about by the load alone is provoked. One judge at the end looks at all of it; a point that is not reached is a
+//! failure of the walk.
+
+mod provoke;
 
 use std::{os::unix::process::ExitStatusExt as _, path::Path, sync::Arc, time::Duration};
 
-use anyhow::{bail, ensure};
-use rustix::process::Signal;
+use anyhow::ensure;
 use tokio::{
     sync::Mutex,
     time::{Instant, sleep},
 };
 
-use super::{Order, Site, conclude, settle};
+use self::provoke::Provocation;
+use super::{Order, Site, absence::Away, conclude, settle};
 use crate::{
-    check::{FAULTS, Verdict},
+    check::{Kind, Verdict, Violation},
     generator::Generator,
-    history::{FaultKind, Log},
+    history::FaultKind,
     node::Node,
     points::{Part, Point, points},
     random::Random,
@@ -24,20 +27,12 @@ use crate::{
 
 const VARIABLE: &str = "HETUFLOW_FAILPOINTS";
 
-/// Some points are passed only after a start: then the process is killed and started again.
-const DIES_WITHIN: Duration = Duration::from_secs(6);
-const LIVES: u32 = 10;
 const LOOK: Duration = Duration::from_millis(5);
-
-/// Points that only a refusal reaches.
-const REFUSED: &str = "give_back";
-const ASSIGNMENTS_GATHER: Duration = Duration::from_millis(600);
-const REFUSES_WITHIN: Duration = Duration::from_secs(1);
 
 /// What a death has left undone shows itself only when life goes on.
 const AFTERWARDS: Duration = Duration::from_secs(3);
 
-/// For how long a point loses answers.
+/// For how long a point loses answers, from the first one.
 const LOSES_FOR: Duration = Duration::from_millis(1500);
 
 /// Walks the points whose names begin with `only`.
@@ -48,74 +43,74 @@ pub(crate) async fn walk(
     only: &str,
 ) -> anyhow::Result<Verdict> {
     let world = World::new(folder, order.form, order.database.clone(), binaries, order.seed).await?;
-    let faults = Mutex::new(Log::open(&folder.join(FAULTS))?);
-    let site = Arc::new(Site { world: Arc::clone(&world), faults });
+    let site = Arc::new(Site::new(&world, folder)?);
     settle::start(&world).await?;
     let generator = Generator::start(&world, order.rate, order.seed)?;
     let mut random = Random::new(order.seed, "walk");
-    let mut walked = 0;
-    for point in points(&order.database)?.iter().filter(|point| point.name.starts_with(only)) {
-        site.die_at(point, 1 + random.below(4)).await?;
+    let (mut walked, mut missed) = (0, Vec::new());
+    let points = points(&order.database)?;
+    for point in points.iter().filter(|point| point.name.starts_with(only)) {
         walked += 1;
-        if point.ambiguous {
-            site.lose_answers_at(point).await?;
-        }
+        let reached = site.die_at(point, 1 + random.below(4)).await?
+            && (!point.ambiguous || site.lose_answers_at(point).await?);
+        missed.extend((!reached).then(|| format!("failpoint {}", point.name)));
     }
     ensure!(walked > 0, "no failpoint begins with {only:?}");
-    eprintln!("died at {walked} points");
     sleep(AFTERWARDS).await;
-    conclude(&world, generator).await
+    let mut verdict = conclude(&site, generator).await?;
+    eprintln!("died at {} of {walked} points", walked - missed.len());
+    let missed = missed.into_iter().map(|what| Violation { kind: Kind::NotReached, what });
+    verdict.violations.extend(missed);
+    Ok(verdict)
 }
 
 impl Site {
-    /// The process dies at its `n`th pass; then it runs again without the point.
-    async fn die_at(&self, point: &Point, n: u64) -> anyhow::Result<()> {
-        for life in 0..LIVES {
+    /// The process dies at its `n`th pass; then it runs again without the point. False when it does not come there.
+    async fn die_at(&self, point: &Point, n: u64) -> anyhow::Result<bool> {
+        let provocation = Provocation::of(point);
+        let mut died = false;
+        for life in 0..provocation.lives() {
             // A point that is passed once in a life is not passed a second time.
-            let n = if life == 0 { n } else { 1 };
-            self.restart(point, Some(format!("{}=kill@{n}", point.name))).await?;
-            self.provoke(point).await?;
-            if self.dies(point).await? {
-                return self.restart(point, None).await;
+            let n = if life == 0 && provocation == Provocation::Load { n } else { 1 };
+            let away = self.provoke(point, &format!("{}=kill@{n}", point.name)).await?;
+            died = self.dies(point, provocation.within()).await?;
+            come_back(away).await?;
+            if died {
+                break;
             }
         }
-        bail!("failpoint {} was not reached", point.name)
+        self.restart(point, None).await?;
+        Ok(died)
     }
 
-    async fn lose_answers_at(&self, point: &Point) -> anyhow::Result<()> {
-        // Every answer, where there are few.
-        let each = if point.name.starts_with(REFUSED) { 1 } else { 3 };
-        self.restart(point, Some(format!("{}=error/{each}", point.name))).await?;
-        self.provoke(point).await?;
-        sleep(LOSES_FOR).await;
-        self.restart(point, None).await
-    }
-
-    /// Nothing is given back unless an agent refuses: one that is told to stop while assignments are on their way.
-    async fn provoke(&self, point: &Point) -> anyhow::Result<()> {
-        if !point.name.starts_with(REFUSED) {
-            return Ok(());
+    /// False when none was lost.
+    async fn lose_answers_at(&self, point: &Point) -> anyhow::Result<bool> {
+        let provocation = Provocation::of(point);
+        let each = provocation.loses_every(point);
+        let mut lost = false;
+        for _ in 0..provocation.lives() {
+            let away = self.provoke(point, &format!("{}=error/{each}", point.name)).await?;
+            lost = self.says_reached(point, provocation.within()).await?;
+            come_back(away).await?;
+            if lost {
+                sleep(LOSES_FOR).await;
+                break;
+            }
         }
-        let until = Instant::now() + DIES_WITHIN;
-        while Instant::now() < until && !self.is_online(AGENTS[1]).await {
-            sleep(LOOK).await;
-        }
-        // Not before it has said how much it could take.
-        sleep(ASSIGNMENTS_GATHER).await;
-        let mut node = self.world.agents[1].lock().await;
-        node.signal(Signal::STOP)?;
-        sleep(ASSIGNMENTS_GATHER).await;
-        node.signal(Signal::TERM)?;
-        node.signal(Signal::CONT)?;
-        sleep(REFUSES_WITHIN).await;
-        node.kill_if_alive().await?;
-        self.record(FaultKind::Kill, AGENTS[1]).await?;
-        node.start(&[])
+        self.restart(point, None).await?;
+        Ok(lost)
     }
 
-    async fn is_online(&self, agent: &str) -> bool {
-        let Ok(api) = self.world.api() else { return false };
-        api.get(&format!("agents/{agent}")).await.is_ok_and(|agent| agent["connection"] == "online")
+    async fn says_reached(&self, point: &Point, within: Duration) -> anyhow::Result<bool> {
+        let line = format!("failpoint {} reached", point.name);
+        let until = Instant::now() + within;
+        while Instant::now() < until {
+            if self.node(point).lock().await.said()?.contains(&line) {
+                return Ok(true);
+            }
+            sleep(LOOK * 10).await;
+        }
+        Ok(false)
     }
 
     /// With `kill -9`, if it still runs.
@@ -136,8 +131,8 @@ impl Site {
     }
 
     /// True when it was its own signal that ended it.
-    async fn dies(&self, point: &Point) -> anyhow::Result<bool> {
-        let until = Instant::now() + DIES_WITHIN;
+    async fn dies(&self, point: &Point, within: Duration) -> anyhow::Result<bool> {
+        let until = Instant::now() + within;
         while Instant::now() < until {
             let ended = self.node(point).lock().await.ended()?;
             if let Some(status) = ended {
@@ -166,5 +161,12 @@ impl Site {
             Part::Agent => AGENTS[0],
         };
         self.record(FaultKind::Kill, target).await
+    }
+}
+
+async fn come_back(away: Option<Away<'_>>) -> anyhow::Result<()> {
+    match away {
+        Some(away) => away.comes_back().await,
+        None => Ok(()),
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::extract::ws::{Message, WebSocket};
 use futures_util::{SinkExt, stream::SplitSink};
 use hetuflow_core::protocol::{MAX_CHUNK, ToAgent, frame::Frame};
+use hetuflow_failpoint::failpoint;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -72,7 +73,9 @@ async fn write_unit(
             send(sink, encode(&message), patience).await?;
         }
     }
+    failpoint!("send.before");
     send(sink, Message::Text(unit.assign.as_str().into()), patience).await?;
+    failpoint!("send.after");
     outgoing.written(unit);
     Ok(())
 }

@@ -103,7 +103,9 @@ impl Committer {
         let mut parts = vec![batch];
         while let Some(mut part) = parts.pop() {
             let mut places = Reservation::new(&self.dispatcher.hub);
+            failpoint!("offer.before");
             let offers = self.offers(&part.ingests, &mut places);
+            failpoint!("offer.after");
             match self.store(&part.ingests, &offers).await {
                 Ok(Committed { answers, leased }) => {
                     failpoint!("ingest.before_answers");

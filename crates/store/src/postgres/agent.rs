@@ -316,11 +316,16 @@ async fn reap(
     .bind(i64::from(limit))
     .fetch_all(&mut *tx)
     .await?;
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
     let losses = rows
         .iter()
         .map(|row| Ok(lost(row::lease(row)?, settle::session_ran_out(), now)))
         .collect::<Result<Vec<_>, StoreError>>()?;
     end_attempts(&mut tx, &losses, now, random).await?;
+    failpoint!("reaper.before_commit");
     tx.commit().await?;
+    failpoint!("reaper.after_commit", StoreError::Unavailable(sqlx::Error::WorkerCrashed));
     Ok(losses.iter().map(|finish| finish.lease.task_id).collect())
 }

@@ -3,6 +3,7 @@
 //! being run again; whoever is in the way for half a second is left alone until the next turn.
 
 use async_trait::async_trait;
+use hetuflow_failpoint::failpoint;
 use jiff::Timestamp;
 use sqlx::AssertSqlSafe;
 
@@ -201,7 +202,9 @@ async fn drop_rows(
         };
         rows += query.bind(i64::from(limit)).execute(&mut *tx).await?.rows_affected();
     }
+    failpoint!("drop.before_commit");
     tx.commit().await?;
+    failpoint!("drop.after_commit", StoreError::Unavailable(sqlx::Error::WorkerCrashed));
     Ok(rows)
 }
 

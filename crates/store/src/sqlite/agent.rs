@@ -118,16 +118,19 @@ impl AgentStore for Sqlite {
         .bind(i64::from(limit))
         .fetch_all(&mut *tx)
         .await?;
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut tasks = Vec::with_capacity(rows.len());
         for row in &rows {
             let lease = row::lease(row)?;
             end_attempt(&mut tx, &lost(lease, settle::session_ran_out(), now), now, random).await?;
             tasks.push(lease.task_id);
         }
+        failpoint!("reaper.before_commit");
         tx.commit().await?;
-        if !tasks.is_empty() {
-            self.tasks_changed();
-        }
+        failpoint!("reaper.after_commit", StoreError::Unavailable(sqlx::Error::WorkerCrashed));
+        self.tasks_changed();
         Ok(tasks)
     }
 

@@ -2,6 +2,7 @@
 //! given back to the file system.
 
 use async_trait::async_trait;
+use hetuflow_failpoint::failpoint;
 use jiff::Timestamp;
 
 use super::{Sqlite, leader::guard};
@@ -34,7 +35,9 @@ impl RetentionStore for Sqlite {
             };
             rows += query.bind(i64::from(limit)).execute(&mut *tx).await?.rows_affected();
         }
+        failpoint!("drop.before_commit");
         tx.commit().await?;
+        failpoint!("drop.after_commit", StoreError::Unavailable(sqlx::Error::WorkerCrashed));
         Ok(Dropped { rows, more: rows >= u64::from(limit), ..Dropped::default() })
     }
 

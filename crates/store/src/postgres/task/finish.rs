@@ -55,6 +55,7 @@ pub(super) async fn finish(
     for (n, _) in rows {
         reports[n] = Some(Report::Recorded);
     }
+    failpoint!("finish.between");
     let rest: Vec<usize> = (0..batch.len()).filter(|n| reports[*n].is_none()).collect();
     if !rest.is_empty() {
         let finishes: Vec<Finish> = rest.iter().map(|n| batch[*n].clone()).collect();

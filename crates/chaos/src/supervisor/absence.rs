@@ -1,0 +1,106 @@
+//! An absence: one part of the product is frozen for longer than anybody waits for it, while everything else is well
+//! and the load goes on. What an agent held is then lost, and goes on elsewhere where its job says so; when it thaws,
+//! what it has to say of that must count for nothing. Another server takes over from a leader that is away.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::Value;
+use tokio::{
+    sync::MutexGuard,
+    time::{Instant, sleep},
+};
+
+use super::Site;
+use crate::{history::FaultKind, jobs::REPEATED, node::Node, plan::Target, world::AGENTS};
+
+const LOOK: Duration = Duration::from_millis(50);
+/// A server that was just started waits for the last one's leadership to run out, and then as long as for an agent.
+const GIVEN_UP_WITHIN: Duration = Duration::from_mins(1);
+const ONLINE_WITHIN: Duration = Duration::from_secs(20);
+const BUSY_WITHIN: Duration = Duration::from_secs(10);
+/// What was lost goes on elsewhere before it comes back.
+const SUCCESSORS_RUN: Duration = Duration::from_secs(1);
+/// A leadership runs out after 12 s.
+const SERVER_AWAY: Duration = Duration::from_secs(15);
+
+/// Somebody who is away, and comes back by [`Away::comes_back`].
+pub(super) struct Away<'a> {
+    site: &'a Site,
+    name: String,
+    node: MutexGuard<'a, Node>,
+}
+
+impl Site {
+    /// Who is away is a matter of `turn`. Nothing else breaks meanwhile.
+    pub(super) async fn absence(&self, turn: u64) -> anyhow::Result<()> {
+        let _nothing_else = self.calm.write().await;
+        let (agents, servers) = (self.world.agents.len(), self.world.servers.len());
+        // One server that is away is an outage, and no different from a freeze.
+        let targets = if servers > 1 { agents + servers } else { agents };
+        match usize::try_from(turn % u64::try_from(targets)?)? {
+            n if n < agents => self.agent_is_away(n).await,
+            n => self.server_is_away(n - agents).await,
+        }
+    }
+
+    async fn agent_is_away(&self, n: usize) -> anyhow::Result<()> {
+        let away = self.agent_leaves(n).await?;
+        self.wait_until(GIVEN_UP_WITHIN, n, |agent| agent["running"] == 0).await;
+        sleep(SUCCESSORS_RUN).await;
+        away.comes_back().await
+    }
+
+    async fn server_is_away(&self, n: usize) -> anyhow::Result<()> {
+        let away = self.leave(Target::Server(n), self.world.servers[n].lock().await).await?;
+        sleep(SERVER_AWAY).await;
+        away.comes_back().await
+    }
+
+    /// Once it is online and runs something that is repeated when it is lost, if that comes soon.
+    pub(super) async fn agent_leaves(&self, n: usize) -> anyhow::Result<Away<'_>> {
+        let node = self.world.agents[n].lock().await;
+        self.wait_until(ONLINE_WITHIN, n, |agent| agent["connection"] == "online").await;
+        let until = Instant::now() + BUSY_WITHIN;
+        while Instant::now() < until && !self.runs_what_is_repeated(AGENTS[n]).await.unwrap_or(false) {
+            sleep(LOOK).await;
+        }
+        self.leave(Target::Agent(n), node).await
+    }
+
+    async fn leave<'a>(&'a self, target: Target, node: MutexGuard<'a, Node>) -> anyhow::Result<Away<'a>> {
+        let name = target.name();
+        self.record(FaultKind::Absence, &name).await?;
+        node.signal(Signal::STOP)?;
+        Ok(Away { site: self, name, node })
+    }
+
+    async fn runs_what_is_repeated(&self, agent: &str) -> anyhow::Result<bool> {
+        for task in self.world.api()?.running(REPEATED).await? {
+            if task.instances.iter().any(|one| one.agent_id == agent && one.status == "running") {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Or until the time is up: what it comes to is the judge's business.
+    pub(super) async fn wait_until(&self, within: Duration, agent: usize, is: impl Fn(&Value) -> bool) {
+        let until = Instant::now() + within;
+        while Instant::now() < until {
+            if let Ok(api) = self.world.api()
+                && api.get(&format!("agents/{}", AGENTS[agent])).await.is_ok_and(|agent| is(&agent))
+            {
+                return;
+            }
+            sleep(LOOK).await;
+        }
+    }
+}
+
+impl Away<'_> {
+    pub(super) async fn comes_back(self) -> anyhow::Result<()> {
+        self.node.signal(Signal::CONT)?;
+        self.site.record(FaultKind::Return, &self.name).await
+    }
+}
