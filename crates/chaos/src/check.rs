@@ -19,13 +19,14 @@ use std::{
 
 use crate::{
     effect::EFFECTS,
-    history::{self, Drop, Effect, Fault, Operation, Phase},
+    history::{self, Drop, Effect, Fault, GivenUp, Operation, Phase},
     state::{EventRow, State, TaskRow},
 };
 
 pub(crate) const OPERATIONS: &str = "operations.jsonl";
 pub(crate) const DROPS: &str = "drops.jsonl";
 pub(crate) const FAULTS: &str = "faults.jsonl";
+pub(crate) const GIVEN_UP: &str = "given_up.jsonl";
 pub(crate) const STATE: &str = "state.json";
 
 /// Everything that is known about a run.
@@ -35,6 +36,7 @@ pub(crate) struct Run {
     pub(crate) drops: Vec<Drop>,
     pub(crate) effects: Vec<Effect>,
     pub(crate) faults: Vec<Fault>,
+    pub(crate) given_up: Vec<GivenUp>,
     pub(crate) state: State,
 }
 
@@ -181,6 +183,7 @@ impl Run {
             drops: history::read(&folder.join(DROPS))?,
             effects: history::read(&folder.join(EFFECTS))?,
             faults: history::read(&folder.join(FAULTS))?,
+            given_up: history::read(&folder.join(GIVEN_UP))?,
             state: State::load(&folder.join(STATE))?,
         })
     }

@@ -82,6 +82,14 @@ pub(crate) enum FaultKind {
     Return,
 }
 
+/// An attempt that the product had declared lost, as the supervisor saw it before the agent came back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct GivenUp {
+    pub(crate) at: Nanos,
+    pub(crate) task: String,
+    pub(crate) instance: String,
+}
+
 /// Nanoseconds since 1970.
 pub(crate) type Nanos = u64;
 

@@ -123,7 +123,7 @@ impl Iterator for Lane {
             }
             Target::Anyone => {
                 let fault = Planned::Absence(random.next());
-                Step { pause: pause * 20, fault, broken: Duration::ZERO }
+                Step { pause: pause * 40, fault, broken: Duration::ZERO }
             }
         };
         Some(step)

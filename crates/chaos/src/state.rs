@@ -85,6 +85,12 @@ impl TaskRow {
         !UNSETTLED.split(',').any(|status| status == self.status)
     }
 
+    /// How this attempt ended; of a task that succeeded at once nothing more is known.
+    pub(crate) fn status_of(&self, instance: &str) -> Option<&str> {
+        let known = self.instances.iter().find(|one| one.id == instance).map(|one| one.status.as_str());
+        known.or_else(|| self.is_plain().then_some(self.status.as_str()))
+    }
+
     fn is_plain(&self) -> bool {
         self.status == "succeeded" && self.attempt == 1
     }
@@ -148,15 +154,20 @@ impl Api {
         Ok(list["items"].as_array().map_or(0, Vec::len))
     }
 
-    /// Tasks of the trigger that run now, with their attempts.
-    pub(crate) async fn running(&self, trigger: &str) -> anyhow::Result<Vec<TaskRow>> {
-        let list = self.get(&format!("tasks?limit=20&status=running&trigger={trigger}")).await?;
+    /// Tasks of a list, with their attempts.
+    pub(crate) async fn tasks(&self, filter: &str) -> anyhow::Result<Vec<TaskRow>> {
+        let list = self.get(&format!("tasks?limit={PAGE}&{filter}")).await?;
         let listed: Vec<TaskRow> = serde_json::from_value(list["items"].clone())?;
-        let mut running = Vec::with_capacity(listed.len());
+        let mut tasks = Vec::with_capacity(listed.len());
         for task in listed {
-            running.push(serde_json::from_value(self.get(&format!("tasks/{}", task.id)).await?)?);
+            tasks.push(self.task(&task.id).await?);
         }
-        Ok(running)
+        Ok(tasks)
+    }
+
+    /// One task, with its attempts.
+    pub(crate) async fn task(&self, id: &str) -> anyhow::Result<TaskRow> {
+        Ok(serde_json::from_value(self.get(&format!("tasks/{id}")).await?)?)
     }
 
     pub(crate) async fn count_events(&self, kind: &str) -> anyhow::Result<usize> {
@@ -167,8 +178,7 @@ impl Api {
         let events = self.all("events", "").await?;
         let mut tasks: Vec<TaskRow> = self.all("tasks", "").await?;
         for task in tasks.iter_mut().filter(|task| !task.is_plain()) {
-            let shown = self.get(&format!("tasks/{}", task.id)).await?;
-            *task = serde_json::from_value(shown)?;
+            *task = self.task(&task.id).await?;
         }
         Ok(State { events, tasks, orphans: Vec::new() })
     }

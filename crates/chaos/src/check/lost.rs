@@ -2,7 +2,7 @@
 
 use super::{Case, Kind};
 use crate::{
-    history::{Effect, FaultKind, Nanos},
+    history::{Effect, FaultKind, GivenUp, Nanos},
     jobs::{Job, OnLost, PLANNED_EXIT, fails_first},
     state::{InstanceRow, TaskRow, nanos},
     world::RESUME,
@@ -16,6 +16,7 @@ const WRITTEN_DOWN: Nanos = 3_000_000_000;
 
 pub(super) fn check(case: &mut Case<'_>) {
     let run = case.run;
+    run.given_up.iter().for_each(|attempt| stays_lost(case, attempt));
     case.counts.tasks = run.state.tasks.len();
     for task in &run.state.tasks {
         let Some(job) = Job::named(&task.trigger) else {
@@ -40,6 +41,14 @@ pub(super) fn check(case: &mut Case<'_>) {
             "failed" => failed(case, job, task),
             _ => case.report(Kind::Unexplained, format!("{task:?}")),
         }
+    }
+}
+
+/// What was declared lost is over, whatever its agent says when it comes back.
+fn stays_lost(case: &mut Case<'_>, attempt: &GivenUp) {
+    let status = case.tasks.get(attempt.task.as_str()).and_then(|task| task.status_of(&attempt.instance));
+    if status != Some("lost") {
+        case.report(Kind::Stale, format!("{attempt:?} was lost, and is {status:?} now"));
     }
 }
 

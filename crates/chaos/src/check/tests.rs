@@ -310,6 +310,16 @@ fn a_success_has_no_successor() {
     assert_eq!(found(&run), [Kind::Stale]);
 }
 
+#[test]
+fn what_was_given_up_stays_lost() {
+    let mut run = lost_while_away(16, None);
+    let attempt = GivenUp { at: BEGIN, task: "t".to_owned(), instance: "t-1".to_owned() };
+    run.given_up = vec![attempt.clone()];
+    assert_eq!(found(&run), []);
+    // The agent came back and said how it ended, and was believed.
+    assert_eq!(found(&Run { given_up: vec![attempt], ..well(plain()) }), [Kind::Stale]);
+}
+
 /// Lost at this second after the agent left; it came back 20 s after it left.
 fn lost_while_away(lost_after: u64, ended: Option<Nanos>) -> Run {
     let left = BEGIN + 10 * SECOND;

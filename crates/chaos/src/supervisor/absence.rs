@@ -12,15 +12,24 @@ use tokio::{
 };
 
 use super::Site;
-use crate::{history::FaultKind, jobs::REPEATED, node::Node, plan::Target, world::AGENTS};
+use crate::{
+    check::GIVEN_UP,
+    history::{FaultKind, GivenUp, Log, now},
+    jobs::REPEATED,
+    node::Node,
+    plan::Target,
+    state::{InstanceRow, TaskRow},
+    world::AGENTS,
+};
 
 const LOOK: Duration = Duration::from_millis(50);
 /// A server that was just started waits for the last one's leadership to run out, and then as long as for an agent.
 const GIVEN_UP_WITHIN: Duration = Duration::from_mins(1);
 const ONLINE_WITHIN: Duration = Duration::from_secs(20);
 const BUSY_WITHIN: Duration = Duration::from_secs(10);
-/// What was lost goes on elsewhere before it comes back.
-const SUCCESSORS_RUN: Duration = Duration::from_secs(1);
+/// By then the server has noticed, and sends nothing more.
+const SENT_WITHIN: Duration = Duration::from_secs(4);
+const SUCCEEDED_WITHIN: Duration = Duration::from_secs(10);
 /// A leadership runs out after 12 s.
 const SERVER_AWAY: Duration = Duration::from_secs(15);
 
@@ -46,9 +55,47 @@ impl Site {
 
     async fn agent_is_away(&self, n: usize) -> anyhow::Result<()> {
         let away = self.agent_leaves(n).await?;
+        sleep(SENT_WITHIN).await;
+        // Without an answer there is less to judge, and no more than that.
+        let held = self.held_by(AGENTS[n]).await.unwrap_or_default();
         self.wait_until(GIVEN_UP_WITHIN, n, |agent| agent["running"] == 0).await;
-        sleep(SUCCESSORS_RUN).await;
+        self.note_given_up(AGENTS[n], &held).await?;
+        self.wait_for_successors(&held).await?;
         away.comes_back().await
+    }
+
+    /// The tasks whose attempts the agent has, or was sent and will not read.
+    async fn held_by(&self, agent: &str) -> anyhow::Result<Vec<TaskRow>> {
+        let mut tasks = self.world.api()?.tasks("status=locked,dispatched,running").await?;
+        let held = |one: &InstanceRow| one.agent_id == agent && one.finished_at.is_none();
+        tasks.retain(|task| task.instances.iter().any(held));
+        Ok(tasks)
+    }
+
+    async fn note_given_up(&self, agent: &str, held: &[TaskRow]) -> anyhow::Result<()> {
+        let mut log = Log::open(&self.world.folder.join(GIVEN_UP))?;
+        for task in held {
+            let Ok(task) = self.world.api()?.task(&task.id).await else { continue };
+            let lost = |one: &&InstanceRow| one.agent_id == agent && one.status == "lost";
+            for instance in task.instances.iter().filter(lost) {
+                log.write(&GivenUp { at: now(), task: task.id.clone(), instance: instance.id.clone() })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What is repeated has come to its end elsewhere, if that is soon.
+    async fn wait_for_successors(&self, held: &[TaskRow]) -> anyhow::Result<()> {
+        let until = Instant::now() + SUCCEEDED_WITHIN;
+        for task in held {
+            while Instant::now() < until {
+                if self.world.api()?.task(&task.id).await.is_ok_and(|task| task.is_settled()) {
+                    break;
+                }
+                sleep(LOOK).await;
+            }
+        }
+        Ok(())
     }
 
     async fn server_is_away(&self, n: usize) -> anyhow::Result<()> {
@@ -76,7 +123,7 @@ impl Site {
     }
 
     async fn runs_what_is_repeated(&self, agent: &str) -> anyhow::Result<bool> {
-        for task in self.world.api()?.running(REPEATED).await? {
+        for task in self.world.api()?.tasks(&format!("status=running&trigger={REPEATED}")).await? {
             if task.instances.iter().any(|one| one.agent_id == agent && one.status == "running") {
                 return Ok(true);
             }
