@@ -3,12 +3,15 @@
 //! only read. A dropped call rolls back: its transaction does so when it goes.
 
 mod agent;
+mod batch;
 mod columns;
 mod event;
 mod fitness;
 mod leader;
 mod migrate;
 mod open;
+#[cfg(test)]
+mod plans;
 mod retention;
 mod schedule;
 mod task;

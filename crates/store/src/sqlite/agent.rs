@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use super::{
     Sqlite, Tx,
     leader::guard,
-    task::attempt::{end_attempt, lost, return_attempt},
+    task::attempt::{end_attempts, lost, return_attempt},
 };
 use crate::{
     AgentStore, Leadership, Session, StoreError,
@@ -121,17 +121,16 @@ impl AgentStore for Sqlite {
         if rows.is_empty() {
             return Ok(Vec::new());
         }
-        let mut tasks = Vec::with_capacity(rows.len());
-        for row in &rows {
-            let lease = row::lease(row)?;
-            end_attempt(&mut tx, &lost(lease, settle::session_ran_out(), now), now, random).await?;
-            tasks.push(lease.task_id);
-        }
+        let losses = rows
+            .iter()
+            .map(|row| Ok(lost(row::lease(row)?, settle::session_ran_out(), now)))
+            .collect::<Result<Vec<_>, StoreError>>()?;
+        end_attempts(&mut tx, &losses, now, random).await?;
         failpoint!("reaper.before_commit");
         tx.commit().await?;
         failpoint!("reaper.after_commit", StoreError::Unavailable(sqlx::Error::WorkerCrashed));
         self.tasks_changed();
-        Ok(tasks)
+        Ok(losses.iter().map(|finish| finish.lease.task_id).collect())
     }
 
     async fn agent(&self, id: &AgentId) -> Result<Agent, StoreError> {
@@ -191,6 +190,7 @@ async fn open_session(
     let epoch = upsert(&mut tx, hello, server_id, lease, now).await?;
     let mut session =
         Session { epoch, keep: Vec::new(), stop: Vec::new(), lost: Vec::new(), returned: Vec::new() };
+    let mut losses = Vec::new();
     for (lease, status) in leased(&mut tx, &hello.agent_id).await? {
         if same_journal && hello.held.iter().any(|held| held.lease == lease) {
             session.keep.push(keep(&mut tx, lease, epoch).await?);
@@ -199,10 +199,11 @@ async fn open_session(
             session.returned.push(lease.task_id);
         } else {
             let outcome = if same_journal { settle::not_in_journal() } else { settle::journal_replaced() };
-            end_attempt(&mut tx, &lost(lease, outcome, now), now, random).await?;
+            losses.push(lost(lease, outcome, now));
             session.lost.push(lease.task_id);
         }
     }
+    end_attempts(&mut tx, &losses, now, random).await?;
     failpoint!("hello.before_commit");
     tx.commit().await?;
     failpoint!("hello.after_commit", StoreError::Unavailable(sqlx::Error::WorkerCrashed));

@@ -82,13 +82,15 @@ fn file_options(url: &str) -> Result<SqliteConnectOptions, StoreError> {
         .pragma("wal_autocheckpoint", "4000"))
 }
 
-/// Connections are opened once and kept: none goes idle or grows old.
+/// Connections are opened once and kept: none goes idle or grows old. One that is given back has been asked whether it
+/// works; it is in this process, so it is not asked again when it is taken.
 async fn connect(file: SqliteConnectOptions, size: u32) -> Result<SqlitePool, StoreError> {
     let pool = SqlitePoolOptions::new()
         .max_connections(size)
         .acquire_timeout(PATIENCE)
         .idle_timeout(None)
         .max_lifetime(None)
+        .test_before_acquire(false)
         .connect_with(file)
         .await?;
     Ok(pool)

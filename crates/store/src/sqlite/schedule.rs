@@ -2,15 +2,13 @@
 
 mod turn;
 
-use std::collections::HashMap;
-
 use async_trait::async_trait;
 use hetuflow_core::id::{ScheduleId, TaskId};
 use hetuflow_failpoint::failpoint;
 use jiff::Timestamp;
 use sqlx::QueryBuilder;
 
-use super::{Sqlite, Tx, event};
+use super::{Sqlite, Tx, event::insert::insert_one};
 use crate::{
     Ahead, Due, Fire, Fired, Ingest, Ingested, Page, Passed, PlannedSchedule, ScheduleFilter, ScheduleStore,
     StoreError,
@@ -144,7 +142,7 @@ async fn store(tx: &mut Tx, fire: &Fire, ingest: &Ingest) -> Result<Fired, Store
     if let Some(turns) = fire.turns.as_ref().filter(|_| !ingest.tasks.is_empty()) {
         return turn::fire(tx, fire, ingest, turns).await;
     }
-    match event::insert(tx, ingest, &HashMap::new()).await? {
+    match insert_one(tx, ingest).await? {
         Ingested::Stored | Ingested::Duplicate { .. } => Ok(Fired::Stored),
     }
 }

@@ -1,10 +1,12 @@
-//! Tasks on SQLite. The life of an attempt is in `task/attempt.rs`, its beginning in `task/claim.rs`.
+//! Tasks on SQLite. An attempt begins in `task/claim.rs` and ends in `task/finish.rs` or `task/attempt.rs`.
 
 pub(super) mod attempt;
 mod bulk;
 pub(super) mod claim;
+pub(super) mod finish;
 mod list;
-mod output;
+pub(super) mod output;
+pub(super) mod progress;
 
 use async_trait::async_trait;
 use hetuflow_core::{
@@ -39,7 +41,7 @@ impl TaskStore for Sqlite {
     }
 
     async fn progress(&self, batch: &[Progress]) -> Result<Vec<Report>, StoreError> {
-        attempt::progress(self, batch).await
+        progress::progress(self, batch).await
     }
 
     async fn give_back(&self, lease: Lease, now: Timestamp) -> Result<Report, StoreError> {
@@ -47,7 +49,7 @@ impl TaskStore for Sqlite {
     }
 
     async fn finish(&self, batch: &[Finish], now: Timestamp, random: f64) -> Result<Vec<Report>, StoreError> {
-        attempt::finish(self, batch, now, random).await
+        finish::finish(self, batch, now, random).await
     }
 
     async fn cancel(&self, task_id: TaskId, now: Timestamp) -> Result<Cancelled, StoreError> {

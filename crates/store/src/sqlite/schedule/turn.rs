@@ -1,14 +1,12 @@
 //! Runs of schedules that do not overlap: their places, and who is let go next.
 
-use std::collections::HashMap;
-
 use hetuflow_core::id::TaskId;
 use jiff::Timestamp;
 
 use crate::{
     Ahead, Fire, Fired, Ingest, Passed, Queue, StoreError, Turns,
     row::{self, Columns},
-    sqlite::{Sqlite, Tx, event, task},
+    sqlite::{Sqlite, Tx, event::insert::insert_one, task},
     turn::{self, Entry, Place, Turn},
 };
 
@@ -24,7 +22,7 @@ pub(super) async fn fire(
     let ahead = unfinished(tx, &turns.key).await?;
     let place = turn::place(turns.overlap, &ahead);
     if let Place::Skip { reason } = &place {
-        event::insert(tx, &turn::skipped(ingest, reason), &HashMap::new()).await?;
+        insert_one(tx, &turn::skipped(ingest, reason)).await?;
         return Ok(Fired::Overlaps);
     }
     let mut entry = if place == Place::Queue { Entry::Queued } else { Entry::Free };
@@ -38,7 +36,7 @@ pub(super) async fn fire(
         .bind(fire.id.uuid())
         .execute(&mut **tx)
         .await?;
-    event::insert(tx, ingest, &HashMap::new()).await?;
+    insert_one(tx, ingest).await?;
     for task in &ingest.tasks {
         insert(tx, &turns.key, fire.run_at, task.id, entry).await?;
     }

@@ -1,17 +1,24 @@
-//! What happens to an attempt after the claim, reported by whoever shows its lease.
+//! What ends attempts when more than a success is to be told: given back, failed, lost. Progress is in `progress.rs`,
+//! results are in `finish.rs`.
+
+use std::collections::HashMap;
 
 use hetuflow_core::{
     status::Status,
-    task::{EndReason, Lease},
+    task::{EndReason, Lease, Outcome},
 };
 use hetuflow_failpoint::failpoint;
 use jiff::Timestamp;
+use sqlx::sqlite::SqliteRow;
 
 use crate::{
-    Finish, Progress, Report, StoreError,
+    Finish, Report, StoreError,
     row::{self, Columns},
     settle::{self, Attempt, Settled},
-    sqlite::{Sqlite, Tx},
+    sqlite::{
+        Sqlite, Tx,
+        batch::{Bound, MOST, Over},
+    },
 };
 
 /// The attempt that a lease names.
@@ -22,23 +29,6 @@ struct Held {
     /// An earlier attempt has left its outcome.
     ended_before: bool,
     attempt: Attempt,
-}
-
-pub(super) async fn progress(db: &Sqlite, batch: &[Progress]) -> Result<Vec<Report>, StoreError> {
-    let mut tx = db.begin().await?;
-    let mut reports = Vec::with_capacity(batch.len());
-    for Progress { lease, started_at } in batch {
-        let held = held(&mut tx, *lease).await?.filter(|held| held.in_force);
-        let next = if started_at.is_some() { Status::Running } else { Status::Dispatched };
-        if held.as_ref().is_some_and(|held| held.status.number() < next.number()) {
-            set_status(&mut tx, *lease, next, *started_at).await?;
-        }
-        reports.push(if held.is_some() { Report::Recorded } else { Report::Fenced });
-    }
-    failpoint!("progress.before_commit");
-    tx.commit().await?;
-    failpoint!("progress.after_commit", StoreError::Unavailable(sqlx::Error::WorkerCrashed));
-    Ok(reports)
 }
 
 pub(super) async fn give_back(db: &Sqlite, lease: Lease, now: Timestamp) -> Result<Report, StoreError> {
@@ -53,39 +43,14 @@ pub(super) async fn give_back(db: &Sqlite, lease: Lease, now: Timestamp) -> Resu
     Ok(Report::Recorded)
 }
 
-pub(super) async fn finish(
-    db: &Sqlite,
-    batch: &[Finish],
-    now: Timestamp,
-    random: f64,
-) -> Result<Vec<Report>, StoreError> {
-    failpoint!("finish.before");
-    let mut tx = db.begin().await?;
-    let mut reports = Vec::with_capacity(batch.len());
-    for finish in batch {
-        reports.push(end_attempt(&mut tx, finish, now, random).await?);
-    }
-    let awaited: bool = sqlx::query_scalar("select exists (select 1 from sched_turn where queued)")
-        .fetch_one(&mut *tx)
-        .await?;
-    failpoint!("finish.before_commit");
-    tx.commit().await?;
-    failpoint!("finish.after_commit", StoreError::Unavailable(sqlx::Error::WorkerCrashed));
-    if awaited || batch.iter().any(|finish| finish.outcome.status() != Status::Succeeded) {
-        // A retry may follow, or a run of a schedule that waited for one of these ends.
-        db.tasks_changed();
-    }
-    Ok(reports)
-}
-
 /// Undoes an attempt that never began; false when it is not in force or has started.
 pub(in crate::sqlite) async fn return_attempt(
     tx: &mut Tx,
     lease: Lease,
     now: Timestamp,
 ) -> Result<bool, StoreError> {
-    let Some(held) = held(tx, lease).await?.filter(|held| held.in_force && held.status != Status::Running)
-    else {
+    let held = held(tx, &[lease]).await?.remove(&0);
+    let Some(held) = held.filter(|held| held.in_force && held.status != Status::Running) else {
         return Ok(false);
     };
     for statement in [
@@ -109,99 +74,104 @@ pub(in crate::sqlite) async fn return_attempt(
     Ok(true)
 }
 
-/// Ends an attempt and settles its task: a result, or a loss that the server found.
-pub(in crate::sqlite) async fn end_attempt(
+/// Ends attempts and settles their tasks by their policies: failures, or losses that the server found.
+pub(in crate::sqlite) async fn end_attempts(
     tx: &mut Tx,
-    finish: &Finish,
+    batch: &[Finish],
     now: Timestamp,
     random: f64,
-) -> Result<Report, StoreError> {
-    let Some(held) = held(tx, finish.lease).await? else { return Ok(Report::Fenced) };
-    if !held.in_force {
-        return Ok(settle::report_after_end(held.status, &finish.outcome));
+) -> Result<Vec<Report>, StoreError> {
+    let mut reports = Vec::with_capacity(batch.len());
+    let mut ended: HashMap<Lease, Status> = HashMap::new();
+    for batch in batch.chunks(MOST) {
+        let leases: Vec<Lease> = batch.iter().map(|finish| finish.lease).collect();
+        let mut held = held(tx, &leases).await?;
+        let mut ends: Vec<(&Finish, Settled)> = Vec::new();
+        for (n, finish) in batch.iter().enumerate() {
+            reports.push(match (held.remove(&n), ended.get(&finish.lease)) {
+                (None, _) => Report::Fenced,
+                (Some(_), Some(status)) => settle::report_after_end(*status, &finish.outcome),
+                (Some(held), None) if !held.in_force => {
+                    settle::report_after_end(held.status, &finish.outcome)
+                }
+                (Some(held), None) => {
+                    ends.push((finish, held.attempt.end(&finish.outcome, finish.finished_at, now, random)));
+                    ended.insert(finish.lease, finish.outcome.status());
+                    Report::Recorded
+                }
+            });
+        }
+        settle(tx, &ends).await?;
     }
-    let settled = held.attempt.end(&finish.outcome, finish.finished_at, now, random);
-    end_instance(tx, finish).await?;
-    settle_task(tx, finish, &settled).await?;
-    Ok(Report::Recorded)
+    Ok(reports)
 }
 
 /// A loss is a finish like any other, without facts from the agent.
-pub(in crate::sqlite) fn lost(lease: Lease, outcome: hetuflow_core::task::Outcome, now: Timestamp) -> Finish {
+pub(in crate::sqlite) fn lost(lease: Lease, outcome: Outcome, now: Timestamp) -> Finish {
     debug_assert_eq!(outcome.reason, EndReason::Lost);
     Finish { lease, outcome, started_at: None, finished_at: now, output_dropped: 0 }
 }
 
-async fn held(tx: &mut Tx, lease: Lease) -> Result<Option<Held>, StoreError> {
-    let row = sqlx::query(
-        "select i.status, t.policy, t.attempt, t.cancel_requested, t.outcome is not null as ended_before, \
-         t.instance_id is i.id and t.fence = i.fence as in_force \
-         from sched_task_instance i join sched_task t on t.id = i.task_id \
-         where i.id = ? and i.task_id = ? and i.fence = ?",
-    )
-    .bind(lease.instance_id.uuid())
-    .bind(lease.task_id.uuid())
-    .bind(lease.fence)
-    .fetch_optional(&mut **tx)
-    .await?;
-    let Some(row) = row else { return Ok(None) };
-    Ok(Some(Held {
-        status: row::status(&row, "status")?,
-        in_force: row.flag("in_force")?,
-        ended_before: row.flag("ended_before")?,
-        attempt: Attempt::from_row(&row)?,
-    }))
+pub(in crate::sqlite) const HELD: Over = Over {
+    text: "select u.column4 as n, i.status, t.policy, t.attempt, t.cancel_requested, \
+           t.outcome is not null as ended_before, t.instance_id is i.id and t.fence = i.fence as in_force \
+           from {rows} u cross join sched_task_instance i cross join sched_task t \
+           where i.id = +u.column2 and i.task_id = u.column1 and i.fence = +u.column3 and t.id = i.task_id",
+    columns: 4,
+};
+
+/// By their places in the list.
+async fn held(tx: &mut Tx, leases: &[Lease]) -> Result<HashMap<usize, Held>, StoreError> {
+    let leases: Vec<(i64, &Lease)> = (0..).zip(leases).collect();
+    let lease = |bound: &mut Bound, (n, lease): &(i64, &Lease)| {
+        bound.bind(lease.task_id.uuid()).bind(lease.instance_id.uuid()).bind(lease.fence).bind(*n);
+    };
+    let held = |row: &SqliteRow| {
+        let held = Held {
+            status: row::status(row, "status")?,
+            in_force: row.flag("in_force")?,
+            ended_before: row.flag("ended_before")?,
+            attempt: Attempt::from_row(row)?,
+        };
+        Ok((row::number(row, "n")?, held))
+    };
+    HELD.run(tx, &leases, lease).await?.rows.iter().map(held).collect()
 }
 
-async fn set_status(
-    tx: &mut Tx,
-    lease: Lease,
-    status: Status,
-    started_at: Option<Timestamp>,
-) -> Result<(), StoreError> {
-    sqlx::query(
-        "update sched_task_instance set status = ?, started_at = coalesce(?, started_at) where id = ?",
-    )
-    .bind(status.number())
-    .bind(started_at.map(Timestamp::as_microsecond))
-    .bind(lease.instance_id.uuid())
-    .execute(&mut **tx)
-    .await?;
-    sqlx::query("update sched_task set status = ? where id = ?")
-        .bind(status.number())
-        .bind(lease.task_id.uuid())
-        .execute(&mut **tx)
-        .await?;
+pub(in crate::sqlite) const END_INSTANCES: Over = Over {
+    text: "update sched_task_instance as i set status = u.column2, outcome = u.column3, \
+           started_at = coalesce(u.column4, i.started_at), finished_at = u.column5, output_dropped = u.column6 \
+           from {rows} u where i.id = +u.column1",
+    columns: 6,
+};
+pub(in crate::sqlite) const SETTLE_TASKS: Over = Over {
+    text: "update sched_task as t set status = u.column2, outcome = u.column3, \
+           scheduled_at = coalesce(u.column4, t.scheduled_at), finished_at = u.column5, agent_id = null, \
+           instance_id = null from {rows} u where t.id = +u.column1",
+    columns: 5,
+};
+
+async fn settle(tx: &mut Tx, ends: &[(&Finish, Settled)]) -> Result<(), StoreError> {
+    END_INSTANCES.run(tx, ends, |bound, (finish, _)| end_instance(bound, finish)).await?;
+    SETTLE_TASKS.run(tx, ends, |bound, (finish, settled)| settle_task(bound, finish, settled)).await?;
     Ok(())
 }
 
-async fn end_instance(tx: &mut Tx, finish: &Finish) -> Result<(), StoreError> {
-    sqlx::query(
-        "update sched_task_instance set status = ?, outcome = ?, started_at = coalesce(?, started_at), \
-         finished_at = ?, output_dropped = ? where id = ?",
-    )
-    .bind(finish.outcome.status().number())
-    .bind(row::json(&finish.outcome)?)
-    .bind(finish.started_at.map(Timestamp::as_microsecond))
-    .bind(finish.finished_at.as_microsecond())
-    .bind(row::signed(finish.output_dropped))
-    .bind(finish.lease.instance_id.uuid())
-    .execute(&mut **tx)
-    .await?;
-    Ok(())
+fn end_instance(bound: &mut Bound, finish: &Finish) {
+    bound
+        .bind(finish.lease.instance_id.uuid())
+        .bind(finish.outcome.status().number())
+        .json(&finish.outcome)
+        .bind(finish.started_at.map(Timestamp::as_microsecond))
+        .bind(finish.finished_at.as_microsecond())
+        .bind(row::signed(finish.output_dropped));
 }
 
-async fn settle_task(tx: &mut Tx, finish: &Finish, settled: &Settled) -> Result<(), StoreError> {
-    sqlx::query(
-        "update sched_task set status = ?, outcome = ?, scheduled_at = coalesce(?, scheduled_at), finished_at = ?, \
-         agent_id = null, instance_id = null where id = ?",
-    )
-    .bind(settled.status.number())
-    .bind(row::json(&finish.outcome)?)
-    .bind(settled.run_at.map(Timestamp::as_microsecond))
-    .bind(settled.finished_at.map(Timestamp::as_microsecond))
-    .bind(finish.lease.task_id.uuid())
-    .execute(&mut **tx)
-    .await?;
-    Ok(())
+fn settle_task(bound: &mut Bound, finish: &Finish, settled: &Settled) {
+    bound
+        .bind(finish.lease.task_id.uuid())
+        .bind(settled.status.number())
+        .json(&finish.outcome)
+        .bind(settled.run_at.map(Timestamp::as_microsecond))
+        .bind(settled.finished_at.map(Timestamp::as_microsecond));
 }

@@ -1,6 +1,6 @@
 //! The claim: due tasks of one lane become leases of free slots. One writer means that nobody else can look meanwhile.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeSet, HashMap};
 
 use hetuflow_core::{
     id::{AgentId, InstanceId, JobId},
@@ -11,7 +11,11 @@ use hetuflow_failpoint::failpoint;
 use jiff::Timestamp;
 
 use super::{Sqlite, Tx};
-use crate::{Claimed, LaneId, LowWater, Slot, StoreError, WaitingLane, row};
+use crate::{
+    Claimed, LaneId, LowWater, Slot, StoreError, WaitingLane,
+    row::{self, Columns},
+    sqlite::batch::{Bound, MOST, Over},
+};
 
 pub(super) async fn claim(
     db: &Sqlite,
@@ -25,11 +29,10 @@ pub(super) async fn claim(
     }
     let mut tx = db.begin().await?;
     failpoint!("lease.before");
-    let slots = slots_in_force(&mut tx, slots.iter()).await?;
-    let tasks = due(&mut tx, lane, from, slots.len(), now).await?;
-    let mut claimed = Vec::with_capacity(tasks.len());
-    for (task, slot) in tasks.into_iter().zip(slots) {
-        claimed.push(lease(&mut tx, task, slot, now).await?);
+    let claimed = choose(&mut tx, lane, from, slots, now).await?;
+    for claimed in claimed.chunks(MOST) {
+        LEASE.run(&mut tx, claimed, lease).await?;
+        INSTANCES.run(&mut tx, claimed, |bound, claimed| instance(bound, &NewInstance::of(claimed))).await?;
     }
     failpoint!("lease.before_commit");
     tx.commit().await?;
@@ -37,47 +40,57 @@ pub(super) async fn claim(
     Ok(claimed)
 }
 
-/// The slots whose session is the one that the store knows, in their order.
-pub(in crate::sqlite) async fn slots_in_force<'a>(
+/// The sessions that the store knows; the agents come as JSON.
+pub(in crate::sqlite) const EPOCHS: &str =
+    "select a.id, a.session_epoch from json_each(?) u cross join sched_agent a where a.id = u.value";
+
+/// By the agents' names.
+pub(in crate::sqlite) async fn epochs(
     tx: &mut Tx,
-    slots: impl Iterator<Item = &'a Slot> + Clone,
-) -> Result<Vec<&'a Slot>, StoreError> {
-    let mut epochs: BTreeMap<&AgentId, Option<i64>> = BTreeMap::new();
-    for slot in slots.clone() {
-        if !epochs.contains_key(&slot.agent_id) {
-            let epoch = sqlx::query_scalar("select session_epoch from sched_agent where id = ?")
-                .bind(slot.agent_id.as_str())
-                .fetch_optional(&mut **tx)
-                .await?;
-            epochs.insert(&slot.agent_id, epoch);
-        }
+    agents: &BTreeSet<&AgentId>,
+) -> Result<HashMap<String, i64>, StoreError> {
+    if agents.is_empty() {
+        return Ok(HashMap::new());
     }
-    Ok(slots.filter(|slot| epochs.get(&slot.agent_id) == Some(&Some(slot.session_epoch))).collect())
+    let rows = sqlx::query(EPOCHS).bind(row::json(agents)?).fetch_all(&mut **tx).await?;
+    rows.iter().map(|row| Ok((row.text("id")?, row.int("session_epoch")?))).collect()
 }
 
 /// The statuses are literals, because only then a partial index serves the query; the index is named, so that no
 /// statistics make SQLite prefer another and sort.
-const DUE: &str = "select t.*, l.selector as lane_selector, l.agent_id as lane_agent \
+pub(in crate::sqlite) const DUE: &str = "select t.*, l.selector as lane_selector, l.agent_id as lane_agent \
      from sched_task t indexed by sched_task_claim join sched_lane l on l.id = t.lane_id \
      where t.lane_id = ? and t.status in (1, 2) and t.scheduled_at <= ? and (t.scheduled_at, t.id) >= (?, ?) \
      order by t.scheduled_at, t.id limit ?";
 
-async fn due(
+/// The first due tasks, one for each slot whose session is the one that the store knows, in their order.
+async fn choose(
     tx: &mut Tx,
     lane: LaneId,
     from: LowWater,
-    limit: usize,
+    slots: &[Slot],
     now: Timestamp,
-) -> Result<Vec<Task>, StoreError> {
+) -> Result<Vec<Claimed>, StoreError> {
+    let agents: BTreeSet<&AgentId> = slots.iter().map(|slot| &slot.agent_id).collect();
+    let epochs = epochs(tx, &agents).await?;
     let rows = sqlx::query(DUE)
         .bind(lane.0)
         .bind(now.as_microsecond())
         .bind(from.run_at.as_microsecond())
         .bind(from.id.uuid())
-        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .bind(i64::try_from(slots.len()).unwrap_or(i64::MAX))
         .fetch_all(&mut **tx)
         .await?;
-    rows.iter().map(row::task).collect()
+    let slots = slots.iter().filter(|slot| epochs.get(slot.agent_id.as_str()) == Some(&slot.session_epoch));
+    rows.iter().zip(slots).map(|(row, slot)| Ok(claimed(row::task(row)?, slot, now))).collect()
+}
+
+fn claimed(mut task: Task, slot: &Slot, now: Timestamp) -> Claimed {
+    task.status = Status::Locked;
+    task.attempt += 1;
+    task.fence += 1;
+    let lease = Lease { task_id: task.id, instance_id: InstanceId::at(now), fence: task.fence };
+    Claimed { lease, agent_id: slot.agent_id.clone(), session_epoch: slot.session_epoch, task }
 }
 
 /// One probe of the claim's index for each lane; the places to start from come as JSON, because SQLite takes no arrays.
@@ -101,48 +114,54 @@ pub(super) async fn waiting_lanes(
     rows.iter().map(row::waiting_lane).collect()
 }
 
-async fn lease(tx: &mut Tx, mut task: Task, slot: &Slot, now: Timestamp) -> Result<Claimed, StoreError> {
-    task.status = Status::Locked;
-    task.attempt += 1;
-    task.fence += 1;
-    let lease = Lease { task_id: task.id, instance_id: InstanceId::at(now), fence: task.fence };
-    sqlx::query("update sched_task set status = ?, attempt = ?, fence = ?, agent_id = ?, instance_id = ? where id = ?")
-        .bind(task.status.number())
-        .bind(task.attempt)
-        .bind(task.fence)
-        .bind(slot.agent_id.as_str())
-        .bind(lease.instance_id.uuid())
-        .bind(task.id.uuid())
-        .execute(&mut **tx)
-        .await?;
-    insert_instance(tx, lease, task.job_id, slot, task.attempt).await?;
-    Ok(Claimed { lease, agent_id: slot.agent_id.clone(), session_epoch: slot.session_epoch, task })
+pub(in crate::sqlite) const LEASE: Over = Over {
+    text: "update sched_task as t set status = 5, attempt = t.attempt + 1, fence = t.fence + 1, agent_id = u.column2, \
+           instance_id = u.column3 from {rows} u where t.id = +u.column1",
+    columns: 3,
+};
+
+fn lease(bound: &mut Bound, claimed: &Claimed) {
+    bound.bind(claimed.task.id.uuid()).bind(claimed.agent_id.as_str()).bind(claimed.lease.instance_id.uuid());
 }
 
-/// The attempt, from its lease on.
-pub(in crate::sqlite) async fn insert_instance(
-    tx: &mut Tx,
-    lease: Lease,
-    job_id: JobId,
-    slot: &Slot,
-    attempt: u32,
-) -> Result<(), StoreError> {
-    sqlx::query(
-        "insert into sched_task_instance (id, created_at, task_id, job_id, agent_id, session_epoch, attempt, fence, \
-         status, output_dropped) values (?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
-    )
-    .bind(lease.instance_id.uuid())
-    .bind(row::created_at(lease.instance_id.uuid())?.as_microsecond())
-    .bind(lease.task_id.uuid())
-    .bind(job_id.uuid())
-    .bind(slot.agent_id.as_str())
-    .bind(slot.session_epoch)
-    .bind(attempt)
-    .bind(lease.fence)
-    .bind(Status::Locked.number())
-    .execute(&mut **tx)
-    .await?;
-    Ok(())
+/// An attempt, from its lease on.
+pub(in crate::sqlite) struct NewInstance<'a> {
+    pub(in crate::sqlite) lease: Lease,
+    pub(in crate::sqlite) job_id: JobId,
+    pub(in crate::sqlite) agent_id: &'a AgentId,
+    pub(in crate::sqlite) session_epoch: i64,
+    pub(in crate::sqlite) attempt: u32,
+}
+
+impl<'a> NewInstance<'a> {
+    fn of(claimed: &'a Claimed) -> Self {
+        let Claimed { lease, agent_id, session_epoch, task } = claimed;
+        Self {
+            lease: *lease,
+            job_id: task.job_id,
+            agent_id,
+            session_epoch: *session_epoch,
+            attempt: task.attempt,
+        }
+    }
+}
+
+pub(in crate::sqlite) const INSTANCES: Over = Over {
+    text: "insert into sched_task_instance (id, created_at, task_id, job_id, agent_id, session_epoch, attempt, fence, \
+           status, output_dropped) select *, 5, 0 from {rows} where column1 is not null",
+    columns: 8,
+};
+
+pub(in crate::sqlite) fn instance(bound: &mut Bound, new: &NewInstance<'_>) {
+    bound
+        .bind(new.lease.instance_id.uuid())
+        .created_at(new.lease.instance_id.uuid())
+        .bind(new.lease.task_id.uuid())
+        .bind(new.job_id.uuid())
+        .bind(new.agent_id.as_str())
+        .bind(new.session_epoch)
+        .bind(new.attempt)
+        .bind(new.lease.fence);
 }
 
 #[cfg(test)]

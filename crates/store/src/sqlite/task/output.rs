@@ -3,25 +3,34 @@
 use hetuflow_core::{id::InstanceId, task::OutputChunk};
 
 use super::Sqlite;
-use crate::{StoreError, row};
+use crate::{
+    StoreError, row,
+    sqlite::batch::{Bound, MOST, Over},
+};
+
+pub(in crate::sqlite) const APPEND: Over = Over {
+    text: "insert into sched_task_output (instance_id, created_at, seq, stream, data) \
+           select i.id, i.created_at, u.column2, u.column3, u.column4 \
+           from {rows} u cross join sched_task_instance i where i.id = u.column1 \
+           on conflict (instance_id, seq) do nothing",
+    columns: 4,
+};
 
 pub(super) async fn append(db: &Sqlite, chunks: &[OutputChunk]) -> Result<(), StoreError> {
     let mut tx = db.begin().await?;
-    for chunk in chunks {
-        sqlx::query(
-            "insert into sched_task_output (instance_id, created_at, seq, stream, data) \
-             select id, created_at, ?, ?, ? from sched_task_instance where id = ? \
-             on conflict (instance_id, seq) do nothing",
-        )
-        .bind(row::signed(chunk.seq))
-        .bind(row::stream_name(chunk.stream))
-        .bind(chunk.data.as_ref())
-        .bind(chunk.instance_id.uuid())
-        .execute(&mut *tx)
-        .await?;
+    for chunks in chunks.chunks(MOST) {
+        APPEND.run(&mut tx, chunks, piece).await?;
     }
     tx.commit().await?;
     Ok(())
+}
+
+fn piece(bound: &mut Bound, chunk: &OutputChunk) {
+    bound
+        .bind(chunk.instance_id.uuid())
+        .bind(row::signed(chunk.seq))
+        .bind(row::stream_name(chunk.stream))
+        .bind(chunk.data.as_ref());
 }
 
 pub(super) async fn read(

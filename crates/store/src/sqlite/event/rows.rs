@@ -1,0 +1,150 @@
+//! The rows of a batch as they are written: keys, events, tasks. Those of instances are in `task/claim.rs`.
+
+use std::collections::HashMap;
+
+use hetuflow_core::{
+    event::Event,
+    id::{ScheduleId, TaskId},
+    status::Status,
+    task::{EndReason, NewTask, Outcome},
+};
+use jiff::Timestamp;
+
+use super::{
+    insert::{Key, Owner, offer_for},
+    known::Known,
+};
+use crate::{
+    Ingest, Offer, StoreError, row,
+    sqlite::{
+        batch::{Bound, Over},
+        task::claim::NewInstance,
+    },
+};
+
+pub(in crate::sqlite) const FORGET_KEYS: Over =
+    Over { text: "delete from sched_dedupe where (namespace, scope, key) in {rows}", columns: 3 };
+
+pub(super) fn key(bound: &mut Bound, (namespace, scope, key): &Key<'_>) {
+    bound.bind(*namespace).bind(*scope).bind(*key);
+}
+
+pub(in crate::sqlite) const KEYS: Over = Over {
+    text: "insert into sched_dedupe (namespace, scope, key, event_id, expires_at) \
+           select * from {rows} where column1 is not null",
+    columns: 5,
+};
+
+pub(super) fn taken_key(bound: &mut Bound, (taken, owner): &(Key<'_>, Owner)) {
+    key(bound, taken);
+    bound.bind(owner.event_id.uuid()).bind(owner.expires_at.as_microsecond());
+}
+
+pub(in crate::sqlite) const EVENTS: Over = Over {
+    text: "insert into sched_event (id, created_at, namespace, kind, source, type, subject, time, received_at, \
+           content_type, headers, query, verdict, verdict_reason, decisions, body) \
+           select * from {rows} where column1 is not null",
+    columns: 16,
+};
+
+pub(super) fn event(bound: &mut Bound, event: &Event) {
+    bound
+        .bind(event.id.uuid())
+        .created_at(event.id.uuid())
+        .bind(event.namespace.as_str())
+        .bind(event.kind.name())
+        .bind(event.source.as_str())
+        .bind(event.event_type.as_str())
+        .bind(event.subject.as_deref())
+        .bind(event.time.as_microsecond())
+        .bind(event.received_at.as_microsecond())
+        .bind(event.content_type.as_deref())
+        .json(&event.headers)
+        .bind(event.query.as_deref())
+        .bind(event.verdict.name())
+        .bind(event.verdict.reason())
+        .json(&event.decisions)
+        .bind(event.body.as_ref());
+}
+
+/// A task with what its row says beyond it. One whose command could not be rendered has ended before it began; one
+/// with an offer is leased from the start.
+pub(super) struct Planned<'a> {
+    task: &'a NewTask,
+    lane_id: i64,
+    status: Status,
+    command: Option<String>,
+    outcome: Option<String>,
+    finished_at: Option<Timestamp>,
+    offer: Option<&'a Offer>,
+}
+
+impl<'a> Planned<'a> {
+    pub(super) fn of(
+        task: &'a NewTask,
+        ingest: &Ingest,
+        known: &Known<'_>,
+        offers: &HashMap<TaskId, &'a Offer>,
+    ) -> Result<Self, StoreError> {
+        let key = row::lane_key(task)?;
+        let lane_id =
+            *known.lanes.get(&key).ok_or_else(|| StoreError::CorruptRow(format!("no lane {key}")))?;
+        let render = |problem: &String| row::json(&Outcome::because(EndReason::Render, problem));
+        let outcome = task.command.as_ref().err().map(render).transpose()?;
+        let command = task.command.as_ref().ok().map(row::json).transpose()?;
+        let offer = offer_for(task, offers);
+        let status = match (&outcome, offer) {
+            (Some(_), _) => Status::Failed,
+            (None, Some(_)) => Status::Locked,
+            (None, None) => Status::Pending,
+        };
+        let finished_at = outcome.as_ref().map(|_| ingest.event.received_at);
+        Ok(Self { task, lane_id, status, command, outcome, finished_at, offer })
+    }
+
+    pub(super) fn instance(&self) -> Option<NewInstance<'a>> {
+        let Offer { lease, slot } = self.offer?;
+        Some(NewInstance {
+            lease: *lease,
+            job_id: self.task.job_id,
+            agent_id: &slot.agent_id,
+            session_epoch: slot.session_epoch,
+            attempt: 1,
+        })
+    }
+}
+
+pub(in crate::sqlite) const TASKS: Over = Over {
+    text: "insert into sched_task (id, created_at, namespace, trigger_name, job_id, schedule_id, event_id, status, \
+           outcome, scheduled_at, finished_at, priority, lane_id, policy, attempt, fence, command, agent_id, \
+           instance_id, cancel_requested) select *, 0 from {rows} where column1 is not null",
+    columns: 19,
+};
+
+pub(super) fn task(bound: &mut Bound, planned: &Planned<'_>) {
+    let Planned { task, offer, .. } = planned;
+    bound
+        .bind(task.id.uuid())
+        .created_at(task.id.uuid())
+        .bind(task.namespace.as_str())
+        .bind(task.trigger.as_str())
+        .bind(task.job_id.uuid())
+        .bind(task.schedule_id.map(ScheduleId::uuid))
+        .bind(task.event_id.uuid())
+        .bind(planned.status.number())
+        .bind(planned.outcome.as_deref())
+        .bind(task.run_at.as_microsecond())
+        .bind(planned.finished_at.map(Timestamp::as_microsecond))
+        .bind(task.priority)
+        .bind(planned.lane_id)
+        .json(&task.policy)
+        .bind(i64::from(offer.is_some()))
+        .bind(offer.map_or(0, |offer| offer.lease.fence))
+        .bind(planned.command.as_deref())
+        .bind(offer.map(|offer| offer.slot.agent_id.as_str()))
+        .bind(offer.map(|offer| offer.lease.instance_id.uuid()));
+}
+
+/// The ids come as JSON.
+pub(in crate::sqlite) const TASKS_OF: &str = "select t.event_id, t.id from json_each(?) u cross join sched_task t \
+     where t.event_id = unhex(u.value) order by t.id";

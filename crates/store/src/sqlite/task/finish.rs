@@ -1,0 +1,97 @@
+//! Results. Successes, which are most, end their attempts and tasks in two statements; whatever may lead to a retry, and
+//! whatever they do not find as it should be, is settled by `attempt.rs`.
+
+use std::collections::HashSet;
+
+use hetuflow_core::status::Status;
+use hetuflow_failpoint::failpoint;
+use jiff::Timestamp;
+
+use super::attempt::end_attempts;
+use crate::{
+    Finish, Report, StoreError, row,
+    sqlite::{
+        Sqlite, Tx,
+        batch::{Bound, MOST, Over},
+    },
+};
+
+/// 100 is `succeeded`. The plus keeps SQLite from walking the index of everything that is leased.
+pub(in crate::sqlite) const INSTANCES: Over = Over {
+    text: "update sched_task_instance as i set status = 100, outcome = u.column4, \
+           started_at = coalesce(u.column5, i.started_at), finished_at = u.column6, output_dropped = u.column7 \
+           from {rows} u cross join sched_task t where t.id = +u.column1 and t.instance_id = +u.column2 \
+           and t.fence = +u.column3 and +t.status in (5, 8, 10) and i.id = +u.column2",
+    columns: 7,
+};
+/// A task whose newest attempt is another, or has ended, is not found.
+pub(in crate::sqlite) const TASKS: Over = Over {
+    text: "update sched_task as t set status = 100, outcome = u.column4, finished_at = u.column5, agent_id = null, \
+           instance_id = null from {rows} u where t.id = +u.column1 and t.instance_id = +u.column2 \
+           and t.fence = +u.column3 and +t.status in (5, 8, 10)",
+    columns: 5,
+};
+
+/// A run of a schedule waits for an end.
+pub(in crate::sqlite) const AWAITED: &str = "select exists (select 1 from sched_turn where queued = 1)";
+
+pub(super) async fn finish(
+    db: &Sqlite,
+    batch: &[Finish],
+    now: Timestamp,
+    random: f64,
+) -> Result<Vec<Report>, StoreError> {
+    failpoint!("finish.before");
+    let mut tx = db.begin().await?;
+    let mut ended = vec![false; batch.len()];
+    for places in successes(batch).chunks(MOST) {
+        let all = succeed(&mut tx, batch, places).await?;
+        for n in places {
+            ended[*n] = all;
+        }
+    }
+    let rest: Vec<Finish> =
+        batch.iter().zip(&ended).filter(|(_, ended)| !**ended).map(|(finish, _)| finish.clone()).collect();
+    let mut settled = end_attempts(&mut tx, &rest, now, random).await?.into_iter();
+    let awaited: bool = sqlx::query_scalar(AWAITED).fetch_one(&mut *tx).await?;
+    failpoint!("finish.before_commit");
+    tx.commit().await?;
+    failpoint!("finish.after_commit", StoreError::Unavailable(sqlx::Error::WorkerCrashed));
+    if awaited || !rest.is_empty() {
+        // A retry may follow, or a run of a schedule that waited for one of these ends.
+        db.tasks_changed();
+    }
+    let mut report = |ended| if ended { Some(Report::Recorded) } else { settled.next() };
+    Ok(ended.into_iter().map(|ended| report(ended).unwrap_or(Report::Fenced)).collect())
+}
+
+/// Their places in the batch. Of several reports on one lease the first counts.
+fn successes(batch: &[Finish]) -> Vec<usize> {
+    let mut seen = HashSet::new();
+    let mut first = |n: &usize| seen.insert(batch[*n].lease);
+    let firsts: Vec<usize> = (0..batch.len()).filter(|n| first(n)).collect();
+    firsts.into_iter().filter(|n| batch[*n].outcome.status() == Status::Succeeded).collect()
+}
+
+/// Whether all of them did. Otherwise nobody knows here which: `end_attempts` has an answer for each.
+async fn succeed(tx: &mut Tx, batch: &[Finish], places: &[usize]) -> Result<bool, StoreError> {
+    INSTANCES.run(tx, places, |bound, n| instance(bound, &batch[*n])).await?;
+    let tasks = TASKS.run(tx, places, |bound, n| task(bound, &batch[*n])).await?;
+    Ok(tasks.changed == places.len() as u64)
+}
+
+fn lease<'a>(bound: &'a mut Bound, finish: &Finish) -> &'a mut Bound {
+    let lease = finish.lease;
+    bound.bind(lease.task_id.uuid()).bind(lease.instance_id.uuid()).bind(lease.fence).json(&finish.outcome)
+}
+
+fn instance(bound: &mut Bound, finish: &Finish) {
+    lease(bound, finish)
+        .bind(finish.started_at.map(Timestamp::as_microsecond))
+        .bind(finish.finished_at.as_microsecond())
+        .bind(row::signed(finish.output_dropped));
+}
+
+fn task(bound: &mut Bound, finish: &Finish) {
+    lease(bound, finish).bind(finish.finished_at.as_microsecond());
+}

@@ -1,0 +1,80 @@
+//! How far attempts have come, in two statements for a batch.
+
+use std::collections::HashSet;
+
+use hetuflow_core::{status::Status, task::Lease};
+use hetuflow_failpoint::failpoint;
+use jiff::Timestamp;
+
+use crate::{
+    Progress, Report, StoreError, row,
+    sqlite::{
+        Sqlite, Tx,
+        batch::{Bound, MOST, Over},
+    },
+};
+
+/// What has come further is left alone. The plus keeps SQLite from walking the index of everything that is leased.
+pub(in crate::sqlite) const INSTANCES: Over = Over {
+    text: "update sched_task_instance as i set status = u.column4, started_at = coalesce(u.column5, i.started_at) \
+           from {rows} u cross join sched_task t where t.id = +u.column1 and t.instance_id = +u.column2 \
+           and t.fence = +u.column3 and +t.status in (5, 8, 10) and t.status < u.column4 and i.id = +u.column2",
+    columns: 5,
+};
+/// 5 is `locked`, 8 `dispatched`, 10 `running`.
+pub(in crate::sqlite) const TASKS: Over = Over {
+    text: "update sched_task as t set status = max(t.status, u.column4) from {rows} u \
+           where t.id = +u.column1 and t.instance_id = +u.column2 and t.fence = +u.column3 and +t.status in (5, 8, 10)",
+    columns: 4,
+};
+/// The leases that are in force.
+pub(in crate::sqlite) const HELD: Over = Over {
+    text: "select t.id, t.instance_id, t.fence from {rows} u cross join sched_task t \
+           where t.id = +u.column1 and t.instance_id = +u.column2 and t.fence = +u.column3 and +t.status in (5, 8, 10)",
+    columns: 3,
+};
+
+pub(super) async fn progress(db: &Sqlite, batch: &[Progress]) -> Result<Vec<Report>, StoreError> {
+    let mut tx = db.begin().await?;
+    let mut reports = Vec::with_capacity(batch.len());
+    for batch in batch.chunks(MOST) {
+        if note(&mut tx, batch).await? == batch.len() as u64 {
+            reports.extend(batch.iter().map(|_| Report::Recorded));
+        } else {
+            let held = held(&mut tx, batch).await?;
+            let report = |held| if held { Report::Recorded } else { Report::Fenced };
+            reports.extend(batch.iter().map(|one| report(held.contains(&one.lease))));
+        }
+    }
+    failpoint!("progress.before_commit");
+    tx.commit().await?;
+    failpoint!("progress.after_commit", StoreError::Unavailable(sqlx::Error::WorkerCrashed));
+    Ok(reports)
+}
+
+/// Yields how many are in force.
+async fn note(tx: &mut Tx, batch: &[Progress]) -> Result<u64, StoreError> {
+    let instance = |bound: &mut Bound, one: &Progress| {
+        lease(bound, one).bind(next(one)).bind(one.started_at.map(Timestamp::as_microsecond));
+    };
+    INSTANCES.run(tx, batch, instance).await?;
+    let task = |bound: &mut Bound, one: &Progress| {
+        lease(bound, one).bind(next(one));
+    };
+    Ok(TASKS.run(tx, batch, task).await?.changed)
+}
+
+async fn held(tx: &mut Tx, batch: &[Progress]) -> Result<HashSet<Lease>, StoreError> {
+    let task = |bound: &mut Bound, one: &Progress| {
+        lease(bound, one);
+    };
+    HELD.run(tx, batch, task).await?.rows.iter().map(row::lease).collect()
+}
+
+fn lease<'a>(bound: &'a mut Bound, Progress { lease, .. }: &Progress) -> &'a mut Bound {
+    bound.bind(lease.task_id.uuid()).bind(lease.instance_id.uuid()).bind(lease.fence)
+}
+
+fn next(progress: &Progress) -> i16 {
+    if progress.started_at.is_some() { Status::Running.number() } else { Status::Dispatched.number() }
+}
