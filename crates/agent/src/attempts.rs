@@ -48,6 +48,8 @@ pub(crate) struct Attempt {
 
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Phase {
+    /// On its way into the journal. It has a slot, and nobody may be told of it yet.
+    Arriving,
     /// In the journal; its process is about to start.
     Waiting,
     Running {
@@ -96,8 +98,8 @@ impl Attempts {
         });
     }
 
-    pub(crate) fn remove(&self, instance_id: InstanceId) {
-        self.change(|table| table.attempts.remove(&instance_id));
+    pub(crate) fn remove(&self, instance_id: InstanceId) -> Option<Attempt> {
+        self.change(|table| table.attempts.remove(&instance_id))
     }
 
     /// Asks the attempt to end; false when this lease is not held.
@@ -125,10 +127,20 @@ impl Attempts {
 
     /// Processes that could start now.
     pub(crate) fn free(&self) -> u32 {
+        self.free_beside(Attempt::is_open)
+    }
+
+    /// The same without what is still on its way into the journal: the server takes that off by itself until it has
+    /// an answer.
+    pub(crate) fn credit(&self) -> u32 {
+        self.free_beside(|attempt| attempt.is_open() && attempt.phase != Phase::Arriving)
+    }
+
+    fn free_beside(&self, takes_a_slot: impl Fn(&Attempt) -> bool) -> u32 {
         let table = self.table();
-        let running = table.attempts.values().filter(|attempt| attempt.is_open()).count();
-        let ended = table.attempts.len() - running;
-        let free = self.0.slots.saturating_sub(u32::try_from(running).unwrap_or(u32::MAX));
+        let taken = table.attempts.values().filter(|attempt| takes_a_slot(attempt)).count();
+        let ended = table.attempts.values().filter(|attempt| !attempt.is_open()).count();
+        let free = self.0.slots.saturating_sub(u32::try_from(taken).unwrap_or(u32::MAX));
         if table.draining || ended >= MAX_ENDED { 0 } else { free }
     }
 
@@ -136,8 +148,9 @@ impl Attempts {
         self.table().attempts.get(&instance_id).cloned()
     }
 
-    pub(crate) fn all(&self) -> Vec<Attempt> {
-        self.table().attempts.values().cloned().collect()
+    /// Lets `read` look at all of them, in the order of their ids. It must not call back.
+    pub(crate) fn read<T>(&self, read: impl FnOnce(&BTreeMap<InstanceId, Attempt>) -> T) -> T {
+        read(&self.table().attempts)
     }
 
     pub(crate) fn held(&self) -> Vec<Held> {
@@ -147,6 +160,11 @@ impl Attempts {
     /// Wakes at every change of the table.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.0.changes.subscribe()
+    }
+
+    /// Waits until the journal has answered for everything that was assigned.
+    pub(crate) async fn arrived(&self) {
+        self.until(|table| !table.attempts.values().any(|attempt| attempt.phase == Phase::Arriving)).await;
     }
 
     /// Waits until no process runs.
@@ -164,9 +182,10 @@ impl Attempts {
         let _ = self.changes().wait_for(|_| done(&self.table())).await;
     }
 
-    fn change<T>(&self, change: impl FnOnce(&mut Table) -> T) {
-        change(&mut self.table());
+    fn change<T>(&self, change: impl FnOnce(&mut Table) -> T) -> T {
+        let changed = change(&mut self.table());
         self.0.changes.send_modify(|count| *count += 1);
+        changed
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {

@@ -66,7 +66,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let spools = Spools::open(dir.path().to_owned()).await.expect("opened");
         let id = InstanceId::at(jiff::Timestamp::UNIX_EPOCH);
-        let spool = Arc::new(Mutex::new(spools.create(id, 10 * MAX_CHUNK as u64).await.expect("created")));
+        let spool = Arc::new(Mutex::new(spools.create(id, 10 * MAX_CHUNK as u64)));
         let (mut writer, reader) = tokio::io::duplex(MAX_CHUNK * 4);
         for bytes in write {
             writer.write_all(bytes).await.expect("written");

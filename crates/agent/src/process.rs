@@ -4,17 +4,19 @@
 
 mod cgroup;
 mod environment;
+mod image;
 mod procfs;
 mod raw;
 mod spawn;
 mod tree;
 mod user;
 
-pub(crate) use cgroup::{Cgroups, Leaf};
+use cgroup::Cgroups;
+pub(crate) use cgroup::Leaf;
 pub(crate) use procfs::{ProcessId, boot_id};
-pub(crate) use spawn::{Ended, Running, SpawnError, spawn};
+pub(crate) use spawn::{Ended, Running, SpawnError, Spawner};
 pub(crate) use tree::Tree;
-pub(crate) use user::RunAs;
+use user::RunAs;
 
 /// The variable that names the attempt, by which the processes of its tree are found again.
 pub(crate) const MARKER: &str = "HETUFLOW_INSTANCE_ID";

@@ -14,9 +14,9 @@ use crate::{
     attempts::{Attempts, Stop},
     config::Config,
     identity::{self, IdentityError},
-    journal::{Journal, JournalError},
+    journal::{Journal, JournalError, Journalled},
     link::Link,
-    process::{self, Cgroups},
+    process::{self, Spawner},
     runner::Runner,
     spool::Spools,
     workplace::{WorkplaceError, Workplaces},
@@ -43,6 +43,8 @@ pub enum AgentError {
     WorkDir(String),
     #[error("files cannot be watched")]
     Watch(#[from] WatchError),
+    #[error("processes cannot be started (/dev/null)")]
+    Process(#[source] std::io::Error),
     #[error("this host does not tell its boot id (/proc/sys/kernel/random/boot_id)")]
     Boot(#[source] std::io::Error),
 }
@@ -53,11 +55,10 @@ pub async fn run(config: Config, clock: Clock, shutdown: CancellationToken) -> R
     let data_dir = config.agent.data_dir.clone();
     // Held to the end: the lock on the data directory is in it.
     let identity = identity::claim_patiently(&data_dir, config.agent.id.as_ref()).await?;
-    let runner = prepare(&config, clock).await?;
-    let journal_failed = |source| AgentError::Journal { path: data_dir.join("journal.db"), source };
-    runner.adopt().await.map_err(journal_failed)?;
+    let (runner, left) = prepare(&config, clock).await?;
+    runner.adopt(left).await;
     tracing::info!(
-        agent.id = %identity.agent_id, data_dir = %data_dir.display(), cgroups = runner.cgroups.is_some(),
+        agent.id = %identity.agent_id, data_dir = %data_dir.display(), cgroups = runner.spawner.has_cgroups(),
         "the agent runs"
     );
     let stop_watching = CancellationToken::new();
@@ -81,40 +82,43 @@ pub async fn run(config: Config, clock: Clock, shutdown: CancellationToken) -> R
     let _ = link.await;
     stop_watching.cancel();
     watcher.stopped().await;
-    if let Some(cgroups) = &runner.cgroups {
-        cgroups.remove();
-    }
+    runner.actors.close();
+    let _ = timeout(FAREWELL, runner.actors.wait()).await;
+    runner.spawner.close();
     runner.journal.close().await;
     tracing::info!("the agent has stopped");
     Ok(())
 }
 
-async fn prepare(config: &Config, clock: Clock) -> Result<Runner, AgentError> {
+async fn prepare(config: &Config, clock: Clock) -> Result<(Runner, Vec<Journalled>), AgentError> {
     let data_dir = &config.agent.data_dir;
     let boot_id = process::boot_id().map_err(AgentError::Boot)?;
     let path = data_dir.join("journal.db");
     let journal = Journal::open(&path, &boot_id, clock.now()).await;
-    let journal = journal.map_err(|source| AgentError::Journal { path, source })?;
+    let (journal, left) = journal.map_err(|source| AgentError::Journal { path, source })?;
     let path = data_dir.join("spool");
     let spools = Spools::open(path.clone()).await.map_err(|source| AgentError::Spool { path, source })?;
     let workplaces = Workplaces::open(config.work_dir(), config.executor.keep_work_dirs)
         .map_err(|error: WorkplaceError| AgentError::WorkDir(error.to_string()))?;
-    let cgroups = spawn_blocking(Cgroups::find).await.ok().flatten();
-    if cgroups.is_none() {
+    let spawner =
+        spawn_blocking(Spawner::new).await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+    let spawner = spawner.map_err(AgentError::Process)?;
+    if !spawner.has_cgroups() {
         tracing::warn!(
             "no writable cgroup v2: a process that leaves its group and clears its environment can escape"
         );
     }
-    Ok(Runner {
+    let runner = Runner {
         journal,
         attempts: Attempts::new(config.agent.max_concurrent_tasks),
         spools,
         workplaces,
-        cgroups,
+        spawner: Arc::new(spawner),
         executor: Arc::new(config.executor.clone()),
         clock,
         actors: TaskTracker::new(),
-    })
+    };
+    Ok((runner, left))
 }
 
 /// From here on files are noticed, whether a server is there or not.

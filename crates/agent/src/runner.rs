@@ -12,18 +12,18 @@ use bytes::Bytes;
 use hetuflow_core::{
     Clock,
     id::InstanceId,
-    protocol::{Assignment, ResultVerdict, RunResult},
+    protocol::{Assignment, FromAgent, ResultVerdict, RunResult},
     task::{Lease, Outcome},
 };
 use hetuflow_failpoint::failpoint;
-use tokio::{sync::watch, task::spawn_blocking};
+use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 
 use crate::{
     attempts::{Attempts, Phase, Stop},
     config::Executor,
     journal::{Acceptance, Journal, JournalError},
-    process::{Cgroups, Leaf},
+    process::{Leaf, Spawner},
     spool::Spools,
     workplace::Workplaces,
 };
@@ -35,46 +35,60 @@ pub(crate) struct Runner {
     pub(crate) attempts: Attempts,
     pub(crate) spools: Spools,
     pub(crate) workplaces: Workplaces,
-    pub(crate) cgroups: Option<Cgroups>,
+    pub(crate) spawner: Arc<Spawner>,
     pub(crate) executor: Arc<Executor>,
     pub(crate) clock: Clock,
     pub(crate) actors: TaskTracker,
 }
 
-/// The answer to an assignment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Answer {
-    /// It is in the journal: since now, or since the first time.
-    Accepted,
-    Refused(&'static str),
-    /// This attempt, or a newer one of its task, has been here before.
-    Stale,
-}
+/// To the connection on which an attempt was assigned: that it was not taken, or that the journal failed.
+pub(crate) type Answers = mpsc::Sender<Result<FromAgent, JournalError>>;
 
 type Stopped = watch::Receiver<Option<Stop>>;
 
 impl Runner {
-    /// Takes an attempt, at most once. `body` is what came of the event's body before the assignment.
-    pub(crate) async fn assign(&self, assignment: Assignment, body: Bytes) -> Result<Answer, JournalError> {
+    /// Takes an attempt, at most once. `body` is what came of the event's body before the assignment. An attempt that
+    /// is taken shows in the table; what became of one that is not goes to `answers`.
+    pub(crate) fn assign(&self, assignment: Assignment, body: Bytes, answers: Answers) {
         let lease = assignment.lease;
-        if self.attempts.get(lease.instance_id).is_some_and(|held| held.lease == lease) {
-            return Ok(Answer::Accepted);
+        if let Some(held) = self.attempts.get(lease.instance_id) {
+            if held.lease != lease {
+                self.actors.spawn(async move { answers.send(Ok(FromAgent::Stale { lease })).await });
+            }
+            return;
         }
         if let Some(reason) = self.no_room(&assignment, &body) {
-            self.journal.refuse(lease, self.clock.now()).await?;
-            return Ok(Answer::Refused(reason));
+            self.actors.spawn(self.clone().refuse(lease, reason, answers));
+            return;
         }
-        let leaf = self.cgroups.as_ref().map(|cgroups| cgroups.leaf(lease.instance_id));
-        let path = leaf.as_ref().map(Leaf::path);
-        match self.journal.accept(&assignment, path, self.clock.now()).await? {
-            Acceptance::Accepted => {
-                let stopped = self.attempts.add(lease, Phase::Waiting, 0);
-                self.actors.spawn(attempt::run(self.clone(), assignment, body, leaf, stopped));
-                Ok(Answer::Accepted)
+        let stopped = self.attempts.add(lease, Phase::Arriving, 0);
+        self.actors.spawn(self.clone().take(assignment, body, stopped, answers));
+    }
+
+    async fn refuse(self, lease: Lease, reason: &'static str, answers: Answers) {
+        let refused = self.journal.refuse(lease, self.clock.now()).await;
+        let answer = refused.map(|()| FromAgent::Refused { lease, reason: reason.to_owned() });
+        // Without a connection there is nobody to tell: the next hello does not name the attempt.
+        let _ = answers.send(answer).await;
+    }
+
+    async fn take(self, assignment: Assignment, body: Bytes, stopped: Stopped, answers: Answers) {
+        let lease = assignment.lease;
+        let leaf = self.spawner.leaf(lease.instance_id);
+        failpoint!("assign.before");
+        let accepted = self.journal.accept(lease, leaf.as_ref().map(Leaf::path), self.clock.now()).await;
+        failpoint!("assign.after");
+        tracing::debug!(task.id = %lease.task_id, instance.id = %lease.instance_id, ?accepted, "assigned");
+        let answer = match accepted {
+            Ok(Acceptance::Accepted) => {
+                self.attempts.set_phase(lease.instance_id, Phase::Waiting);
+                return attempt::run(self, assignment, body, leaf, stopped).await;
             }
-            // The table mirrors the journal, so one that is held was answered above.
-            Acceptance::Held | Acceptance::Stale => Ok(Answer::Stale),
-        }
+            Ok(Acceptance::Stale) => Ok(FromAgent::Stale { lease }),
+            Err(error) => Err(error),
+        };
+        self.attempts.remove(lease.instance_id);
+        let _ = answers.send(answer).await;
     }
 
     /// The process is asked to end; its result follows when it has.
@@ -155,15 +169,14 @@ impl Runner {
 
     async fn forget(&self, instance_id: InstanceId) {
         failpoint!("forget.before");
-        if let Err(error) = self.journal.forget(instance_id).await {
-            // It is offered again after the next start, and acknowledged again.
-            tracing::error!(error = &error as &dyn std::error::Error, "the journal cannot forget an attempt");
-        }
+        self.journal.forget(instance_id).await;
         failpoint!("forget.after");
-        self.attempts.remove(instance_id);
-        self.spools.remove(instance_id).await;
+        let Some(attempt) = self.attempts.remove(instance_id) else { return };
+        if attempt.pieces > 0 {
+            self.spools.remove(instance_id).await;
+        }
         let workplaces = self.workplaces.clone();
-        let _ = spawn_blocking(move || workplaces.leave(instance_id)).await;
+        self.actors.spawn_blocking(move || workplaces.leave(instance_id));
     }
 
     fn result(&self, lease: Lease, outcome: Outcome) -> RunResult {

@@ -30,7 +30,9 @@ pub(crate) struct Spools {
 /// Writes one spool.
 #[derive(Debug)]
 pub(crate) struct Spool {
-    file: File,
+    path: PathBuf,
+    /// Made by the first piece: most attempts say nothing.
+    file: Option<File>,
     /// Bytes of file, all of them whole pieces.
     length: u64,
     pieces: u64,
@@ -53,10 +55,8 @@ impl Spools {
         Ok(Self { base })
     }
 
-    pub(crate) async fn create(&self, instance_id: InstanceId, cap: u64) -> io::Result<Spool> {
-        let path = self.path(instance_id);
-        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path).await?;
-        Ok(Spool { file, length: 0, pieces: 0, room: cap, dropped: 0 })
+    pub(crate) fn create(&self, instance_id: InstanceId, cap: u64) -> Spool {
+        Spool { path: self.path(instance_id), file: None, length: 0, pieces: 0, room: cap, dropped: 0 }
     }
 
     pub(crate) async fn read(&self, instance_id: InstanceId, from: u64) -> io::Result<SpoolReader> {
@@ -114,10 +114,7 @@ impl Spool {
             Err(error) => {
                 tracing::warn!(%error, "output cannot be spooled and is dropped");
                 self.dropped += fits as u64;
-                // Half a piece must not stay in front of the next one.
-                if self.file.set_len(self.length).await.is_err()
-                    || self.file.seek(SeekFrom::Start(self.length)).await.is_err()
-                {
+                if self.cut().await.is_err() {
                     self.room = 0;
                 }
             }
@@ -127,8 +124,8 @@ impl Spool {
 
     /// Makes it durable, before the end of the attempt is; yields the bytes that were dropped.
     pub(crate) async fn finish(self) -> u64 {
-        if self.pieces > 0
-            && let Err(error) = self.file.sync_data().await
+        if let Some(file) = &self.file
+            && let Err(error) = file.sync_data().await
         {
             tracing::warn!(%error, "the spooled output is not on disk");
         }
@@ -143,8 +140,19 @@ impl Spool {
         };
         let length = u32::try_from(data.len()).map_err(io::Error::other)?;
         head[1..].copy_from_slice(&length.to_be_bytes());
-        self.file.write_all(&[&head, data].concat()).await?;
-        self.file.flush().await
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => none.insert(make(&self.path).await?),
+        };
+        file.write_all(&[&head, data].concat()).await?;
+        file.flush().await
+    }
+
+    /// Half a piece must not stay in front of the next one.
+    async fn cut(&mut self) -> io::Result<()> {
+        let Some(file) = &mut self.file else { return Ok(()) };
+        file.set_len(self.length).await?;
+        file.seek(SeekFrom::Start(self.length)).await.map(|_| ())
     }
 }
 
@@ -192,6 +200,10 @@ impl SpoolReader {
     }
 }
 
+async fn make(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path).await
+}
+
 fn whole(read: io::Result<usize>) -> io::Result<bool> {
     match read {
         Ok(_) => Ok(true),
@@ -222,7 +234,7 @@ mod tests {
     async fn it_goes_on_from_any_piece() {
         let dir = tempfile::tempdir().expect("a directory");
         let (spools, id) = spools(&dir).await;
-        let mut spool = spools.create(id, 100).await.expect("created");
+        let mut spool = spools.create(id, 100);
         spool.push(Stream::Stdout, b"one").await;
         assert_eq!(spool.push(Stream::Stderr, b"two").await, 2);
         assert_eq!(spool.finish().await, 0);
@@ -235,7 +247,7 @@ mod tests {
     async fn what_comes_after_the_cap_is_counted() {
         let dir = tempfile::tempdir().expect("a directory");
         let (spools, id) = spools(&dir).await;
-        let mut spool = spools.create(id, 4).await.expect("created");
+        let mut spool = spools.create(id, 4);
         for text in [b"abc", b"def", b"ghi"] {
             spool.push(Stream::Stdout, text).await;
         }
@@ -247,10 +259,11 @@ mod tests {
     async fn half_a_piece_is_none() {
         let dir = tempfile::tempdir().expect("a directory");
         let (spools, id) = spools(&dir).await;
-        let mut spool = spools.create(id, 100).await.expect("created");
+        let mut spool = spools.create(id, 100);
         spool.push(Stream::Stdout, b"whole").await;
         spool.push(Stream::Stdout, b"torn").await;
-        spool.file.set_len(spool.length - 1).await.expect("cut");
+        let torn = spool.file.expect("made").set_len(spool.length - 1).await;
+        torn.expect("cut");
         assert_eq!(spools.count(id).await, 1);
     }
 }

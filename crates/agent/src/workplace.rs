@@ -3,6 +3,8 @@
 //! acknowledged. What the agent itself needs of an attempt (its spooled output) is elsewhere, out
 //! of the process's reach.
 
+mod spares;
+
 use std::{
     fs::{self, DirBuilder, OpenOptions},
     io::{self, Write},
@@ -15,6 +17,11 @@ use hetuflow_core::{Clock, id::InstanceId};
 use jiff::Timestamp;
 
 use crate::identity::create_dir;
+use spares::Spares;
+
+/// What only the attempt's own user can enter, and read.
+const DIR_MODE: u32 = 0o700;
+const FILE_MODE: u32 = 0o600;
 
 #[derive(Debug, thiserror::Error)]
 #[error("cannot prepare {}: {source}", .path.display())]
@@ -29,27 +36,30 @@ pub(crate) struct Workplaces {
     base: PathBuf,
     /// How long one stays after its attempt is over.
     keep: Duration,
+    spares: Spares,
 }
 
 #[derive(Debug, Clone)]
 pub(crate) struct Workplace {
     dir: PathBuf,
+    spares: Spares,
 }
 
 impl Workplaces {
     pub(crate) fn open(base: PathBuf, keep: Duration) -> Result<Self, WorkplaceError> {
         create_dir(&base).map_err(|source| WorkplaceError { path: base.clone(), source })?;
-        Ok(Self { base, keep })
+        let spares = Spares::open(&base);
+        Ok(Self { base, keep, spares })
     }
 
     pub(crate) fn of(&self, instance_id: InstanceId) -> Workplace {
-        Workplace { dir: self.base.join(instance_id.to_string()) }
+        Workplace { dir: self.base.join(instance_id.to_string()), spares: self.spares.clone() }
     }
 
-    /// The attempt is over and acknowledged.
+    /// The attempt is over and acknowledged. Blocks.
     pub(crate) fn leave(&self, instance_id: InstanceId) {
         if self.keep.is_zero() {
-            remove(&self.of(instance_id).dir);
+            self.spares.give(&self.of(instance_id));
         }
     }
 
@@ -94,10 +104,12 @@ impl Workplace {
         stdin: Option<&str>,
         owner: Option<(u32, u32)>,
     ) -> Result<(), WorkplaceError> {
-        make(&self.dir)?;
-        make(&self.working_dir())?;
-        write(&self.event_file(), body)?;
-        write(&self.output_file(), b"")?;
+        if self.spares.take(self, body).is_none() {
+            make(&self.dir)?;
+            make(&self.working_dir())?;
+            write(&self.event_file(), body)?;
+            write(&self.output_file(), b"")?;
+        }
         if let Some(text) = stdin {
             write(&self.stdin_file(), text.as_bytes())?;
         }
@@ -110,7 +122,7 @@ impl Workplace {
 }
 
 fn make(path: &Path) -> Result<(), WorkplaceError> {
-    match DirBuilder::new().mode(0o700).create(path) {
+    match DirBuilder::new().mode(DIR_MODE).create(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(failed(path, error)),
         _ => Ok(()),
     }
@@ -121,7 +133,7 @@ fn write(path: &Path, content: &[u8]) -> Result<(), WorkplaceError> {
         .write(true)
         .create(true)
         .truncate(true)
-        .mode(0o600)
+        .mode(FILE_MODE)
         .open(path)
         .and_then(|mut file| file.write_all(content))
         .map_err(|source| failed(path, source))

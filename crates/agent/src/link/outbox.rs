@@ -35,10 +35,20 @@ pub(super) struct Outbox {
 /// What this connection has told about one attempt.
 #[derive(Debug, Default)]
 struct Told {
+    accepted: Accepted,
     started: bool,
     ended: bool,
     next_seq: u64,
     reader: Option<SpoolReader>,
+}
+
+/// Whether the connection waits for the word that an attempt was taken.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Accepted {
+    /// It was taken on an earlier connection, or has been told.
+    #[default]
+    Known,
+    ToBeTold,
 }
 
 #[derive(Debug)]
@@ -59,18 +69,15 @@ impl Outbox {
         self.answers.len() < MAX_ANSWERS
     }
 
+    /// An assignment came on this connection; it is answered when the table shows it as taken.
+    pub(super) fn expect(&mut self, instance_id: InstanceId) {
+        let told = self.told.entry(instance_id).or_default();
+        // A repeated assignment is answered with everything there is to say.
+        (told.accepted, told.started, told.ended) = (Accepted::ToBeTold, false, false);
+    }
+
+    /// That an assignment was not taken.
     pub(super) fn answer(&mut self, message: FromAgent) {
-        if let FromAgent::Accepted { lease } = &message
-            && let Some(told) = self.told.get_mut(&lease.instance_id)
-        {
-            // A repeated assignment is answered with everything there is to say.
-            (told.started, told.ended) = (false, false);
-        }
-        if matches!(message, FromAgent::Accepted { .. }) {
-            // The server takes this place off what it was granted; a process that has ended before the
-            // next look leaves the number as it was, and must be told all the same.
-            self.credit = None;
-        }
         self.answers.push_back(message);
     }
 
@@ -90,13 +97,16 @@ impl Outbox {
             self.said_bye = true;
             return Some(FromAgent::Bye);
         }
-        let attempts = self.attempts.all();
-        self.told
-            .retain(|id, _| attempts.binary_search_by_key(id, |attempt| attempt.lease.instance_id).is_ok());
-        if let Some(news) = attempts.iter().find_map(|attempt| self.news(attempt)) {
-            return Some(news);
+        let news = self.attempts.clone().read(|attempts| {
+            if self.told.len() > attempts.len() {
+                self.told.retain(|id, _| attempts.contains_key(id));
+            }
+            attempts.values().find_map(|attempt| self.news(attempt))
+        });
+        if news.is_some() {
+            return news;
         }
-        let free = self.attempts.free();
+        let free = self.attempts.credit();
         (self.credit != Some(free)).then(|| {
             self.credit = Some(free);
             FromAgent::Credit { free }
@@ -105,14 +115,14 @@ impl Outbox {
 
     /// The attempt whose output is next, in turn.
     pub(super) fn output(&mut self) -> Option<Item> {
-        let waiting: Vec<InstanceId> = self
-            .attempts
-            .all()
-            .iter()
-            .filter(|attempt| self.told(attempt).next_seq < attempt.pieces)
-            .map(|attempt| attempt.lease.instance_id)
-            .collect();
-        let after = waiting.iter().find(|id| Some(**id) > self.turn).or(waiting.first()).copied();
+        let turn = self.turn;
+        let after = self.attempts.clone().read(|attempts| {
+            let mut waiting =
+                attempts.values().filter(|attempt| self.told(attempt).next_seq < attempt.pieces).peekable();
+            let first = waiting.peek().map(|attempt| attempt.lease.instance_id);
+            let mut ids = waiting.map(|attempt| attempt.lease.instance_id);
+            ids.find(|id| Some(*id) > turn).or(first)
+        });
         self.turn = after.or(self.turn);
         after.map(Item::Output)
     }
@@ -143,6 +153,14 @@ impl Outbox {
     fn news(&mut self, attempt: &Attempt) -> Option<FromAgent> {
         let pieces = attempt.pieces;
         let told = self.told(attempt);
+        let is_due = told.accepted == Accepted::ToBeTold && attempt.phase != Phase::Arriving;
+        if is_due {
+            told.accepted = Accepted::Known;
+            // The server takes this place off what it was granted; a process that has ended before the
+            // next look leaves the number as it was, and must be told all the same.
+            self.credit = None;
+            return Some(FromAgent::Accepted { lease: attempt.lease });
+        }
         match &attempt.phase {
             Phase::Running { started_at } if !told.started => {
                 told.started = true;
@@ -153,7 +171,7 @@ impl Outbox {
                 told.ended = true;
                 Some(FromAgent::Result(RunResult::clone(result)))
             }
-            Phase::Waiting | Phase::Running { .. } | Phase::Ended(_) => None,
+            Phase::Arriving | Phase::Waiting | Phase::Running { .. } | Phase::Ended(_) => None,
         }
     }
 }

@@ -28,13 +28,16 @@ use super::{
     outbox::{Item, Outbox},
     writer::{self, Socket},
 };
-use crate::{files::FileReports, runner::Answer};
+use crate::{files::FileReports, journal::JournalError, runner::Answers};
 
 /// To dial, to be welcomed, to say good-bye.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// An agent lives next to the work of its host: it keeps no 128 KiB ready per direction.
 const BUFFER: usize = 8 * 1024;
+
+/// Answers that wait for the session; whoever has another waits.
+const ANSWERS: usize = 64;
 
 struct Session<'a> {
     link: &'a Link,
@@ -43,6 +46,10 @@ struct Session<'a> {
     outbox: Outbox,
     files: FileReports,
     bodies: Bodies,
+    /// What became of assignments that were not taken. A journal that fails ends the connection: then nothing was
+    /// accepted, and the next hello says so.
+    answers: Answers,
+    answered: mpsc::Receiver<Result<FromAgent, JournalError>>,
     /// Chosen, and waiting for a place in the queue.
     next: Option<Item>,
     /// Changes of the table since it was last looked at.
@@ -59,6 +66,7 @@ enum Wake {
     Stop,
     Incoming(Option<Result<Message, Error>>),
     Room(mpsc::OwnedPermit<Message>),
+    Answered(Option<Result<FromAgent, JournalError>>),
     Ping,
     Changed,
     Silent,
@@ -87,8 +95,11 @@ pub(super) async fn hold(
     for lease in &welcome.stop {
         link.runner.abandon(*lease).await;
     }
+    let (answers, answered) = mpsc::channel(ANSWERS);
     let mut session = Session {
         link,
+        answers,
+        answered,
         incoming,
         queue,
         outbox: Outbox::new(link.runner.attempts.clone(), &welcome.keep),
@@ -124,6 +135,8 @@ async fn dial(url: &str) -> Result<Socket, Cut> {
 }
 
 async fn hello(link: &Link) -> Result<FromAgent, Cut> {
+    // What an earlier connection brought is in the journal, or is not: after this it is known which.
+    link.runner.attempts.arrived().await;
     // Durable before it is sent: a journal that is rolled back later cannot say this number again.
     let journal_epoch = link.runner.journal.next_epoch().await?;
     Ok(FromAgent::Hello(Hello {
@@ -185,8 +198,10 @@ impl Session<'_> {
                     }
                 }
                 Wake::Room(permit) => self.say(permit).await?,
+                Wake::Answered(Some(answer)) => self.outbox.answer(answer?),
                 Wake::Ping => self.outbox.ping(),
-                Wake::Changed => {}
+                // The session holds a sender itself, so the queue of answers never ends.
+                Wake::Changed | Wake::Answered(None) => {}
                 Wake::Silent => return Err(Cut::Silent(self.silence)),
                 Wake::WriterEnded => return Err(Cut::Closed),
             }
@@ -197,6 +212,7 @@ impl Session<'_> {
         tokio::select! {
             () = stop.cancelled() => Wake::Stop,
             message = self.incoming.next(), if self.outbox.has_room() => Wake::Incoming(message),
+            answer = self.answered.recv(), if self.outbox.has_room() => Wake::Answered(answer),
             permit = self.queue.clone().reserve_owned(), if self.next.is_some() => {
                 permit.map_or(Wake::WriterEnded, Wake::Room)
             }
@@ -261,7 +277,7 @@ impl Session<'_> {
 
     async fn handle(&mut self, message: ToAgent) -> Result<Option<End>, Cut> {
         match message {
-            ToAgent::Assign(assignment) => self.assign(*assignment).await?,
+            ToAgent::Assign(assignment) => self.assign(*assignment),
             ToAgent::Cancel { lease } => self.link.runner.cancel(lease),
             ToAgent::ResultAck { lease, verdict } => self.link.runner.acknowledge(lease, verdict).await,
             ToAgent::FileAck { batch } => self.files.acknowledge(&batch).await,
@@ -274,19 +290,11 @@ impl Session<'_> {
         Ok(None)
     }
 
-    async fn assign(&mut self, assignment: Assignment) -> Result<(), Cut> {
+    /// It is answered when the journal has it.
+    fn assign(&mut self, assignment: Assignment) {
         let lease = assignment.lease;
         let body = self.bodies.take(lease.instance_id);
-        // A journal that fails ends the connection: then nothing was accepted, and the next hello says so.
-        failpoint!("assign.before");
-        let answer = self.link.runner.assign(assignment, body).await?;
-        failpoint!("assign.after");
-        tracing::info!(task.id = %lease.task_id, instance.id = %lease.instance_id, ?answer, "assigned");
-        self.outbox.answer(match answer {
-            Answer::Accepted => FromAgent::Accepted { lease },
-            Answer::Stale => FromAgent::Stale { lease },
-            Answer::Refused(reason) => FromAgent::Refused { lease, reason: reason.to_owned() },
-        });
-        Ok(())
+        self.outbox.expect(lease.instance_id);
+        self.link.runner.assign(assignment, body, self.answers.clone());
     }
 }

@@ -27,7 +27,14 @@ async fn write(
     mut messages: mpsc::Receiver<Message>,
 ) -> Result<(), Error> {
     while let Some(message) = messages.recv().await {
-        sink.send(message).await?;
+        sink.feed(message).await?;
+        // Whoever filled the queue has more to say as soon as there is room; all of it goes out in one piece.
+        tokio::task::yield_now().await;
+        while let Ok(message) = messages.try_recv() {
+            sink.feed(message).await?;
+            tokio::task::yield_now().await;
+        }
+        sink.flush().await?;
     }
     sink.close().await
 }

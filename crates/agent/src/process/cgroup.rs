@@ -3,8 +3,9 @@
 //! do with the process group and a search through `/proc`.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
 };
 
@@ -69,14 +70,15 @@ impl Leaf {
         &self.path
     }
 
-    /// Makes it, and opens the file through which a process enters it.
-    pub(super) fn open(&self) -> io::Result<File> {
-        // Another agent of this host may have removed the directory above as it stopped.
-        if let Some(base) = self.path.parent() {
+    /// Makes it, and opens its directory, through which a process enters it.
+    pub(super) fn open(&self) -> io::Result<OwnedFd> {
+        if let Err(error) = make(&self.path) {
+            // Another agent of this host may have removed the directory above as it stopped.
+            let base = self.path.parent().filter(|_| error.kind() == io::ErrorKind::NotFound).ok_or(error)?;
             make(base)?;
+            make(&self.path)?;
         }
-        make(&self.path)?;
-        OpenOptions::new().write(true).open(self.path.join("cgroup.procs"))
+        File::open(&self.path).map(OwnedFd::from)
     }
 
     /// Yields the limits that cannot be kept here.
@@ -96,6 +98,12 @@ impl Leaf {
             missing.push("max_cpu_percent");
         }
         missing
+    }
+
+    /// Removes it when no living process is in it. One call, in the usual case that an attempt leaves nothing behind;
+    /// it neither waits nor searches.
+    pub(super) fn remove_empty(&self) -> io::Result<()> {
+        fs::remove_dir(&self.path)
     }
 
     pub(super) fn kill(&self) {

@@ -3,21 +3,36 @@
 use std::{
     fs::File,
     io,
-    os::{fd::OwnedFd, unix::process::ExitStatusExt},
+    os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
-    process::{ExitStatus, Stdio},
 };
 
-use hetuflow_core::{job::ResourceLimits, protocol::Assignment};
-use process_wrap::tokio::{ChildWrapper, CommandWrap, ProcessGroup};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use tokio::{
-    io::unix::AsyncFd,
-    process::{ChildStderr, ChildStdout, Command},
+use hetuflow_core::{
+    id::InstanceId,
+    job::{Command, ResourceLimits},
+    protocol::Assignment,
 };
+use rustix::{
+    pipe::{PipeFlags, pipe_with},
+    process::{WaitId, WaitIdOptions, WaitIdStatus, waitid},
+};
+use tokio::{io::unix::AsyncFd, net::unix::pipe::Receiver};
 
-use super::{Leaf, ProcessId, RunAs, Tree, environment, procfs, raw, user};
+use super::{
+    Cgroups, Leaf, ProcessId, RunAs, Tree, environment,
+    image::{Descriptors, Image},
+    procfs, raw, user,
+};
 use crate::workplace::{Workplace, WorkplaceError};
+
+/// What all processes of this agent are started with.
+#[derive(Debug)]
+pub(crate) struct Spawner {
+    cgroups: Option<Cgroups>,
+    /// Of the agent's own user.
+    home: PathBuf,
+    null: OwnedFd,
+}
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SpawnError {
@@ -37,12 +52,11 @@ pub(crate) enum SpawnError {
 /// group stay its own.
 #[derive(Debug)]
 pub(crate) struct Running {
-    child: Box<dyn ChildWrapper>,
     pidfd: AsyncFd<OwnedFd>,
     pub(crate) id: ProcessId,
     pub(crate) tree: Tree,
-    pub(crate) stdout: Option<ChildStdout>,
-    pub(crate) stderr: Option<ChildStderr>,
+    pub(crate) stdout: Option<Receiver>,
+    pub(crate) stderr: Option<Receiver>,
 }
 
 /// How the first process of the tree ended.
@@ -52,61 +66,92 @@ pub(crate) enum Ended {
     Signal(i32),
 }
 
-/// Blocks: looks users up, makes directories and forks.
-pub(crate) fn spawn(
-    assignment: &Assignment,
-    body: &[u8],
-    place: &Workplace,
-    leaf: Option<Leaf>,
-) -> Result<Running, SpawnError> {
-    let job = &assignment.command;
-    let run_as = job.user.as_deref().map(RunAs::look_up).transpose()?.flatten();
-    place.prepare(body, job.stdin.as_deref(), run_as.as_ref().map(RunAs::ids))?;
-    let working_dir = job.working_dir.as_ref().map_or_else(|| place.working_dir(), PathBuf::from);
-    if !working_dir.is_dir() {
-        return Err(SpawnError::WorkingDir(working_dir));
+/// The ends of the pipes that stay with the agent, and what the process gets.
+struct Pipes {
+    stdin: Option<OwnedFd>,
+    stdout: Option<(OwnedFd, OwnedFd)>,
+    stderr: Option<(OwnedFd, OwnedFd)>,
+}
+
+impl Spawner {
+    /// Looks at what this host offers. Blocks.
+    pub(crate) fn new() -> io::Result<Self> {
+        let null = File::options().read(true).write(true).open("/dev/null")?.into();
+        Ok(Self { cgroups: Cgroups::find(), home: user::own_home(), null })
     }
-    let (leaf, procs) = open_leaf(leaf, job.resource_limits.as_ref());
-    let failed = |source| SpawnError::Start { cmd: job.cmd.clone(), source };
-    let mut command = CommandWrap::with_new(&job.cmd, |command| {
-        command.args(&job.args).current_dir(&working_dir).env_clear();
-        command.envs(environment::of(assignment, place, &user::home(run_as.as_ref())));
-        output(command, job.capture_output);
-    });
-    command
-        .command_mut()
-        .stdin(stdin(job.stdin.as_ref().map(|_| place.stdin_file()).as_deref()).map_err(failed)?);
-    raw::prepare(command.command_mut(), procs, run_as);
-    let spawned = command.wrap(ProcessGroup::leader()).spawn();
-    let tree = Tree { instance_id: assignment.lease.instance_id, leader: None, leaf };
-    let child = match spawned {
-        Ok(child) => child,
-        Err(source) => {
+
+    pub(crate) const fn has_cgroups(&self) -> bool {
+        self.cgroups.is_some()
+    }
+
+    /// The cgroup that an attempt will have, if any.
+    pub(crate) fn leaf(&self, instance_id: InstanceId) -> Option<Leaf> {
+        self.cgroups.as_ref().map(|cgroups| cgroups.leaf(instance_id))
+    }
+
+    /// Leaves nothing behind.
+    pub(crate) fn close(&self) {
+        if let Some(cgroups) = &self.cgroups {
+            cgroups.remove();
+        }
+    }
+
+    /// Blocks: looks users up, makes directories and waits until the program runs.
+    pub(crate) fn spawn(
+        &self,
+        assignment: &Assignment,
+        body: &[u8],
+        place: &Workplace,
+        leaf: Option<Leaf>,
+    ) -> Result<Running, SpawnError> {
+        let job = &assignment.command;
+        let run_as = job.user.as_deref().map(RunAs::look_up).transpose()?.flatten();
+        place.prepare(body, job.stdin.as_deref(), run_as.as_ref().map(RunAs::ids))?;
+        let working_dir = job.working_dir.as_ref().map_or_else(|| place.working_dir(), PathBuf::from);
+        if !working_dir.is_dir() {
+            return Err(SpawnError::WorkingDir(working_dir));
+        }
+        let home = run_as.as_ref().map_or(&*self.home, RunAs::home);
+        let environment = environment::of(assignment, place, home);
+        let (leaf, cgroup) = open_leaf(leaf, job.resource_limits.as_ref());
+        let tree = Tree { instance_id: assignment.lease.instance_id, leader: None, leaf };
+        let stdin = job.stdin.as_ref().map(|_| place.stdin_file());
+        let started = Pipes::open(job.capture_output, stdin.as_deref()).and_then(|pipes| {
+            let descriptors = (pipes.of_process(&self.null), cgroup.as_ref());
+            let made = start(job, &environment, &working_dir, run_as.as_ref(), descriptors)?;
+            watch(made, pipes, &tree)
+        });
+        started.map_err(|source| {
             if let Some(leaf) = &tree.leaf {
                 leaf.remove();
             }
-            return Err(failed(source));
-        }
-    };
-    watch(child, tree).map_err(failed)
+            SpawnError::Start { cmd: job.cmd.clone(), source }
+        })
+    }
 }
 
 impl Running {
     /// Waits until the process has ended, without taking its pid away.
     pub(crate) async fn ended(&self) {
-        // An error here would mean that the runtime is gone; waiting for the process still works.
+        // An error here would mean that the runtime is gone.
         let _ = self.pidfd.readable().await;
     }
 
     /// Takes the exit status. From here on the pid may be anyone's.
     pub(crate) async fn reap(&mut self) -> io::Result<Ended> {
-        self.child.wait().await.map(Ended::from)
+        loop {
+            self.pidfd.readable().await?.retain_ready();
+            let which = WaitId::PidFd(self.pidfd.get_ref().as_fd());
+            if let Some(status) = waitid(which, WaitIdOptions::EXITED | WaitIdOptions::NOHANG)? {
+                return Ok(Ended::from(status));
+            }
+        }
     }
 }
 
-impl From<ExitStatus> for Ended {
-    fn from(status: ExitStatus) -> Self {
-        match (status.code(), status.signal()) {
+impl From<WaitIdStatus> for Ended {
+    fn from(status: WaitIdStatus) -> Self {
+        match (status.exit_status(), status.terminating_signal()) {
             (Some(code), _) => Self::Exit(code),
             (None, Some(signal)) => Self::Signal(signal),
             (None, None) => Self::Exit(-1),
@@ -114,19 +159,58 @@ impl From<ExitStatus> for Ended {
     }
 }
 
-fn watch(mut child: Box<dyn ChildWrapper>, tree: Tree) -> io::Result<Running> {
-    let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).ok_or(io::ErrorKind::NotFound)?;
-    let id = procfs::stat(pid).ok_or(io::ErrorKind::NotFound)?.id;
-    let fd = Pid::from_raw(pid).ok_or(io::ErrorKind::NotFound)?;
-    let pidfd = raw::register(pidfd_open(fd, PidfdFlags::empty())?)?;
-    let (stdout, stderr) = (child.stdout().take(), child.stderr().take());
-    Ok(Running { child, pidfd, id, tree: Tree { leader: Some(id), ..tree }, stdout, stderr })
+impl Pipes {
+    fn open(capture: bool, stdin: Option<&Path>) -> io::Result<Self> {
+        let pipe = || if capture { pipe_with(PipeFlags::CLOEXEC).map(Some) } else { Ok(None) };
+        let stdin = stdin.map(|path| File::open(path).map(OwnedFd::from)).transpose()?;
+        Ok(Self { stdin, stdout: pipe()?, stderr: pipe()? })
+    }
+
+    fn of_process<'a>(&'a self, null: &'a OwnedFd) -> [&'a OwnedFd; 3] {
+        let end = |pipe: &'a Option<(OwnedFd, OwnedFd)>| pipe.as_ref().map_or(null, |(_, write)| write);
+        [self.stdin.as_ref().unwrap_or(null), end(&self.stdout), end(&self.stderr)]
+    }
+}
+
+/// Yields a process that has become its program.
+fn start(
+    job: &Command,
+    environment: &std::collections::BTreeMap<String, String>,
+    working_dir: &Path,
+    run_as: Option<&RunAs>,
+    (stdio, cgroup): ([&OwnedFd; 3], Option<&OwnedFd>),
+) -> io::Result<raw::Made> {
+    let (told, report) = pipe_with(PipeFlags::CLOEXEC)?;
+    let descriptors = Descriptors { stdio, cgroup, report: &report };
+    let made = raw::make(&Image::new(job, environment, working_dir, run_as, &descriptors)?)?;
+    drop(report);
+    let mut errno = [0; size_of::<i32>()];
+    // Nothing comes when exec has closed the other end.
+    if rustix::io::read(&told, &mut errno)? == errno.len() {
+        waitid(WaitId::PidFd(made.pidfd.as_fd()), WaitIdOptions::EXITED)?;
+        return Err(io::Error::from_raw_os_error(i32::from_ne_bytes(errno)));
+    }
+    Ok(made)
+}
+
+fn watch(made: raw::Made, pipes: Pipes, tree: &Tree) -> io::Result<Running> {
+    let receiver =
+        |pipe: Option<(OwnedFd, OwnedFd)>| pipe.map(|(read, _)| Receiver::from_owned_fd(read)).transpose();
+    let id = procfs::stat(made.pid).ok_or(io::ErrorKind::NotFound)?.id;
+    let tree = Tree { leader: Some(id), ..tree.clone() };
+    Ok(Running {
+        pidfd: raw::register(made.pidfd)?,
+        id,
+        tree,
+        stdout: receiver(pipes.stdout)?,
+        stderr: receiver(pipes.stderr)?,
+    })
 }
 
 /// A host may refuse a leaf that it offered at the start; the attempt runs without, and says so.
-fn open_leaf(leaf: Option<Leaf>, limits: Option<&ResourceLimits>) -> (Option<Leaf>, Option<File>) {
+fn open_leaf(leaf: Option<Leaf>, limits: Option<&ResourceLimits>) -> (Option<Leaf>, Option<OwnedFd>) {
     let opened = leaf.and_then(|leaf| match leaf.open() {
-        Ok(procs) => Some((leaf, procs)),
+        Ok(directory) => Some((leaf, directory)),
         Err(error) => {
             tracing::warn!(cgroup = %leaf.path().display(), %error, "no cgroup for this attempt");
             None
@@ -143,13 +227,4 @@ fn open_leaf(leaf: Option<Leaf>, limits: Option<&ResourceLimits>) -> (Option<Lea
         tracing::warn!(limits = ?missing, "this host offers no cgroup controller for these limits of the job");
     }
     opened.unzip()
-}
-
-fn output(command: &mut Command, capture: bool) {
-    let to = || if capture { Stdio::piped() } else { Stdio::null() };
-    command.stdout(to()).stderr(to());
-}
-
-fn stdin(file: Option<&Path>) -> io::Result<Stdio> {
-    file.map_or_else(|| Ok(Stdio::null()), |path| File::open(path).map(Stdio::from))
 }

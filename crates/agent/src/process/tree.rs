@@ -48,6 +48,10 @@ impl Tree {
 
     /// Kills everything and waits until it is gone.
     pub(crate) async fn kill(&self) -> Result<(), Survivors> {
+        // The kernel removes a leaf only when nobody lives in it.
+        if self.leaf.as_ref().is_some_and(|leaf| leaf.remove_empty().is_ok()) {
+            return Ok(());
+        }
         let begin = Instant::now();
         loop {
             let tree = self.clone();

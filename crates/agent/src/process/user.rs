@@ -1,16 +1,21 @@
 //! The user that a process runs as: looked up before the fork, because the lookup may read files
 //! and ask services.
 
-use std::{ffi::CString, path::PathBuf};
+use std::{
+    ffi::CString,
+    path::{Path, PathBuf},
+};
 
 use nix::unistd::{Gid, Uid, User, getgrouplist};
+
+use super::image::Ids;
 
 /// Everything that is set between fork and exec.
 #[derive(Debug, Clone)]
 pub(crate) struct RunAs {
-    pub(super) uid: Uid,
-    pub(super) gid: Gid,
-    pub(super) groups: Vec<Gid>,
+    uid: Uid,
+    gid: Gid,
+    groups: Vec<Gid>,
     home: PathBuf,
 }
 
@@ -43,16 +48,22 @@ impl RunAs {
         Ok(Some(Self { uid: user.uid, gid: user.gid, groups, home: user.dir }))
     }
 
+    pub(super) fn home(&self) -> &Path {
+        &self.home
+    }
+
+    pub(super) fn raw(&self) -> Ids {
+        let groups = self.groups.iter().map(|group| group.as_raw()).collect();
+        Ids { uid: self.uid.as_raw(), gid: self.gid.as_raw(), groups }
+    }
+
     pub(crate) fn ids(&self) -> (u32, u32) {
         (self.uid.as_raw(), self.gid.as_raw())
     }
 }
 
-/// The home directory of the user that the process runs as.
-pub(super) fn home(run_as: Option<&RunAs>) -> PathBuf {
-    if let Some(user) = run_as {
-        return user.home.clone();
-    }
+/// The home directory of the agent's own user.
+pub(super) fn own_home() -> PathBuf {
     let own = User::from_uid(Uid::effective()).ok().flatten();
     own.map_or_else(|| PathBuf::from("/"), |user| user.dir)
 }

@@ -21,7 +21,7 @@ use super::{Runner, Stopped};
 use crate::{
     attempts::{Phase, Stop},
     output::{self, SharedSpool},
-    process::{self, Ended, Leaf, Running, SpawnError},
+    process::{Ended, Leaf, Running, SpawnError},
 };
 
 /// After the whole tree is dead, what is left in the pipes comes at once. Only a process that got
@@ -43,11 +43,11 @@ pub(super) async fn run(
     mut stopped: Stopped,
 ) {
     failpoint!("fork.before");
-    let lease = assignment.lease;
+    let (lease, assignment) = (assignment.lease, Arc::new(assignment));
     let asked = *stopped.borrow();
     let result = match asked {
         Some(stop) => runner.result(lease, stop_outcome(stop)),
-        None => match start(&runner, assignment.clone(), body, leaf).await {
+        None => match start(&runner, &assignment, body, leaf).await {
             Ok(running) => watch_over(&runner, &assignment, running, &mut stopped).await,
             Err(error) => runner.result(lease, Outcome::because(EndReason::Spawn, error.to_string())),
         },
@@ -57,13 +57,14 @@ pub(super) async fn run(
 
 async fn start(
     runner: &Runner,
-    assignment: Assignment,
+    assignment: &Arc<Assignment>,
     body: Bytes,
     leaf: Option<Leaf>,
 ) -> Result<Running, SpawnError> {
     let place = runner.workplaces.of(assignment.lease.instance_id);
     // A panic there is a defect; the attempt must end all the same.
-    let spawn = spawn_blocking(move || process::spawn(&assignment, &body, &place, leaf));
+    let (spawner, assignment) = (Arc::clone(&runner.spawner), Arc::clone(assignment));
+    let spawn = spawn_blocking(move || spawner.spawn(&assignment, &body, &place, leaf));
     spawn.await.unwrap_or_else(|_| Err(SpawnError::Defect))
 }
 
@@ -76,13 +77,11 @@ async fn watch_over(
     let lease = assignment.lease;
     failpoint!("fork.after");
     let started_at = runner.clock.now();
-    if let Err(error) = runner.journal.started(lease.instance_id, running.id, started_at).await {
-        // After a crash its process is then found by the marker in its environment.
-        tracing::error!(error = &error as &dyn std::error::Error, "the journal cannot take a start");
-    }
+    // Not durable at once: after a crash in between, its process is found by its cgroup or its marker.
+    runner.journal.started(lease.instance_id, running.id, started_at).await;
     failpoint!("fork.after_journal");
     runner.attempts.set_phase(lease.instance_id, Phase::Running { started_at });
-    let (pumps, spool) = capture(runner, lease, &assignment.command, &mut running).await;
+    let (pumps, spool) = capture(runner, lease, &assignment.command, &mut running);
     let cause = wait(&running, time_limit(&assignment.command), runner.executor.grace, stopped).await;
     if let Err(survivors) = running.tree.kill().await {
         tracing::error!(instance.id = %lease.instance_id, %survivors, "an attempt left processes behind");
@@ -119,7 +118,7 @@ async fn asked(stopped: &mut Stopped) -> Stop {
     }
 }
 
-async fn capture(
+fn capture(
     runner: &Runner,
     lease: Lease,
     job: &Command,
@@ -131,13 +130,7 @@ async fn capture(
         return (pumps, None);
     }
     let cap = output_limit(job).min(runner.executor.max_output_size);
-    let spool = match runner.spools.create(lease.instance_id, cap).await {
-        Ok(spool) => Arc::new(Mutex::new(spool)),
-        Err(error) => {
-            tracing::error!(%error, "output cannot be spooled and is dropped");
-            return (drain(pumps, stdout, stderr), None);
-        }
-    };
+    let spool = Arc::new(Mutex::new(runner.spools.create(lease.instance_id, cap)));
     if let Some(pipe) = stdout {
         spawn_pump(&mut pumps, runner, lease, pipe, Stream::Stdout, &spool);
     }
@@ -158,21 +151,6 @@ fn spawn_pump(
     let attempts = runner.attempts.clone();
     let spooled = move |pieces| attempts.set_pieces(lease.instance_id, pieces);
     pumps.spawn(output::pump(pipe, stream, spool.clone(), spooled));
-}
-
-/// A full pipe would stop the process.
-fn drain(
-    mut pumps: JoinSet<()>,
-    stdout: Option<impl AsyncRead + Unpin + Send + 'static>,
-    stderr: Option<impl AsyncRead + Unpin + Send + 'static>,
-) -> JoinSet<()> {
-    if let Some(mut pipe) = stdout {
-        pumps.spawn(async move { drop(tokio::io::copy(&mut pipe, &mut tokio::io::sink()).await) });
-    }
-    if let Some(mut pipe) = stderr {
-        pumps.spawn(async move { drop(tokio::io::copy(&mut pipe, &mut tokio::io::sink()).await) });
-    }
-    pumps
 }
 
 /// Yields the bytes of output that were dropped.

@@ -15,7 +15,7 @@ use tokio::time::sleep;
 use super::{Runner, Stopped};
 use crate::{
     attempts::Phase,
-    journal::{JournalError, Journalled},
+    journal::Journalled,
     process::{Leaf, Tree},
 };
 
@@ -24,8 +24,8 @@ const TRY_AGAIN: Duration = Duration::from_secs(5);
 
 impl Runner {
     /// Takes over what the journal holds; called once, before the first hello.
-    pub(crate) async fn adopt(&self) -> Result<(), JournalError> {
-        for left in self.journal.attempts().await? {
+    pub(crate) async fn adopt(&self, left: Vec<Journalled>) {
+        for left in left {
             let pieces = self.spools.count(left.lease.instance_id).await;
             if let Some(result) = left.result {
                 self.attempts.add(left.lease, Phase::Ended(Box::new(result)), pieces);
@@ -35,7 +35,6 @@ impl Runner {
             let stopped = self.attempts.add(left.lease, phase, pieces);
             self.actors.spawn(end(self.clone(), left, stopped));
         }
-        Ok(())
     }
 }
 

@@ -70,6 +70,35 @@ async fn the_environment_is_the_jobs_alone() {
     agent.stop().await;
 }
 
+const BROKEN_PIPE: u64 = 1 << 12;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_of_the_agent_reaches_a_process() {
+    let world = World::new().await;
+    let agent = world.agent();
+    let mut server = world.session().await;
+    let run = script("cat /proc/self/status /proc/self/cgroup; ls /proc/self/fd; ps -o pgid= -p $$; echo $$");
+    server.run(&run).await;
+    let (result, output) = server.result(run.lease).await;
+    assert_eq!(result.outcome.exit_code, Some(0), "{output}");
+    let signals = |name: &str| {
+        let line = output.lines().find_map(|line| line.strip_prefix(name)).expect("a line");
+        u64::from_str_radix(line.trim(), 16).expect("a mask")
+    };
+    assert_eq!((signals("SigBlk:"), signals("SigCgt:"), signals("SigIgn:") & BROKEN_PIPE), (0, 0, 0));
+    let tail: Vec<&str> = output.lines().rev().take(6).map(str::trim).collect();
+    // Its own three, and the directory that is being listed; then the group, which is the shell's own.
+    assert_eq!(tail[2..], ["3", "2", "1", "0"], "{output}");
+    assert_eq!(tail[0], tail[1], "{output}");
+    if std::path::Path::new("/sys/fs/cgroup/unified/hetuflow").exists()
+        || std::path::Path::new("/sys/fs/cgroup/hetuflow").exists()
+    {
+        assert!(output.contains(&format!("/hetuflow/{}", run.lease.instance_id)), "{output}");
+    }
+    server.acknowledge(run.lease).await;
+    agent.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn it_starts_in_a_directory_of_its_own_with_private_files() {
     let world = World::new().await;

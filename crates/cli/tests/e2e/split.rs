@@ -90,6 +90,11 @@ impl Split {
         agent.line(text, |line| line.contains(text).then_some(())).await;
     }
 
+    pub(crate) async fn stop_agent(&mut self, id: &str) {
+        let agent = self.agents.get_mut(id).expect("it was started");
+        assert_eq!(agent.stop().await, Some(0), "{}", agent.said());
+    }
+
     pub(crate) async fn kill_agent(&mut self, id: &str) {
         self.agents.get_mut(id).expect("it was started").kill().await;
     }

@@ -1,0 +1,125 @@
+//! The journal's file: what is in it, what is asked of the database that keeps it, and how it is read at the start.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use hetuflow_core::{id::JournalId, task::Lease};
+use jiff::{SignedDuration, Timestamp};
+use sqlx::{
+    ConnectOptions, Row, SqliteConnection,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteLockingMode, SqliteRow, SqliteSynchronous},
+};
+
+use super::{JournalError, Journalled, corrupt};
+use crate::process::ProcessId;
+
+/// From where on the race of two WAL resets is fixed.
+const OLDEST_SQLITE: (u32, u32, u32) = (3, 51, 3);
+
+/// How long a fence is remembered after its task was last seen; the server retries within hours.
+const KEEP_FENCES: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+const SCHEMA: [&str; 3] = [
+    "create table if not exists journal (
+        one integer primary key check (one = 1), id text not null, epoch integer not null) strict",
+    "create table if not exists fence (
+        task_id text primary key, fence integer not null, seen_at text not null) strict, without rowid",
+    "create table if not exists attempt (
+        instance_id text primary key,
+        task_id text not null,
+        fence integer not null,
+        boot_id text not null,
+        cgroup text,
+        pid integer,
+        start_time integer,
+        started_at text,
+        result text) strict, without rowid",
+];
+
+pub(super) async fn open(path: &Path, now: Timestamp) -> Result<SqliteConnection, JournalError> {
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        // Nobody else has business with it (the data directory is locked), so nobody is asked at every step.
+        .locking_mode(SqliteLockingMode::Exclusive)
+        .busy_timeout(Duration::from_secs(5));
+    let mut connection = options.connect().await?;
+    check(&mut connection).await?;
+    for statement in SCHEMA {
+        sqlx::query(statement).execute(&mut connection).await?;
+    }
+    sqlx::query("insert into journal (one, id, epoch) values (1, ?, 0) on conflict do nothing")
+        .bind(JournalId::at(now).to_string())
+        .execute(&mut connection)
+        .await?;
+    if let Ok(before) = now.checked_sub(KEEP_FENCES) {
+        sqlx::query("delete from fence where seen_at < ?")
+            .bind(before.to_string())
+            .execute(&mut connection)
+            .await?;
+    }
+    Ok(connection)
+}
+
+pub(super) async fn id(connection: &mut SqliteConnection) -> Result<JournalId, JournalError> {
+    let text: String = sqlx::query_scalar("select id from journal").fetch_one(connection).await?;
+    text.parse().map_err(|error| corrupt("journal", error))
+}
+
+pub(super) async fn attempts(connection: &mut SqliteConnection) -> Result<Vec<Journalled>, JournalError> {
+    let rows = sqlx::query("select * from attempt order by instance_id").fetch_all(connection).await?;
+    rows.iter().map(journalled).collect()
+}
+
+/// WAL with anything less than FULL loses commits when the power goes; older libraries may corrupt.
+async fn check(connection: &mut SqliteConnection) -> Result<(), JournalError> {
+    let mode: String = sqlx::query_scalar("pragma journal_mode").fetch_one(&mut *connection).await?;
+    if mode != "wal" {
+        return Err(JournalError::Unsafe { what: "journal_mode", found: mode, wanted: "wal" });
+    }
+    let synchronous: i64 = sqlx::query_scalar("pragma synchronous").fetch_one(&mut *connection).await?;
+    if synchronous != 2 {
+        let found = synchronous.to_string();
+        return Err(JournalError::Unsafe { what: "synchronous", found, wanted: "2 (full)" });
+    }
+    let version: String = sqlx::query_scalar("select sqlite_version()").fetch_one(connection).await?;
+    let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
+    let mut part = || parts.next().unwrap_or(0);
+    if (part(), part(), part()) < OLDEST_SQLITE {
+        return Err(JournalError::Unsafe { what: "SQLite", found: version, wanted: "3.51.3 or newer" });
+    }
+    Ok(())
+}
+
+fn journalled(row: &SqliteRow) -> Result<Journalled, JournalError> {
+    let id: String = row.try_get("instance_id")?;
+    let task_id: String = row.try_get("task_id")?;
+    let pid: Option<i32> = row.try_get("pid")?;
+    let start_time: Option<i64> = row.try_get("start_time")?;
+    let started_at: Option<String> = row.try_get("started_at")?;
+    let result: Option<String> = row.try_get("result")?;
+    Ok(Journalled {
+        lease: Lease {
+            task_id: task_id.parse().map_err(|error| corrupt(&id, error))?,
+            instance_id: id.parse().map_err(|error| corrupt(&id, error))?,
+            fence: row.try_get("fence")?,
+        },
+        boot_id: row.try_get("boot_id")?,
+        cgroup: row.try_get::<Option<String>, _>("cgroup")?.map(PathBuf::from),
+        process: pid
+            .zip(start_time.and_then(|ticks| u64::try_from(ticks).ok()))
+            .map(|(pid, start_time)| ProcessId { pid, start_time }),
+        started_at: started_at
+            .map(|text| text.parse())
+            .transpose()
+            .map_err(|error: jiff::Error| corrupt(&id, error))?,
+        result: result
+            .map(|text| serde_json::from_str(&text))
+            .transpose()
+            .map_err(|error| corrupt(&id, error))?,
+    })
+}
