@@ -104,6 +104,13 @@ impl Condition {
         &self.0.source
     }
 
+    /// Whether judging it may walk over lists: then it can take a while. Told by its text, so that a name within
+    /// quotes counts too.
+    #[must_use]
+    pub fn may_loop(&self) -> bool {
+        ["all", "exists", "exists_one", "filter", "map"].iter().any(|name| self.0.source.contains(name))
+    }
+
     pub fn judge(&self, facts: &Facts<'_>) -> Judgement {
         // The evaluator is a third party's; a panic in it must not take the ingress down.
         catch_unwind(AssertUnwindSafe(|| self.judge_bounded(facts))).unwrap_or_else(|_| {

@@ -1,8 +1,13 @@
 //! From an event to what is committed with it: the body is parsed, every trigger that may care decides, and
-//! each that matched plans its task. On a thread of its own, under a bound: what breaks it is stored
-//! with the verdict `malformed`, never refused and never a crash. Step 4 of the walk.
+//! each that matched plans its task. Under a bound, and on a thread of its own unless it is sure to be quick: what
+//! breaks it is stored with the verdict `malformed`, never refused and never a crash. Step 4 of the walk.
 
-use std::{sync::Arc, thread::available_parallelism, time::Duration};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    thread::available_parallelism,
+    time::Duration,
+};
 
 use hetuflow_core::{
     event::{Decision, DecisionOutcome, Event, Verdict},
@@ -16,6 +21,9 @@ use crate::triggers::{Live, Route, TriggerSet};
 
 /// Core bounds what a condition may cost; this is for the case that it is wrong about it.
 const WITHIN: Duration = Duration::from_secs(3);
+
+/// A body up to this size is verified, parsed and matched in less time than it takes to wake another thread for it.
+pub(crate) const SMALL: usize = 64 * 1024;
 
 /// Judges events, as many at once as the machine has use for.
 #[derive(Debug, Clone)]
@@ -47,6 +55,10 @@ impl Judge {
 
     pub(crate) async fn judge(&self, event: Event, set: Arc<TriggerSet>, candidates: Candidates) -> Judged {
         let unjudged = event.clone();
+        if is_quick(&event, &set, &candidates) {
+            let judged = catch_unwind(AssertUnwindSafe(|| judge(event, &set, &candidates)));
+            return judged.unwrap_or_else(|_| broken(unjudged, "matching it failed unexpectedly"));
+        }
         // The permit goes with the work: what overruns its time still counts as running.
         let Ok(turn) = Arc::clone(&self.turns).acquire_owned().await else {
             return broken(unjudged, "the server is stopping");
@@ -62,6 +74,20 @@ impl Judge {
             Err(_) => broken(unjudged, &format!("matching it took more than {} s", WITHIN.as_secs())),
         }
     }
+}
+
+/// Nothing in it can take long: a small body, and no condition that walks over lists.
+fn is_quick(event: &Event, set: &TriggerSet, candidates: &Candidates) -> bool {
+    let Candidates::Route(key) = candidates else { return false };
+    event.body.len() <= SMALL
+        && set.routes.get(key).is_none_or(|route| {
+            route.members.keys().filter_map(|name| set.live.get(name)).all(|live| {
+                live.trigger
+                    .webhooks
+                    .iter()
+                    .all(|source| source.when.as_ref().is_none_or(|when| !when.may_loop()))
+            })
+        })
 }
 
 fn broken(mut event: Event, reason: &str) -> Judged {

@@ -25,7 +25,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::{Hooks, body, head, source};
 use crate::{
     api::error::ApiError,
-    intake::Candidates,
+    intake::{Candidates, SMALL},
     listen::{Peer, Prefix},
     triggers::{Route, TriggerSet, route_key},
 };
@@ -113,7 +113,7 @@ async fn accept(hooks: &Hooks, delivery: &Delivery, route: &Route, body: Body) -
     let room = make_room(hooks, size)?;
     let body = body::read(body, route.max_body, &hooks.app.config.hooks).await?;
     failpoint!("verify.before");
-    let verified = match verify(delivery, body.clone()).await? {
+    let verified = match verify(delivery, route, &body).await? {
         Ok(verified) => verified,
         Err(reason) => return Err(reject(hooks, delivery, route, body, reason)),
     };
@@ -130,12 +130,26 @@ fn make_room(hooks: &Hooks, size: u64) -> Result<OwnedSemaphorePermit, ApiError>
     Arc::clone(&hooks.room).try_acquire_many_owned(size).map_err(|_| full())
 }
 
-/// On a thread of its own: a large body takes its time.
-async fn verify(delivery: &Delivery, body: Bytes) -> Result<Result<Verified, String>, ApiError> {
-    let (set, key, headers, now) =
-        (Arc::clone(&delivery.set), delivery.key.clone(), delivery.headers.clone(), delivery.now);
+/// A large body takes its time, on a thread of its own.
+async fn verify(
+    delivery: &Delivery,
+    route: &Route,
+    body: &Bytes,
+) -> Result<Result<Verified, String>, ApiError> {
     let method = delivery.parts.method.to_string();
     let url = delivery.parts.uri.path_and_query().map_or_else(String::new, ToString::to_string);
+    if body.len() <= SMALL {
+        let request = Signed { method: &method, url: &url, headers: &delivery.headers, body };
+        let verified = route.scheme.verify(&request, &route.secrets, Some(delivery.now));
+        return Ok(verified.map_err(|rejection| rejection.to_string()));
+    }
+    let (set, key, headers, now, body) = (
+        Arc::clone(&delivery.set),
+        delivery.key.clone(),
+        delivery.headers.clone(),
+        delivery.now,
+        body.clone(),
+    );
     let verify = move || {
         let route = set.routes.get(&key)?;
         let request = Signed { method: &method, url: &url, headers: &headers, body: &body };
