@@ -91,6 +91,29 @@ create table sched_turn (
 create index sched_turn_queued on sched_turn (key) where queued;
 create index sched_turn_by_task on sched_turn (task_id);
 
+-- What is kept running: the run of each daemon, until the daemon is gone and its run has ended.
+create table sched_daemon (
+    namespace     text not null,
+    trigger_name  text not null,
+    -- That of the schedule, over all its versions.
+    name          text not null,
+    -- `armed`: no run, and the schedule has a next time. A run starts from there, or from `stopped`, only.
+    phase         text not null check (phase in ('armed', 'running', 'stopping', 'stopped', 'held')),
+    -- Its run, or its last one.
+    task_id       uuid not null,
+    -- That of the task.
+    created_at    timestamptz not null,
+    -- Since a run last lasted long enough.
+    restarts      bigint not null,
+    -- The job as it was when the run was planned.
+    definition    json not null,
+    job_id        uuid not null,
+    job_revision  bigint not null,
+    primary key (namespace, trigger_name, name)
+);
+
+create index sched_daemon_by_task on sched_daemon (task_id);
+
 create table sched_event (
     id              uuid not null,
     created_at      timestamptz not null,

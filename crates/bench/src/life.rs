@@ -34,6 +34,7 @@ impl Life {
             interval: spec.retry_interval,
             retry: spec.retry,
             on_lost: OnLost::Hold,
+            daemon: false,
         };
         let command = Command {
             cmd: spec.cmd,

@@ -210,7 +210,7 @@ pub(crate) struct SendArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ScheduleVerb {
-    /// List schedules, newest first: what they say, and when they fire next.
+    /// List schedules, newest first: what they say, and when they fire next or how their daemon is.
     List {
         /// Only those of this trigger.
         #[arg(long)]
@@ -218,7 +218,8 @@ pub(crate) enum ScheduleVerb {
         #[command(flatten)]
         page: PageArgs,
     },
-    /// Show when schedules fire next, in UTC and on their own clocks, and what changed clocks do to it.
+    /// Show when schedules fire next, in UTC and on their own clocks, and what changed clocks do to it; of a daemon, how it
+    /// is and when it starts again.
     Next {
         /// A trigger, or the id of one schedule.
         name: String,

@@ -146,6 +146,9 @@ pub struct RetryPolicy {
     pub interval: Duration,
     pub retry: Retry,
     pub on_lost: OnLost,
+    /// It is a run of a daemon, of which there is only one at a time: what follows it is the schedule's matter.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub daemon: bool,
 }
 
 impl RetryPolicy {
@@ -156,7 +159,22 @@ impl RetryPolicy {
             interval: job.retry_interval,
             retry: job.retry.clone(),
             on_lost: job.on_lost.unwrap_or_else(|| OnLost::unsaid(job.max_retries, &job.retry)),
+            daemon: false,
         }
+    }
+
+    /// For one run of a daemon: it has one attempt, whatever the job says about retries.
+    #[must_use]
+    pub fn of_daemon(job: &JobSpec) -> Self {
+        let on_lost = job.on_lost.unwrap_or(OnLost::Hold);
+        Self { max_retries: 0, on_lost, daemon: true, ..Self::of(job) }
+    }
+
+    /// Whether a task that ended like this waits for a person. A daemon's does only while its process may still run.
+    #[must_use]
+    pub fn holds(&self, outcome: &Outcome) -> bool {
+        let known = self.daemon && outcome.gone;
+        outcome.reason == EndReason::Lost && self.on_lost == OnLost::Hold && !known
     }
 
     /// When the attempt after `attempt` (counted from 1) may start; `None` when there is none.
@@ -175,18 +193,20 @@ impl RetryPolicy {
         self.retry.repeats(outcome).then(|| after(self.wait(attempt, random)))
     }
 
-    /// `interval * 2^(attempt - 1)`, at most `max_interval` (but never below `interval`); with jitter anything
-    /// between half of that and all of it. Saturates instead of overflowing.
+    /// With jitter anything between half of the wait and all of it.
     fn wait(&self, attempt: u32, random: f64) -> Duration {
         let wait = match self.retry.backoff {
             Backoff::Fixed => self.interval,
-            Backoff::Exponential => {
-                let factor = 2_u32.saturating_pow(attempt.saturating_sub(1));
-                self.interval.saturating_mul(factor).min(self.retry.max_interval.max(self.interval))
-            }
+            Backoff::Exponential => exponential(self.interval, self.retry.max_interval, attempt),
         };
         if self.retry.jitter { wait.mul_f64(1.0 - random.clamp(0.0, 1.0) / 2.0) } else { wait }
     }
+}
+
+/// The `n`th wait: `first * 2^(n - 1)`, at most `most` (but never below `first`). Saturates instead of overflowing.
+pub(crate) fn exponential(first: Duration, most: Duration, n: u32) -> Duration {
+    let factor = 2_u32.saturating_pow(n.saturating_sub(1));
+    first.saturating_mul(factor).min(most.max(first))
 }
 
 const fn default_max_interval() -> Duration {

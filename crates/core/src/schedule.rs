@@ -1,11 +1,12 @@
-//! Schedules that a clock drives. Pure: the time is an argument.
+//! Schedules that a clock drives, and daemons. Pure: the time is an argument.
 //!
 //! `cron` reads lines, `interval` counts from an anchor, `once` is a single time; `local` says which instants the
 //! local times of a zone are, also where a change of the clocks leaves some out or repeats them. `policy` says what
-//! becomes of a time that has come, `rule` puts both together.
+//! becomes of a time that has come, `rule` puts both together. `daemon` says what follows the end of a run that shall go on.
 
 mod blackout;
 mod cron;
+mod daemon;
 mod interval;
 mod local;
 mod once;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use blackout::covers_everything;
 pub use blackout::{Blackout, BlackoutDays, DuringBlackout};
 pub use cron::{CronError, CronSchedule, Dialect};
+pub use daemon::{AfterRun, DaemonRule, DaemonSchedule, Restart, RunEnd};
 pub use interval::IntervalSchedule;
 pub use local::ClockEffect;
 pub use once::{OnceError, OnceSchedule};

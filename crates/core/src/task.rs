@@ -99,6 +99,9 @@ pub struct Outcome {
     /// One sentence for a person: `killed after its timeout of 5m`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// Of what is lost: its agent has seen to it that no process of it is left. Nobody knows how it ended, but it has.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gone: bool,
 }
 
 /// Why an attempt ended: a closed list, because users write retry rules on it.
@@ -158,12 +161,12 @@ impl FromStr for EndReason {
 impl Outcome {
     #[must_use]
     pub const fn exit(code: i32) -> Self {
-        Self { reason: EndReason::Exit, exit_code: Some(code), signal: None, message: None }
+        Self { reason: EndReason::Exit, exit_code: Some(code), signal: None, message: None, gone: false }
     }
 
     #[must_use]
     pub fn because(reason: EndReason, message: impl Into<String>) -> Self {
-        Self { reason, exit_code: None, signal: None, message: Some(message.into()) }
+        Self { reason, exit_code: None, signal: None, message: Some(message.into()), gone: false }
     }
 
     #[must_use]
@@ -175,6 +178,14 @@ impl Outcome {
             EndReason::Lost => Status::Lost,
             EndReason::Cancelled => Status::Cancelled,
         }
+    }
+}
+
+impl Task {
+    /// Its fate is unknown, and a person decides.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.status == Status::Lost && self.outcome.as_ref().is_some_and(|outcome| self.policy.holds(outcome))
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod check;
 mod clock;
+mod daemon;
 mod file;
 mod job;
 mod policy;
@@ -27,7 +28,7 @@ use crate::{
     id::{Namespace, TriggerName},
     job::JobSpec,
     labels::Selector,
-    schedule::ClockSchedule,
+    schedule::{ClockSchedule, DaemonSchedule},
 };
 
 #[derive(Debug, Clone)]
@@ -40,6 +41,8 @@ pub struct Trigger {
     pub files: Vec<FileSource>,
     /// `[on.cron]`, `[on.interval]` and `[on.once]`.
     pub clocks: Vec<ClockSchedule>,
+    /// `[on.daemon]`.
+    pub daemons: Vec<DaemonSchedule>,
     pub events: Vec<EventSource>,
 }
 

@@ -226,6 +226,7 @@ mod tests {
             job_id: JobId::at(Timestamp::UNIX_EPOCH),
             job,
             clocks: Vec::new(),
+            daemons: Vec::new(),
             schedules: BTreeMap::new(),
         };
         let live = BTreeMap::from([("default/a".to_owned(), live)]);

@@ -75,6 +75,8 @@ metrics! {
     tasks_finished "hetuflow_tasks_finished_total"
     /// Reports on attempts that were not the agent's any more, each refused.
     reports_fenced "hetuflow_reports_fenced_total"
+    /// Runs of daemons that were started.
+    daemons_started "hetuflow_daemons_started_total"
     /// Schedules that fired.
     schedules_fired "hetuflow_schedules_fired_total"
     /// Rows that retention dropped one by one.

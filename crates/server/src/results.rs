@@ -264,10 +264,12 @@ pub(crate) async fn forgotten(state: &AppState, lease: Lease) -> Result<(), Stor
     state.store.finish(&[finish], now, rand::random()).await.map(|_| ())
 }
 
+/// An agent reports an end once no process of the attempt is left, whether or not it can say how it went.
 fn finish(result: &RunResult) -> Finish {
+    let gone = result.outcome.reason == EndReason::Lost;
     Finish {
         lease: result.lease,
-        outcome: result.outcome.clone(),
+        outcome: Outcome { gone, ..result.outcome.clone() },
         started_at: result.started_at,
         finished_at: result.finished_at,
         output_dropped: result.output_dropped,

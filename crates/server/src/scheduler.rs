@@ -1,9 +1,11 @@
-//! Fires schedules when their time comes: cron lines and intervals. Clocks enter the walk at its step 4 here.
+//! Fires schedules when their time comes (cron lines, intervals, single times), and keeps daemons running. Clocks enter
+//! the walk at its step 4 here.
 //!
 //! Times are kept by the store, and each fire is one guarded statement there, so any number of servers may run this
 //! loop: a (schedule, time) pair fires once. The loop sleeps to the next time and not by a tick, so that a fire is
 //! late by milliseconds only.
 
+mod daemons;
 mod fire;
 #[cfg(test)]
 mod tests;
@@ -31,6 +33,10 @@ const LONGEST: Duration = Duration::from_secs(30);
 /// The shortest one, for a schedule that is due and cannot be fired here (its trigger was not read yet).
 const SHORTEST: Duration = Duration::from_secs(1);
 
+/// Between two looks at daemons that are due to changes of tasks, at least: on a busy server some task changes all the
+/// time. It is a part of the wait before a restart.
+const DAEMONS_EVERY: Duration = Duration::from_millis(200);
+
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
@@ -41,7 +47,7 @@ enum Wake {
     Time,
     /// Triggers were added, changed or removed.
     Triggers,
-    /// Some task changed while others wait for their turn.
+    /// Some task changed while others wait for their turn, or a daemon is kept running.
     Tasks,
     Shutdown,
 }
@@ -50,14 +56,14 @@ enum Wake {
 pub(crate) async fn run(state: AppState, shutdown: CancellationToken) {
     let mut triggers = state.triggers.subscribe();
     let mut tasks = state.store.task_changes();
-    let (mut pause, mut queue) = (None, Queue::Empty);
+    let (mut pause, mut follow) = (None, None);
     loop {
         // Seen as of now: a change while we look wakes us again.
         triggers.mark_unchanged();
         tasks.mark_unchanged();
         let sleep = match tick(&state).await {
             Ok(looked) => {
-                queue = looked.queue;
+                follow = looked.follow();
                 if pause.take().is_some() {
                     tracing::info!("schedules fire again");
                 }
@@ -72,7 +78,7 @@ pub(crate) async fn run(state: AppState, shutdown: CancellationToken) {
                 longer.mul_f64(rand::random_range(0.5..1.0))
             }
         };
-        let tasks = Some(&mut tasks).filter(|_| queue == Queue::Waiting);
+        let tasks = follow.map(|after| (&mut tasks, after));
         match wake(&mut triggers, tasks, sleep, &shutdown).await {
             Wake::Time | Wake::Triggers | Wake::Tasks => {}
             Wake::Shutdown => return,
@@ -89,20 +95,50 @@ pub(crate) struct Looked {
     pub(crate) next: Option<Timestamp>,
     /// Whether runs wait for the end of others: only then the loop follows the ends of tasks.
     pub(crate) queue: Queue,
+    /// Likewise.
+    pub(crate) daemons: Daemons,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Daemons {
+    None,
+    Kept,
+}
+
+impl Looked {
+    /// How soon a change of a task is worth a look; `None`: never.
+    fn follow(self) -> Option<Duration> {
+        match (self.queue, self.daemons) {
+            (Queue::Waiting, _) => Some(Duration::ZERO),
+            (Queue::Empty, Daemons::Kept) => Some(DAEMONS_EVERY),
+            (Queue::Empty, Daemons::None) => None,
+        }
+    }
 }
 
 /// Fires what is due, each schedule once.
 pub(crate) async fn tick(state: &AppState) -> Result<Looked, StoreError> {
+    // First, because a daemon may be due by it.
+    let tended = daemons::tend(state).await;
     let set = state.triggers.current();
     let now = state.clock.now();
+    let due = state.store.due_schedules(now, BATCH).await?;
+    let starts = daemons::starts(state, &set, &due);
     // A schedule of a trigger that this server has not read yet stays due.
-    let fires = state.store.due_schedules(now, BATCH).await?.into_iter().filter_map(|due| {
+    let fires = due.into_iter().filter_map(|due| {
         let (live, clocked) = set.clocked(due.id)?;
         Some(fire::fire(live, clocked, due.run_at, now))
     });
     let fires: Vec<Fire> = fires.collect();
-    let mut moved = 0;
-    let mut failed = None;
+    let (mut moved, mut failed) = match tended {
+        Ok(tended) => (tended, None),
+        Err(error) => (0, Some(error)),
+    };
+    for one in &starts {
+        daemons::start(state, one)
+            .await
+            .map_or_else(|error| failed = Some(error), |started| moved += usize::from(started));
+    }
     for batch in fires.chunks(TOGETHER) {
         match store(state, batch).await {
             Ok(count) => moved += count,
@@ -118,7 +154,10 @@ pub(crate) async fn tick(state: &AppState) -> Result<Looked, StoreError> {
     let passed = state.store.pass_turns(state.clock.now()).await?;
     match failed {
         Some(error) => Err(error),
-        None => Ok(Looked { moved, next: state.store.next_fire().await?, queue: passed.queue }),
+        None => {
+            let daemons = if state.store.has_daemons().await? { Daemons::Kept } else { Daemons::None };
+            Ok(Looked { moved, next: state.store.next_fire().await?, queue: passed.queue, daemons })
+        }
     }
 }
 
@@ -142,13 +181,16 @@ async fn store(state: &AppState, batch: &[Fire]) -> Result<usize, StoreError> {
 
 async fn wake(
     triggers: &mut watch::Receiver<Arc<TriggerSet>>,
-    tasks: Option<&mut watch::Receiver<u64>>,
+    tasks: Option<(&mut watch::Receiver<u64>, Duration)>,
     pause: Duration,
     shutdown: &CancellationToken,
 ) -> Wake {
     let task_change = async {
         match tasks {
-            Some(tasks) => tasks.changed().await.is_ok(),
+            Some((tasks, after)) => {
+                sleep(after).await;
+                tasks.changed().await.is_ok()
+            }
             None => std::future::pending().await,
         }
     };

@@ -18,7 +18,7 @@ use std::{
 use hetuflow_core::{
     id::{JobId, ScheduleId},
     job::JobSpec,
-    schedule::ClockSchedule,
+    schedule::{ClockSchedule, DaemonSchedule},
     trigger::Trigger,
 };
 use hetuflow_store::StoredTrigger;
@@ -61,6 +61,8 @@ pub struct TriggerSet {
     pub(crate) routes: BTreeMap<String, Route>,
     /// Where each schedule that a clock drives is found: its trigger in `live`, its place among the `clocks`.
     pub(crate) by_schedule: HashMap<ScheduleId, (String, usize)>,
+    /// The same for daemons: their place among the `daemons`.
+    pub(crate) by_daemon: HashMap<ScheduleId, (String, usize)>,
 }
 
 /// A trigger in force.
@@ -72,6 +74,8 @@ pub struct Live {
     /// The job's definition, whether inline or named.
     pub job: JobSpec,
     pub clocks: Vec<Clocked>,
+    /// With the ids of their schedules.
+    pub daemons: Vec<(ScheduleId, DaemonSchedule)>,
     /// Every schedule by its name: `webhook 1`, `file 2`.
     pub schedules: BTreeMap<String, ScheduleId>,
 }
@@ -145,5 +149,12 @@ impl TriggerSet {
         let (key, place) = self.by_schedule.get(&id)?;
         let live = self.live.get(key)?;
         Some((live, live.clocks.get(*place)?))
+    }
+
+    /// The live trigger whose daemon this is, and the daemon.
+    pub fn daemon(&self, id: ScheduleId) -> Option<(&Live, &DaemonSchedule)> {
+        let (key, place) = self.by_daemon.get(&id)?;
+        let live = self.live.get(key)?;
+        Some((live, &live.daemons.get(*place)?.1))
     }
 }

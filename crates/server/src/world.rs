@@ -247,6 +247,7 @@ fn task(now: Timestamp, event_id: EventId, selector: &[(&str, &str)]) -> NewTask
             interval: Duration::from_secs(10),
             retry: Retry::default(),
             on_lost: OnLost::Hold,
+            daemon: false,
         },
         command: Ok(Command {
             cmd: "true".to_owned(),

@@ -9,6 +9,7 @@
 //! Callers hold an `Arc<dyn Store>` from [`open`] and know no SQL.
 
 mod agent;
+mod daemon;
 mod error;
 mod event;
 mod leader;
@@ -25,6 +26,7 @@ mod trigger;
 mod turn;
 
 pub use agent::{AgentStore, Session};
+pub use daemon::{DaemonNow, DaemonPlace, DaemonStart, DaemonState, Tended, Tending};
 pub use error::StoreError;
 pub use event::{Committed, EventFilter, EventStore, Ingest, Ingested, Offer};
 pub use leader::{LeaderStore, Leadership};

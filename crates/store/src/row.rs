@@ -220,6 +220,7 @@ pub(crate) fn planned_schedule(row: &impl Columns) -> Result<crate::PlannedSched
         namespace: name(row, "namespace")?,
         trigger: row.text("trigger_name")?,
         schedule: schedule(row)?,
+        daemon: None,
     })
 }
 

@@ -1,4 +1,4 @@
-//! Schedules that a clock drives: each fire happens once, whoever is quicker.
+//! Schedules that a clock drives: each fire happens once, whoever is quicker. And daemons: one run of each at a time.
 
 use async_trait::async_trait;
 use hetuflow_core::{
@@ -8,7 +8,7 @@ use hetuflow_core::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{Ingest, Page, StoreError, StoredSchedule};
+use crate::{DaemonNow, DaemonStart, Ingest, Page, StoreError, StoredSchedule, Tended};
 
 /// A schedule whose time has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,6 +85,9 @@ pub struct PlannedSchedule {
     pub trigger: String,
     #[serde(flatten)]
     pub schedule: StoredSchedule,
+    /// How it is now, for a daemon that has run before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub daemon: Option<DaemonNow>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -99,7 +102,7 @@ pub trait ScheduleStore: Send + Sync {
     /// Enabled schedules whose next time is not after `now`, oldest first.
     async fn due_schedules(&self, now: Timestamp, limit: u32) -> Result<Vec<Due>, StoreError>;
 
-    /// Schedules that a clock drives, newest first.
+    /// Schedules that a clock drives, and daemons, newest first.
     async fn schedules(
         &self,
         filter: &ScheduleFilter,
@@ -124,6 +127,23 @@ pub trait ScheduleStore: Send + Sync {
 
     /// The run that a queued task waits for: the earliest that has not ended.
     async fn ahead(&self, task_id: TaskId) -> Result<Option<Ahead>, StoreError>;
+
+    /// Starts the next run of a daemon: moves its schedule to no next time, stores the event with its task, and
+    /// remembers that task as the daemon's run; all in one transaction. Only if `run_at` is still the schedule's next
+    /// time and the job is still as it was when the run was planned. While another run of the same daemon has not
+    /// ended, or may not have, nothing starts, and its end decides when something does: there is never a second one,
+    /// whatever happened to schedule and trigger meanwhile.
+    async fn start_daemon(&self, start: &DaemonStart) -> Result<Fired, StoreError>;
+
+    /// Looks after the runs of daemons, as many as one transaction takes; yields what became of them, nothing once all
+    /// is as it shall be. What a run that ended is followed by is said by its schedule's rule: the schedule gets its
+    /// next time, or none. A run whose job says something else by now, or whose schedule is gone, is ended as
+    /// [`cancel`](crate::TaskStore::cancel) does; what is wanted instead may start once it has ended. One that was lost,
+    /// may still run, and holds (`on_lost`) is followed by nothing until somebody runs it again. Every server may call it.
+    async fn tend_daemons(&self, now: Timestamp) -> Result<Vec<Tended>, StoreError>;
+
+    /// Whether there is any daemon to look after.
+    async fn has_daemons(&self) -> Result<bool, StoreError>;
 
     /// Forgets runs that have ended and that nobody waits for; at most `limit`.
     async fn forget_turns(&self, limit: u32) -> Result<u64, StoreError>;

@@ -69,6 +69,13 @@ pub(crate) fn report_after_end(stored: Status, outcome: &Outcome) -> Report {
     if late { Report::Fenced } else { Report::Recorded }
 }
 
+/// Why an earlier run of a daemon is not run again.
+pub(crate) fn not_the_last_run() -> StoreError {
+    StoreError::Conflict(
+        "the task is a run of a daemon, which has another run by now or is about to".to_owned(),
+    )
+}
+
 pub(crate) fn cancelled_before_start() -> Outcome {
     Outcome::because(EndReason::Cancelled, "cancelled before it started")
 }
@@ -101,7 +108,8 @@ mod tests {
 
     fn attempt(max_retries: u32, on_lost: OnLost, cancel_requested: bool) -> Attempt {
         let retry = Retry { backoff: Backoff::Fixed, ..Retry::default() };
-        let policy = RetryPolicy { max_retries, interval: Duration::from_secs(10), retry, on_lost };
+        let policy =
+            RetryPolicy { max_retries, interval: Duration::from_secs(10), retry, on_lost, daemon: false };
         Attempt { policy, number: 1, cancel_requested }
     }
 

@@ -115,7 +115,8 @@ pub struct TaskFilter {
     pub status: Vec<Status>,
     /// Why the last attempt ended. Empty: any.
     pub reason: Vec<EndReason>,
-    /// What the task's policy says about lost attempts.
+    /// What the task's policy says about lost attempts. Runs of daemons of which an agent says that they are gone are
+    /// not among these: they need no decision.
     pub on_lost: Option<OnLost>,
     /// Created then or later.
     pub since: Option<Timestamp>,
@@ -125,6 +126,9 @@ pub struct TaskFilter {
 
 /// The ends that somebody has to look at; an index of their own finds them.
 pub(crate) const DEAD: [Status; 3] = [Status::Failed, Status::TimedOut, Status::Lost];
+
+/// An outcome is compared as it was written, `gone` last: PostgreSQL cannot take every outcome apart.
+pub(crate) const SETTLED_DAEMON: &str = " and not (t.policy ->> 'daemon' is not null and coalesce(cast(t.outcome as text), '') like '%\"gone\":true}')";
 
 /// A stretch of a walk over all tasks of a filter, from the oldest to the newest.
 #[derive(Debug, Clone, Copy)]
@@ -150,7 +154,7 @@ impl Stretch {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Retried {
     pub retried: u64,
-    /// Tasks without a command, which cannot run.
+    /// Tasks without a command, which cannot run, and runs of daemons, of which there is one at a time.
     pub skipped: u64,
     /// Where the next stretch goes on; `None` when there is none.
     pub next: Option<TaskId>,
@@ -212,7 +216,8 @@ pub trait TaskStore: Send + Sync {
     async fn cancel(&self, task_id: TaskId, now: Timestamp) -> Result<Cancelled, StoreError>;
 
     /// Makes an ended task pending once more, due at `now`; attempts are counted on, its outcome is that of its
-    /// next attempt. `Conflict` when it has not ended, or has no command.
+    /// next attempt. `Conflict` when it has not ended, has no command, or is a run of a daemon that has another one by
+    /// now or is about to.
     async fn retry(&self, task_id: TaskId, now: Timestamp) -> Result<(), StoreError>;
 
     /// [`retry`](Self::retry) for the ended tasks of the filter in one stretch, all in one transaction. A task that

@@ -1,12 +1,12 @@
-//! `hetuflow schedule ..`
+//! `hetuflow schedule ..`: clocks and daemons.
 
-use hetuflow_core::id::ScheduleId;
-use hetuflow_store::PlannedSchedule;
+use hetuflow_core::{id::ScheduleId, schedule::ScheduleKind};
+use hetuflow_store::{DaemonNow, DaemonState, PlannedSchedule};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{query, typed};
+use super::{query, task::ended, typed};
 use crate::{
     args::{PageArgs, ScheduleVerb},
     client::{Client, List},
@@ -53,7 +53,8 @@ async fn list(
     let list: List<PlannedSchedule> = typed(&answer)?;
     let rows = list.items.iter().map(row).collect();
     let heads = ["SCHEDULE", "TRIGGER", "NAME", "SAYS", "NEXT", "LAST"];
-    output.table(&heads, rows, "No schedule is driven by a clock: [on.cron], [on.interval], [on.once].")?;
+    let none = "No schedule: [on.cron], [on.interval], [on.once] and [on.daemon] make some.";
+    output.table(&heads, rows, none)?;
     match list.next_cursor {
         Some(cursor) => output.line(&format!("More: --cursor {cursor}")),
         None => Ok(()),
@@ -62,15 +63,45 @@ async fn list(
 
 fn row(planned: &PlannedSchedule) -> Vec<String> {
     let schedule = &planned.schedule;
-    let says = ["expression", "every", "at"].iter().find_map(|key| schedule.spec.get(*key)?.as_str());
+    let says =
+        ["expression", "every", "at", "restart"].iter().find_map(|key| schedule.spec.get(*key)?.as_str());
     vec![
         schedule.id.to_string(),
         plain(&planned.trigger),
         plain(&schedule.name),
         plain(says.unwrap_or_default()),
-        schedule.next_run_at.map(time).unwrap_or_default(),
+        next_of(planned),
         schedule.last_run_at.map(time).unwrap_or_default(),
     ]
+}
+
+fn next_of(planned: &PlannedSchedule) -> String {
+    let next = planned.schedule.next_run_at;
+    match &planned.daemon {
+        Some(now) => plain(&daemon(now, next)),
+        None => next.map(time).unwrap_or_default(),
+    }
+}
+
+/// What a daemon does: `starts again at .. (restart 3, after exit 1)`.
+pub(super) fn daemon(now: &DaemonNow, next: Option<Timestamp>) -> String {
+    let id = now.task_id;
+    let what = match now.state {
+        DaemonState::Starting => format!("task {id} starts it"),
+        DaemonState::Running => {
+            format!("runs since {} as task {id}", now.started_at.map(time).unwrap_or_default())
+        }
+        DaemonState::Stopping => format!("its run, task {id}, is being ended"),
+        DaemonState::Restarting => format!("starts again at {}", next.map(time).unwrap_or_default()),
+        DaemonState::Stopped => format!("has stopped: `hetuflow task retry {id}` starts it again"),
+        DaemonState::Held => format!(
+            "may still run, nobody knows: when it does not, `hetuflow task retry {id}` starts it again"
+        ),
+    };
+    let restarts = (now.restarts > 0).then(|| format!("restart {}", now.restarts));
+    let after = now.outcome.as_ref().map(|outcome| format!("after {}", ended(outcome)));
+    let more: Vec<String> = restarts.into_iter().chain(after).collect();
+    if more.is_empty() { what } else { format!("{what} ({})", more.join(", ")) }
 }
 
 async fn next(name: &str, count: u32, client: &Client, output: Output) -> Result<(), CliError> {
@@ -98,7 +129,7 @@ async fn of_trigger(name: &str, client: &Client) -> Result<Vec<ScheduleId>, CliE
     let mut list: List<PlannedSchedule> = client.get("schedules", &parameters).await?;
     if list.items.is_empty() {
         return Err(CliError::Failed(format!(
-            "no schedule of a trigger {name:?} is driven by a clock: `hetuflow schedule list`"
+            "no schedule of a trigger {name:?} is driven by a clock, or keeps a daemon: `hetuflow schedule list`"
         )));
     }
     list.items.sort_by(|a, b| a.schedule.name.cmp(&b.schedule.name));
@@ -108,6 +139,11 @@ async fn of_trigger(name: &str, client: &Client) -> Result<Vec<ScheduleId>, CliE
 fn show(next: &Next, output: Output) -> Result<(), CliError> {
     let PlannedSchedule { trigger, schedule, .. } = &next.planned;
     output.line(&format!("{} {}  {}", plain(trigger), plain(&schedule.name), schedule.id))?;
+    if schedule.kind == ScheduleKind::Daemon {
+        let starts = || schedule.next_run_at.map(|at| format!("starts at {}", time(at))).unwrap_or_default();
+        let now = next.planned.daemon.as_ref();
+        return output.line(&plain(&now.map_or_else(starts, |now| daemon(now, schedule.next_run_at))));
+    }
     let rows = next.items.iter().map(|fire| fire_row(fire, output)).collect();
     output.table(&["FIRES (UTC)", "ON ITS CLOCK", "STARTS", "NOTE"], rows, "It does not fire any more.")
 }

@@ -4,16 +4,16 @@ mod bulk;
 mod filter;
 
 use hetuflow_core::{
-    retry::OnLost,
-    status::Status,
     task::{EndReason, Outcome, Task, TaskInstance},
     waiting::Waiting,
 };
+use hetuflow_store::DaemonNow;
+use jiff::Timestamp;
 use reqwest::Method;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{event::more, logs, query, typed};
+use super::{event::more, logs, query, schedule::daemon, typed};
 use crate::{
     args::{ManyArgs, TaskListArgs, TaskVerb},
     client::{Client, List},
@@ -34,6 +34,15 @@ pub(super) struct Shown {
     #[serde(default)]
     pub instances: Vec<TaskInstance>,
     pub waiting: Option<Waiting>,
+    daemon: Option<Daemon>,
+}
+
+/// How the daemon is whose run it is.
+#[derive(Debug, Deserialize)]
+struct Daemon {
+    #[serde(flatten)]
+    now: DaemonNow,
+    next_run_at: Option<Timestamp>,
 }
 
 /// One of `GET tasks`
@@ -98,7 +107,7 @@ async fn show(id: &str, client: &Client, output: Output) -> Result<(), CliError>
     if output.is_json() {
         return output.json(&answer);
     }
-    let Shown { task, instances, waiting } = typed(&answer)?;
+    let Shown { task, instances, waiting, daemon: kept } = typed(&answer)?;
     let command = task.command.as_ref().map(|command| {
         std::iter::once(&command.cmd)
             .chain(&command.args)
@@ -114,6 +123,7 @@ async fn show(id: &str, client: &Client, output: Output) -> Result<(), CliError>
         ("waits", waiting.as_ref().map(|waiting| plain(&waiting.text)).unwrap_or_default()),
         ("freed by", waiting.as_ref().map(|waiting| plain(&waiting.remedy)).unwrap_or_default()),
         ("ended", task.outcome.as_ref().map(ended).unwrap_or_default()),
+        ("daemon", kept.map(|kept| daemon(&kept.now, kept.next_run_at)).unwrap_or_default()),
         ("due", time(task.run_at)),
         ("asks for", plain(&pairs(&task.lane.selector.0))),
         ("only on", task.lane.agent.as_ref().map(ToString::to_string).unwrap_or_default()),
@@ -128,11 +138,7 @@ async fn show(id: &str, client: &Client, output: Output) -> Result<(), CliError>
 /// The status; of what is lost also whether it waits for a person.
 fn status(output: Output, task: &Task) -> String {
     let word = output.status(task.status);
-    if is_held(task) { format!("{word} (held)") } else { word }
-}
-
-fn is_held(task: &Task) -> bool {
-    task.status == Status::Lost && task.policy.on_lost == OnLost::Hold
+    if task.is_held() { format!("{word} (held)") } else { word }
 }
 
 fn attempt(output: Output, instance: &TaskInstance) -> String {
@@ -156,7 +162,7 @@ fn remark(task: &Task, waiting: Option<&Waiting>) -> String {
 }
 
 /// An outcome in a few words: `exit 3`, `signal 9`, `timeout: killed after 5m`.
-fn ended(outcome: &Outcome) -> String {
+pub(super) fn ended(outcome: &Outcome) -> String {
     let word = match outcome.reason {
         EndReason::Exit => format!("exit {}", outcome.exit_code.unwrap_or_default()),
         EndReason::Signal => format!("signal {}", outcome.signal.unwrap_or_default()),

@@ -100,8 +100,9 @@ fn lines(trigger: &Trigger, places: &Places<'_>, clock: &Clock) -> Vec<Line> {
         let rule = &clock.rule;
         line(rule.kind().name(), next(rule.next_after(now, now)))
     });
+    let daemons = trigger.daemons.iter().map(|_| line("daemon", "is kept running".to_owned()));
     let events = trigger.events.iter().map(|event| line("event", try_event(&event.event_type)));
-    webhooks.chain(files).chain(clocks).chain(events).collect()
+    webhooks.chain(files).chain(clocks).chain(daemons).chain(events).collect()
 }
 
 /// A signed `curl` line where the signature does not age, else the command that signs afresh.

@@ -4,6 +4,7 @@
 mod bulk;
 mod clock;
 mod crash;
+mod daemon;
 mod fate;
 mod files;
 mod link;

@@ -55,6 +55,7 @@ fn trigger(job: JobSpec) -> Trigger {
         webhooks: Vec::new(),
         files: Vec::new(),
         clocks: Vec::new(),
+        daemons: Vec::new(),
         events: Vec::new(),
     }
 }

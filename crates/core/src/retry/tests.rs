@@ -3,7 +3,7 @@
 use super::*;
 
 fn policy(retry: Retry, on_lost: OnLost) -> RetryPolicy {
-    RetryPolicy { max_retries: 5, interval: Duration::from_secs(10), retry, on_lost }
+    RetryPolicy { max_retries: 5, interval: Duration::from_secs(10), retry, on_lost, daemon: false }
 }
 
 fn backoff(backoff: Backoff, jitter: bool) -> Retry {
@@ -11,7 +11,7 @@ fn backoff(backoff: Backoff, jitter: bool) -> Retry {
 }
 
 fn ended(reason: EndReason) -> Outcome {
-    Outcome { reason, exit_code: None, signal: None, message: None }
+    Outcome { reason, exit_code: None, signal: None, message: None, gone: false }
 }
 
 #[test]
@@ -43,7 +43,8 @@ fn waits() {
 #[test]
 fn nothing_overflows() {
     let check = |interval: Duration, retry: Retry, attempt: u32, expected: Timestamp| {
-        let policy = RetryPolicy { max_retries: u32::MAX, interval, retry, on_lost: OnLost::Hold };
+        let policy =
+            RetryPolicy { max_retries: u32::MAX, interval, retry, on_lost: OnLost::Hold, daemon: false };
         let next = policy.next(&Outcome::exit(1), attempt, Timestamp::UNIX_EPOCH, 1.0);
         assert_eq!(next, Some(expected));
     };

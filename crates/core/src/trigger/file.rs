@@ -78,9 +78,10 @@ impl File<'_> {
         let sources = read_sources(&mut table, name.as_ref(), self.known);
         let job = job_of(&mut table, &sources);
         table.finish();
-        let Sources { webhooks, files, clocks, events } = sources;
+        let Sources { webhooks, files, clocks, daemons, events } = sources;
         let namespace = self.namespace.clone();
-        Some(Trigger { namespace, name: name?, description, job: job?, webhooks, files, clocks, events })
+        let (name, job) = (name?, job?);
+        Some(Trigger { namespace, name, description, job, webhooks, files, clocks, daemons, events })
     }
 }
 
@@ -96,7 +97,7 @@ fn job_of(table: &mut Table<'_>, sources: &Sources) -> Option<TriggerJob> {
         }
         DeValue::Table(entries) => {
             let job = Table::new(table.sheet, "[job]", value.span(), entries);
-            Some(TriggerJob::Inline(read_job(job, !sources.files.is_empty())))
+            Some(TriggerJob::Inline(read_job(job, sources)))
         }
         DeValue::Integer(_)
         | DeValue::Float(_)

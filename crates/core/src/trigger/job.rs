@@ -4,7 +4,7 @@ mod retry;
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{check, reader::Table, script, text::Text};
+use super::{check, reader::Table, script, source::Sources, text::Text};
 use crate::job::{JobSpec, ResourceLimits};
 
 const MAX_RETRIES: i64 = 1000;
@@ -17,7 +17,8 @@ const ADVICE: &str = "what it stands for would be run as code; pass it as a vari
                       environment = { VALUE = \"{{ .. }}\" } and \"$VALUE\" in the script";
 
 /// Reads `[job]`; only with `[on.file]` there is a `file` for templates to look at.
-pub(super) fn read_job(mut table: Table<'_>, has_file: bool) -> JobSpec {
+pub(super) fn read_job(mut table: Table<'_>, sources: &Sources) -> JobSpec {
+    let has_file = !sources.files.is_empty();
     let cmd = table.required("cmd", "the program to run: cmd = \"echo\"");
     if let Some(cmd) = &cmd {
         check::program(&table, cmd);
@@ -60,7 +61,7 @@ pub(super) fn read_job(mut table: Table<'_>, has_file: bool) -> JobSpec {
         resource_limits: read_limits(&mut table),
         labels: table.selector("labels"),
     };
-    retry::check(&table, &job);
+    retry::check(&table, &job, sources);
     table.finish();
     job
 }

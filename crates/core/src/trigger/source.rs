@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{
     EventSource, FileChange, FileSource, Initial, Known, RunOn, check,
     clock::read_clock,
+    daemon::read_daemon,
     reader::{Table, one_or_many},
     text::Text,
     webhook::read_webhook,
@@ -12,12 +13,12 @@ use super::{
 use crate::{
     condition::Condition,
     id::TriggerName,
-    schedule::{ClockSchedule, ScheduleKind},
+    schedule::{ClockSchedule, DaemonSchedule, ScheduleKind},
     suggest,
     trigger::WebhookSource,
 };
 
-const KINDS: [&str; 6] = ["webhook", "file", "cron", "interval", "once", "event"];
+const KINDS: [&str; 7] = ["webhook", "file", "cron", "interval", "once", "daemon", "event"];
 
 const CHANGES: [(&str, FileChange); 5] = [
     ("arrived", FileChange::Arrived),
@@ -37,6 +38,7 @@ pub(super) struct Sources {
     pub(super) webhooks: Vec<WebhookSource>,
     pub(super) files: Vec<FileSource>,
     pub(super) clocks: Vec<ClockSchedule>,
+    pub(super) daemons: Vec<DaemonSchedule>,
     pub(super) events: Vec<EventSource>,
 }
 
@@ -81,8 +83,16 @@ impl Sources {
             "cron" => self.read_clock(ScheduleKind::Cron, table),
             "interval" => self.read_clock(ScheduleKind::Interval, table),
             "once" => self.read_clock(ScheduleKind::Once, table),
+            "daemon" => self.daemons.push(read_daemon(self.daemons.len(), table)),
             _ => self.events.extend(read_event(table)),
         }
+    }
+
+    /// Whether every run of the job is one of a daemon.
+    pub(super) fn only_daemons(&self) -> bool {
+        let Self { webhooks, files, clocks, daemons, events } = self;
+        let others = webhooks.len() + files.len() + clocks.len() + events.len();
+        others == 0 && !daemons.is_empty()
     }
 
     fn read_clock(&mut self, kind: ScheduleKind, table: Table<'_>) {

@@ -1,4 +1,4 @@
-//! Schedules that a clock drives: what there is, and when each fires next.
+//! Schedules that a clock drives, and daemons: what there is, when each fires next, and how each daemon is.
 
 use axum::{
     Json,

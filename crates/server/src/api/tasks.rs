@@ -13,7 +13,7 @@ use hetuflow_core::{
     task::{Task, TaskInstance},
     waiting::Waiting,
 };
-use hetuflow_store::{Cancelled, InstanceFilter, Page};
+use hetuflow_store::{Cancelled, DaemonNow, InstanceFilter, Page, ScheduleFilter};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -76,6 +76,17 @@ pub(super) struct Shown {
     /// Why it waits, when it does.
     #[serde(skip_serializing_if = "Option::is_none")]
     waiting: Option<Waiting>,
+    /// How the daemon is whose run it is, or was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    daemon: Option<Daemon>,
+}
+
+#[derive(Debug, Serialize)]
+struct Daemon {
+    #[serde(flatten)]
+    now: DaemonNow,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_run_at: Option<Timestamp>,
 }
 
 pub(super) async fn show(State(api): State<Api>, Path(task): Path<String>) -> Result<Json<Shown>, ApiError> {
@@ -87,7 +98,16 @@ async fn shown(api: &Api, id: TaskId) -> Result<Shown, ApiError> {
     let filter = InstanceFilter { task_id: Some(id), ..InstanceFilter::default() };
     let instances = api.app.store.instances(&filter, Page { before: None, limit: 500 }).await?;
     let waiting = why(api, &task, instances.first()).await?;
-    Ok(Shown { task, instances, waiting })
+    let daemon = daemon(api, &task).await?;
+    Ok(Shown { task, instances, waiting, daemon })
+}
+
+async fn daemon(api: &Api, task: &Task) -> Result<Option<Daemon>, ApiError> {
+    let Some(id) = task.schedule_id.filter(|_| task.policy.daemon) else { return Ok(None) };
+    let filter = ScheduleFilter { id: Some(id), ..ScheduleFilter::default() };
+    let found = api.app.store.schedules(&filter, Page { before: None, limit: 1 }).await?;
+    let found = found.into_iter().next();
+    Ok(found.and_then(|one| Some(Daemon { now: one.daemon?, next_run_at: one.schedule.next_run_at })))
 }
 
 async fn why(api: &Api, task: &Task, newest: Option<&TaskInstance>) -> Result<Option<Waiting>, ApiError> {

@@ -11,7 +11,6 @@ mod tests;
 use hetuflow_core::{
     id::{AgentId, TaskId},
     labels::Labels,
-    retry::OnLost,
     status::Status,
     task::{Outcome, Task, TaskInstance},
     waiting::{WaitReason, Waiting},
@@ -80,7 +79,7 @@ pub(super) fn waiting(task: &Task, facts: &Facts<'_>) -> Option<Waiting> {
         }
         Status::Pending | Status::WaitingRetry => Some(lane::waiting(&task.lane, facts.agents)),
         Status::Locked | Status::Dispatched | Status::Running => leased(task, facts),
-        Status::Lost if task.policy.on_lost == OnLost::Hold => Some(held(task)),
+        Status::Lost if task.is_held() => Some(held(task)),
         Status::Lost | Status::Failed | Status::TimedOut | Status::Cancelled | Status::Succeeded => None,
     }
 }

@@ -101,6 +101,7 @@ fn unrendered(event_id: EventId) -> NewTask {
             interval: Duration::from_secs(10),
             retry: Retry::default(),
             on_lost: OnLost::Hold,
+            daemon: false,
         },
         command: Err("a template found no value".to_owned()),
     }

@@ -3,11 +3,13 @@
 use bytes::Bytes;
 use hetuflow_core::{
     event::{Decision, DecisionOutcome, Event, SourceKind, Verdict},
-    id::{EventId, TaskId},
+    id::{EventId, ScheduleId, TaskId},
     matching::{self, Body, Facts, Plan},
-    schedule::Overlap,
+    retry::RetryPolicy,
+    schedule::{DaemonSchedule, Overlap},
+    task::NewTask,
 };
-use hetuflow_store::{Fire, Ingest, Turns};
+use hetuflow_store::{DaemonStart, Fire, Ingest, Turns};
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -17,21 +19,9 @@ use crate::triggers::{Clocked, Live};
 /// What is stored when the schedule fires for `run_at`, or moves on. Safe to repeat: the store compares the time.
 pub(super) fn fire(live: &Live, clocked: &Clocked, run_at: Timestamp, now: Timestamp) -> Fire {
     let step = step(clocked, run_at, now);
-    let event = event(live, clocked, run_at, now, &step);
+    let event = event(live, &clocked.schedule.name, run_at, now, told(&step));
     let (next, tasks) = match step {
-        Step::Fire { starts_at, next, .. } => {
-            let body = Body::parse(event.content_type.as_deref(), &event.body).unwrap_or(Body::Empty);
-            let plan = Plan {
-                trigger: &live.trigger,
-                job_id: live.job_id,
-                job: &live.job,
-                schedule_id: Some(clocked.id),
-                agent: None,
-                task_id: TaskId::at(now),
-                run_at: starts_at,
-            };
-            (next, vec![matching::plan(&plan, &Facts { event: &event, body: &body, file: None })])
-        }
+        Step::Fire { starts_at, next, .. } => (next, vec![plan(live, clocked.id, &event, starts_at, now)]),
         Step::Pass { next, reason } => {
             let trigger = live.trigger.key();
             tracing::warn!(trigger, schedule = clocked.schedule.name, %run_at, reason, "a fire is skipped");
@@ -43,6 +33,34 @@ pub(super) fn fire(live: &Live, clocked: &Clocked, run_at: Timestamp, now: Times
     Fire { id: clocked.id, run_at, next, ingest, turns: turns(clocked) }
 }
 
+/// What is stored when the run of a daemon starts. Safe to repeat, likewise.
+pub(super) fn start(
+    live: &Live,
+    (id, daemon): (ScheduleId, &DaemonSchedule),
+    run_at: Timestamp,
+    now: Timestamp,
+) -> DaemonStart {
+    let event = event(live, &daemon.name, run_at, now, ("schedule.fired", DecisionOutcome::Matched, None));
+    let policy = RetryPolicy::of_daemon(&live.job);
+    let task = NewTask { policy, ..plan(live, id, &event, run_at, now) };
+    let ingest = Ingest { event, dedupe: None, tasks: vec![task] };
+    DaemonStart { id, run_at, definition: live.job.clone(), ingest }
+}
+
+fn plan(live: &Live, id: ScheduleId, event: &Event, run_at: Timestamp, now: Timestamp) -> NewTask {
+    let body = Body::parse(event.content_type.as_deref(), &event.body).unwrap_or(Body::Empty);
+    let plan = Plan {
+        trigger: &live.trigger,
+        job_id: live.job_id,
+        job: &live.job,
+        schedule_id: Some(id),
+        agent: None,
+        task_id: TaskId::at(now),
+        run_at,
+    };
+    matching::plan(&plan, &Facts { event, body: &body, file: None })
+}
+
 fn turns(clocked: &Clocked) -> Option<Turns> {
     match clocked.schedule.policy.overlap {
         Overlap::Allow => None,
@@ -52,13 +70,19 @@ fn turns(clocked: &Clocked) -> Option<Turns> {
     }
 }
 
-/// The event of a fire, and of one that is skipped: it says why.
-fn event(live: &Live, clocked: &Clocked, run_at: Timestamp, now: Timestamp, step: &Step) -> Event {
-    let name = &clocked.schedule.name;
-    let (event_type, outcome, reason) = match step {
+/// What the event says of it: its type, and the decision with its reason.
+type Told = (&'static str, DecisionOutcome, Option<String>);
+
+fn told(step: &Step) -> Told {
+    match step {
         Step::Fire { reason, .. } => ("schedule.fired", DecisionOutcome::Matched, reason.clone()),
         Step::Pass { reason, .. } => ("schedule.skipped", DecisionOutcome::Skipped, Some(reason.clone())),
-    };
+    }
+}
+
+/// The event of a fire, and of one that is skipped: it says why.
+fn event(live: &Live, name: &str, run_at: Timestamp, now: Timestamp, told: Told) -> Event {
+    let (event_type, outcome, reason) = told;
     let body = json!({ "schedule": name, "scheduled_at": run_at });
     Event {
         id: EventId::at(now),

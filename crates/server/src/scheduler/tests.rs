@@ -6,6 +6,7 @@ use hetuflow_core::{
 };
 use hetuflow_store::{EventFilter, Page, TaskFilter};
 
+mod daemon;
 mod policy;
 
 use crate::{scheduler, world::World};

@@ -1,9 +1,9 @@
 //! From what the store holds to a [`TriggerSet`]: texts are parsed again, jobs looked up, secrets resolved.
 
 use hetuflow_core::{
-    id::JobId,
+    id::{JobId, ScheduleId},
     job::JobSpec,
-    schedule::ClockSchedule,
+    schedule::{ClockSchedule, DaemonSchedule},
     trigger::{self, Trigger, TriggerJob},
 };
 use hetuflow_store::{Store, StoreError, StoredTrigger};
@@ -22,6 +22,8 @@ pub(super) async fn build(store: &dyn Store, vault: &Vault) -> Result<TriggerSet
             Ok(live) => {
                 let places = live.clocks.iter().enumerate();
                 set.by_schedule.extend(places.map(|(place, clock)| (clock.id, (key.clone(), place))));
+                let places = live.daemons.iter().enumerate();
+                set.by_daemon.extend(places.map(|(place, (id, _))| (*id, (key.clone(), place))));
                 set.live.insert(key, live);
             }
             Err(problem) => set.warn(key, problem),
@@ -52,8 +54,8 @@ async fn live(store: &dyn Store, stored: &StoredTrigger) -> Result<Result<Live, 
         Err(problem) => return Ok(Err(problem)),
     };
     let schedules = stored.schedules.iter().map(|schedule| (schedule.name.clone(), schedule.id)).collect();
-    let clocks = clocks(&trigger, stored);
-    Ok(Ok(Live { trigger, revision: stored.revision, job_id, job, clocks, schedules }))
+    let (clocks, daemons) = (clocks(&trigger, stored), daemons(&trigger, stored));
+    Ok(Ok(Live { trigger, revision: stored.revision, job_id, job, clocks, daemons, schedules }))
 }
 
 /// A text that parsed when it was applied may not parse in a newer or older server.
@@ -91,6 +93,14 @@ fn clocks(trigger: &Trigger, stored: &StoredTrigger) -> Vec<Clocked> {
         Some(Clocked { id: found.id, created_at: found.created_at, key, schedule: schedule.clone() })
     };
     trigger.clocks.iter().filter_map(clocked).collect()
+}
+
+fn daemons(trigger: &Trigger, stored: &StoredTrigger) -> Vec<(ScheduleId, DaemonSchedule)> {
+    let found = |daemon: &DaemonSchedule| {
+        let found = stored.schedules.iter().find(|stored| stored.name == daemon.name)?;
+        Some((found.id, daemon.clone()))
+    };
+    trigger.daemons.iter().filter_map(found).collect()
 }
 
 async fn add_routes(set: &mut TriggerSet, vault: &Vault) {

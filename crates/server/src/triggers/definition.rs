@@ -4,7 +4,7 @@ use hetuflow_core::{
     condition::Condition,
     duration,
     id::Namespace,
-    schedule::{ClockRule, ClockSchedule, ScheduleKind},
+    schedule::{ClockRule, ClockSchedule, DaemonSchedule, ScheduleKind},
     trigger::{self, EventSource, FileSource, Problems, Trigger, TriggerJob, WebhookSource},
 };
 use hetuflow_store::{NewSchedule, NewTrigger};
@@ -48,7 +48,8 @@ fn schedules(trigger: &Trigger, now: Timestamp) -> Vec<NewSchedule> {
     let files = trigger.files.iter().map(file_spec).enumerate().map(|entry| event("file", entry, now));
     let events = trigger.events.iter().map(event_spec).enumerate().map(|entry| event("event", entry, now));
     let clocks = trigger.clocks.iter().map(|clock| clock_schedule(clock, now));
-    webhooks.chain(files).chain(events).chain(clocks).collect()
+    let daemons = trigger.daemons.iter().map(|daemon| daemon_schedule(daemon, now));
+    webhooks.chain(files).chain(events).chain(clocks).chain(daemons).collect()
 }
 
 fn event(kind: &str, (index, spec): (usize, Value), now: Timestamp) -> NewSchedule {
@@ -83,6 +84,17 @@ fn clock_schedule(clock: &ClockSchedule, now: Timestamp) -> NewSchedule {
         spec: clock_spec(clock),
         created_at: now,
         next_run_at: clock.rule.next_after(now, now),
+    }
+}
+
+/// It starts at once.
+fn daemon_schedule(daemon: &DaemonSchedule, now: Timestamp) -> NewSchedule {
+    NewSchedule {
+        kind: ScheduleKind::Daemon,
+        name: daemon.name.clone(),
+        spec: json!(daemon.rule),
+        created_at: now,
+        next_run_at: Some(now),
     }
 }
 

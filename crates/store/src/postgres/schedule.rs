@@ -1,17 +1,21 @@
 //! Schedules on PostgreSQL.
 
+pub(super) mod daemon;
 mod turn;
 
 use async_trait::async_trait;
-use hetuflow_core::id::{ScheduleId, TaskId};
+use hetuflow_core::{
+    id::{ScheduleId, TaskId},
+    schedule::ScheduleKind,
+};
 use hetuflow_failpoint::failpoint;
 use jiff::Timestamp;
 use sqlx::QueryBuilder;
 
 use super::{Postgres, Tx, columns::time, event::insert::insert, lanes::Lanes, retrying};
 use crate::{
-    Ahead, Due, Fire, Fired, Ingest, Page, Passed, PlannedSchedule, ScheduleFilter, ScheduleStore,
-    StoreError,
+    Ahead, DaemonStart, Due, Fire, Fired, Ingest, Page, Passed, PlannedSchedule, ScheduleFilter,
+    ScheduleStore, StoreError, Tended,
     row::{self, Columns},
 };
 
@@ -60,7 +64,12 @@ impl ScheduleStore for Postgres {
             query.push(" and id < ").push_bind(before);
         }
         query.push(" order by id desc limit ").push_bind(row::page_limit(page));
-        query.build().fetch_all(&self.pool).await?.iter().map(row::planned_schedule).collect()
+        let rows = query.build().fetch_all(&self.pool).await?;
+        let mut planned = rows.iter().map(row::planned_schedule).collect::<Result<Vec<_>, _>>()?;
+        for one in planned.iter_mut().filter(|one| one.schedule.kind == ScheduleKind::Daemon) {
+            one.daemon = daemon::now(self, &one.place()).await?;
+        }
+        Ok(planned)
     }
 
     async fn next_fire(&self) -> Result<Option<Timestamp>, StoreError> {
@@ -74,6 +83,24 @@ impl ScheduleStore for Postgres {
 
     async fn ahead(&self, task_id: TaskId) -> Result<Option<Ahead>, StoreError> {
         turn::ahead(self, task_id).await
+    }
+
+    async fn start_daemon(&self, start: &DaemonStart) -> Result<Fired, StoreError> {
+        let fired = retrying!(daemon::start(self, start))?;
+        self.tasks_changed();
+        Ok(fired)
+    }
+
+    async fn tend_daemons(&self, now: Timestamp) -> Result<Vec<Tended>, StoreError> {
+        let tended = retrying!(daemon::tend(self, now))?;
+        if !tended.is_empty() {
+            self.tasks_changed();
+        }
+        Ok(tended)
+    }
+
+    async fn has_daemons(&self) -> Result<bool, StoreError> {
+        daemon::any(self).await
     }
 
     async fn forget_turns(&self, limit: u32) -> Result<u64, StoreError> {

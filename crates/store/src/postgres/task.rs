@@ -11,6 +11,7 @@ mod progress;
 use async_trait::async_trait;
 use hetuflow_core::{
     id::{AgentId, InstanceId, TaskId},
+    retry::RetryPolicy,
     status::Status,
     task::{Lease, OutputChunk, Task, TaskInstance},
 };
@@ -20,6 +21,7 @@ use super::{
     Postgres, Tx,
     columns::{at, time},
     retrying,
+    schedule::daemon,
 };
 use crate::{
     Cancelled, CancelledAll, Claimed, Finish, InstanceFilter, LaneId, LowWater, Page, Progress, Report,
@@ -193,8 +195,10 @@ async fn cancel_in(tx: &mut Tx, task_id: TaskId, now: Timestamp) -> Result<Cance
 
 async fn retry(db: &Postgres, task_id: TaskId, now: Timestamp) -> Result<(), StoreError> {
     let mut tx = db.begin().await?;
+    // First, because whoever looks after daemons locks in this order.
+    let may_rerun = daemon::may_rerun(&mut tx, task_id).await?;
     let row = sqlx::query(
-        "select status, command is not null as runnable from sched_task
+        "select status, command is not null as runnable, policy from sched_task
          where id = $1 and created_at = $2 for update",
     )
     .bind(task_id.uuid())
@@ -210,6 +214,9 @@ async fn retry(db: &Postgres, task_id: TaskId, now: Timestamp) -> Result<(), Sto
         return Err(StoreError::Conflict(
             "the task has no command: its templates could not be filled".to_owned(),
         ));
+    }
+    if !may_rerun && row.json::<RetryPolicy>("policy")?.daemon {
+        return Err(settle::not_the_last_run());
     }
     sqlx::query(
         "update sched_task set status = $1, scheduled_at = $2, queued_for = null, outcome = null, finished_at = null,

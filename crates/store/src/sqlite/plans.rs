@@ -45,8 +45,9 @@ fn statements() -> Vec<(String, &'static [&'static str])> {
     ]
 }
 
-/// What may be walked from end to end: what the batch itself brings, and the few runs that wait for their turn.
-const WALKED: [&str; 5] = ["SCAN u", "SCAN 64", "SCAN (", "SCAN CONSTANT", "SCAN sched_turn USING"];
+/// What may be walked from end to end: what the batch itself brings, the few runs that wait for their turn, and the first daemon.
+const WALKED: [&str; 6] =
+    ["SCAN u", "SCAN 64", "SCAN (", "SCAN CONSTANT", "SCAN sched_turn USING", "SCAN sched_daemon"];
 
 async fn check(db: &Sqlite) {
     for (text, searched) in statements() {

@@ -1,17 +1,21 @@
 //! Schedules on SQLite.
 
+pub(super) mod daemon;
 mod turn;
 
 use async_trait::async_trait;
-use hetuflow_core::id::{ScheduleId, TaskId};
+use hetuflow_core::{
+    id::{ScheduleId, TaskId},
+    schedule::ScheduleKind,
+};
 use hetuflow_failpoint::failpoint;
 use jiff::Timestamp;
 use sqlx::QueryBuilder;
 
 use super::{Sqlite, Tx, event::insert::insert_one};
 use crate::{
-    Ahead, Due, Fire, Fired, Ingest, Ingested, Page, Passed, PlannedSchedule, ScheduleFilter, ScheduleStore,
-    StoreError,
+    Ahead, DaemonStart, Due, Fire, Fired, Ingest, Ingested, Page, Passed, PlannedSchedule, ScheduleFilter,
+    ScheduleStore, StoreError, Tended,
     row::{self, Columns},
 };
 
@@ -64,7 +68,12 @@ impl ScheduleStore for Sqlite {
             query.push(" and id < ").push_bind(before);
         }
         query.push(" order by id desc limit ").push_bind(row::page_limit(page));
-        query.build().fetch_all(&self.readers).await?.iter().map(row::planned_schedule).collect()
+        let rows = query.build().fetch_all(&self.readers).await?;
+        let mut planned = rows.iter().map(row::planned_schedule).collect::<Result<Vec<_>, _>>()?;
+        for one in planned.iter_mut().filter(|one| one.schedule.kind == ScheduleKind::Daemon) {
+            one.daemon = daemon::now(self, &one.place()).await?;
+        }
+        Ok(planned)
     }
 
     async fn next_fire(&self) -> Result<Option<Timestamp>, StoreError> {
@@ -78,6 +87,18 @@ impl ScheduleStore for Sqlite {
 
     async fn ahead(&self, task_id: TaskId) -> Result<Option<Ahead>, StoreError> {
         turn::ahead(self, task_id).await
+    }
+
+    async fn start_daemon(&self, start: &DaemonStart) -> Result<Fired, StoreError> {
+        daemon::start(self, start).await
+    }
+
+    async fn tend_daemons(&self, now: Timestamp) -> Result<Vec<Tended>, StoreError> {
+        daemon::tend(self, now).await
+    }
+
+    async fn has_daemons(&self) -> Result<bool, StoreError> {
+        daemon::any(self).await
     }
 
     async fn forget_turns(&self, limit: u32) -> Result<u64, StoreError> {

@@ -11,12 +11,13 @@ pub(super) mod progress;
 use async_trait::async_trait;
 use hetuflow_core::{
     id::{AgentId, InstanceId, TaskId},
+    retry::RetryPolicy,
     status::Status,
     task::{Lease, OutputChunk, Task, TaskInstance},
 };
 use jiff::Timestamp;
 
-use super::{Sqlite, Tx};
+use super::{Sqlite, Tx, schedule::daemon};
 use crate::{
     Cancelled, CancelledAll, Claimed, Finish, InstanceFilter, LaneId, LowWater, Page, Progress, Report,
     Retried, Slot, StoreError, Stretch, TaskFilter, TaskStore, WaitingLane,
@@ -188,11 +189,12 @@ async fn cancel_waiting(tx: &mut Tx, task_id: TaskId, now: Timestamp) -> Result<
 }
 
 async fn retry(tx: &mut Tx, task_id: TaskId, now: Timestamp) -> Result<(), StoreError> {
-    let row = sqlx::query("select status, command is not null as runnable from sched_task where id = ?")
-        .bind(task_id.uuid())
-        .fetch_optional(&mut **tx)
-        .await?
-        .ok_or(StoreError::NotFound)?;
+    let row =
+        sqlx::query("select status, command is not null as runnable, policy from sched_task where id = ?")
+            .bind(task_id.uuid())
+            .fetch_optional(&mut **tx)
+            .await?
+            .ok_or(StoreError::NotFound)?;
     let status = row::status(&row, "status")?;
     if !status.is_final() {
         return Err(StoreError::Conflict(format!("the task has not ended ({status})")));
@@ -201,6 +203,9 @@ async fn retry(tx: &mut Tx, task_id: TaskId, now: Timestamp) -> Result<(), Store
         return Err(StoreError::Conflict(
             "the task has no command: its templates could not be filled".to_owned(),
         ));
+    }
+    if row.json::<RetryPolicy>("policy")?.daemon && !daemon::may_rerun(tx, task_id).await? {
+        return Err(settle::not_the_last_run());
     }
     revive(tx, task_id, now).await
 }

@@ -5,6 +5,8 @@ mod agent;
 mod attempt;
 mod bulk;
 mod claim;
+mod daemon;
+mod daemon_edit;
 mod database;
 mod decide;
 mod event;
@@ -161,6 +163,23 @@ promises! {
         a_new_run_cancels_the_old_one,
         ten_servers_let_one_run_go,
         a_task_without_a_turn_has_nobody_ahead;
+    daemon:
+        a_daemon_starts_once,
+        a_daemon_starts_as_its_job_is_now,
+        a_daemon_that_ended_starts_again_after_its_wait,
+        a_daemon_that_shall_not_go_on_stops,
+        a_daemon_that_may_still_run_waits_for_a_person,
+        a_daemon_that_is_known_to_be_gone_starts_again,
+        only_the_last_run_of_a_daemon_is_run_again,
+        ten_servers_start_one_run_after_an_end;
+    daemon_edit:
+        a_run_is_left_alone_by_what_does_not_concern_it,
+        an_edited_job_replaces_its_run,
+        an_edited_job_does_not_wait_for_the_restart_of_the_old_one,
+        a_run_ends_with_its_schedule,
+        a_trigger_that_comes_back_waits_for_the_run_that_is_left,
+        a_run_that_may_be_left_is_remembered_without_its_trigger,
+        a_daemon_whose_job_is_gone_starts_when_it_is_back;
     leader:
         one_server_leads,
         the_epoch_grows_with_every_term,

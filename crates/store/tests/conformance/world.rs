@@ -67,7 +67,7 @@ pub(crate) fn task_of(event: &Event) -> NewTask {
 
 pub(crate) fn policy(max_retries: u32, on_lost: OnLost) -> RetryPolicy {
     let retry = Retry { backoff: Backoff::Fixed, ..Retry::default() };
-    RetryPolicy { max_retries, interval: Duration::from_secs(10), retry, on_lost }
+    RetryPolicy { max_retries, interval: Duration::from_secs(10), retry, on_lost, daemon: false }
 }
 
 pub(crate) fn command(cmd: &str) -> Command {

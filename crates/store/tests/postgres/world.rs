@@ -101,6 +101,7 @@ pub(crate) fn task(event_id: EventId) -> NewTask {
         interval: Duration::from_secs(1),
         retry: Retry::default(),
         on_lost: OnLost::Hold,
+        daemon: false,
     };
     NewTask {
         id: TaskId::at(now()),

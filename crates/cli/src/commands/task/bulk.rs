@@ -85,7 +85,10 @@ impl Done {
     fn words(&self, verb: Verb) -> String {
         match verb {
             Verb::Retry if self.skipped > 0 => {
-                format!("{} retried, {} without a command skipped", self.retried, self.skipped)
+                format!(
+                    "{} retried, {} skipped that have no command or are runs of a daemon",
+                    self.retried, self.skipped
+                )
             }
             Verb::Retry => format!("{} retried", self.retried),
             Verb::Cancel if self.asked > 0 => {

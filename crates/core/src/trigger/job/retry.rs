@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::{
     job::JobSpec,
     retry::{Backoff, OnLost, Retry, RetryReason},
-    trigger::reader::Table,
+    trigger::{reader::Table, source::Sources},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -74,7 +74,10 @@ fn check_codes(table: &Table<'_>, retry: &Retry) {
 }
 
 /// What makes no sense together is refused, because one of the two would be passed over silently.
-pub(super) fn check(job: &Table<'_>, spec: &JobSpec) {
+pub(super) fn check(job: &Table<'_>, spec: &JobSpec, sources: &Sources) {
+    if sources.only_daemons() {
+        return check_daemon(job);
+    }
     let lists_lost = spec.retry.on.as_ref().is_some_and(|on| on.contains(&RetryReason::Lost));
     if lists_lost && spec.on_lost.is_some_and(|on_lost| on_lost != OnLost::Retry) {
         let help = "take \"lost\" out of retry.on, or write on_lost = \"retry\"";
@@ -84,8 +87,18 @@ pub(super) fn check(job: &Table<'_>, spec: &JobSpec) {
         let help = "max_retries is 0; write how often: max_retries = 3";
         job.problem_at("retry", "retry.on means nothing without max_retries", help);
     }
-    if spec.max_retries == 0 && spec.on_lost == Some(OnLost::Retry) {
+    if spec.max_retries == 0 && spec.on_lost == Some(OnLost::Retry) && sources.daemons.is_empty() {
         let help = "max_retries is 0; write how often: max_retries = 1";
         job.problem_at("on_lost", "on_lost = \"retry\" means nothing without max_retries", help);
+    }
+}
+
+/// A run of a daemon has one attempt: what follows it is a restart.
+fn check_daemon(job: &Table<'_>) {
+    for key in ["max_retries", "retry_interval", "retry"] {
+        if job.has(key) {
+            let help = "[on.daemon] says what follows: restart, backoff, max_backoff, reset_after";
+            job.problem_at(key, format!("{key} means nothing for a daemon"), help);
+        }
     }
 }

@@ -4,7 +4,7 @@ use hetuflow_core::{
     id::{EventId, InstanceId, JobId, Namespace},
     job::JobSpec,
     labels::{Lane, Selector},
-    retry::RetryPolicy,
+    retry::{OnLost, RetryPolicy},
     task::{EndReason, Outcome},
 };
 use jiff::SignedDuration;

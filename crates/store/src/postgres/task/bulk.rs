@@ -97,7 +97,7 @@ async fn find(
     stretch: Stretch,
 ) -> Result<Vec<Found>, StoreError> {
     let mut query = QueryBuilder::<sqlx::Postgres>::new(
-        "select t.id, t.command is not null as runnable from sched_task t where true",
+        "select t.id, t.command is not null and t.policy ->> 'daemon' is null as runnable from sched_task t where true",
     );
     query.push(allowed);
     list::push_filter(&mut query, filter);

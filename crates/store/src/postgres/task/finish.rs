@@ -37,7 +37,8 @@ instance as (
     from u join task using (n)
     where i.id = any($3) and i.created_at = any($4) and i.id = u.instance_id and i.created_at = u.instance_at
 )
-select n, exists (select 1 from sched_turn where queued) as awaited from task";
+select n, exists (select 1 from sched_turn where queued)
+    or exists (select 1 from sched_daemon d where d.task_id = any($1)) as awaited from task";
 
 pub(super) async fn finish(
     db: &Postgres,
@@ -49,7 +50,7 @@ pub(super) async fn finish(
     let mut reports = vec![None; batch.len()];
     let rows = succeed(db, batch).await?;
     if rows.iter().any(|(_, awaited)| *awaited) {
-        // A run of a schedule may be waiting for one of these ends.
+        // A run of a schedule may be waiting for one of these ends, or be the next one of a daemon.
         db.tasks_changed();
     }
     for (n, _) in rows {

@@ -9,7 +9,10 @@ use sqlx::QueryBuilder;
 
 use super::Postgres;
 use crate::postgres::columns::{at, time};
-use crate::{InstanceFilter, Page, StoreError, TaskFilter, row, task::DEAD};
+use crate::{
+    InstanceFilter, Page, StoreError, TaskFilter, row,
+    task::{DEAD, SETTLED_DAEMON},
+};
 
 pub(super) async fn task(db: &Postgres, id: TaskId) -> Result<Task, StoreError> {
     let row = sqlx::query(
@@ -80,6 +83,7 @@ pub(super) fn push_filter(query: &mut QueryBuilder<sqlx::Postgres>, filter: &Tas
     push_reasons(query, &filter.reason);
     if let Some(on_lost) = filter.on_lost {
         query.push(" and t.policy ->> 'on_lost' = ").push_bind(on_lost.name());
+        query.push(SETTLED_DAEMON);
     }
 }
 

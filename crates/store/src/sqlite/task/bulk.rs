@@ -67,7 +67,7 @@ async fn find(
     stretch: Stretch,
 ) -> Result<Vec<Found>, StoreError> {
     let mut query = QueryBuilder::<sqlx::Sqlite>::new(
-        "select t.id, t.status, t.command is not null as runnable, t.cancel_requested from sched_task t where true",
+        "select t.id, t.status, t.command is not null and t.policy ->> 'daemon' is null as runnable, t.cancel_requested from sched_task t where true",
     );
     query.push(allowed);
     list::push_filter(&mut query, filter);

@@ -9,10 +9,12 @@ use jiff::Timestamp;
 
 use super::attempt::end_attempts;
 use crate::{
-    Finish, Report, StoreError, row,
+    Finish, Report, StoreError,
+    row::{self, Columns},
     sqlite::{
         Sqlite, Tx,
         batch::{Bound, MOST, Over},
+        schedule::daemon,
     },
 };
 
@@ -32,8 +34,9 @@ pub(in crate::sqlite) const TASKS: Over = Over {
     columns: 5,
 };
 
-/// A run of a schedule waits for an end.
-pub(in crate::sqlite) const AWAITED: &str = "select exists (select 1 from sched_turn where queued = 1)";
+/// Whether a run of a schedule waits for an end, and whether there are daemons, whose ends somebody follows.
+pub(in crate::sqlite) const AWAITED: &str = "select exists (select 1 from sched_turn where queued = 1) as turns, \
+    exists (select 1 from sched_daemon) as daemons";
 
 pub(super) async fn finish(
     db: &Sqlite,
@@ -53,16 +56,29 @@ pub(super) async fn finish(
     let rest: Vec<Finish> =
         batch.iter().zip(&ended).filter(|(_, ended)| !**ended).map(|(finish, _)| finish.clone()).collect();
     let mut settled = end_attempts(&mut tx, &rest, now, random).await?.into_iter();
-    let awaited: bool = sqlx::query_scalar(AWAITED).fetch_one(&mut *tx).await?;
+    let awaited = !rest.is_empty() || is_awaited(&mut tx, batch).await?;
     failpoint!("finish.before_commit");
     tx.commit().await?;
     failpoint!("finish.after_commit", StoreError::Unavailable(sqlx::Error::WorkerCrashed));
-    if awaited || !rest.is_empty() {
-        // A retry may follow, or a run of a schedule that waited for one of these ends.
+    if awaited {
+        // A retry may follow, or a run of a schedule that waited for one of these ends, or the next run of a daemon.
         db.tasks_changed();
     }
     let mut report = |ended| if ended { Some(Report::Recorded) } else { settled.next() };
     Ok(ended.into_iter().map(|ended| report(ended).unwrap_or(Report::Fenced)).collect())
+}
+
+async fn is_awaited(tx: &mut Tx, batch: &[Finish]) -> Result<bool, StoreError> {
+    let row = sqlx::query(AWAITED).fetch_one(&mut **tx).await?;
+    if row.flag("turns")? || !row.flag("daemons")? {
+        return row.flag("turns");
+    }
+    for finish in batch {
+        if daemon::may_rerun(tx, finish.lease.task_id).await? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Their places in the batch. Of several reports on one lease the first counts.

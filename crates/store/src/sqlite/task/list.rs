@@ -8,7 +8,10 @@ use hetuflow_core::{
 use sqlx::QueryBuilder;
 
 use super::Sqlite;
-use crate::{InstanceFilter, Page, StoreError, TaskFilter, row, task::DEAD};
+use crate::{
+    InstanceFilter, Page, StoreError, TaskFilter, row,
+    task::{DEAD, SETTLED_DAEMON},
+};
 
 pub(super) async fn task(db: &Sqlite, id: TaskId) -> Result<Task, StoreError> {
     let row = sqlx::query(
@@ -82,6 +85,7 @@ pub(super) fn push_filter(query: &mut QueryBuilder<sqlx::Sqlite>, filter: &TaskF
     );
     if let Some(on_lost) = filter.on_lost {
         query.push(" and t.policy ->> 'on_lost' = ").push_bind(on_lost.name());
+        query.push(SETTLED_DAEMON);
     }
 }
 
