@@ -116,47 +116,56 @@ impl Looked {
     }
 }
 
-/// Fires what is due, each schedule once.
+/// What was done in one look. One thing that fails must not hold up the others.
+#[derive(Debug, Default)]
+struct Done {
+    moved: usize,
+    failed: Option<StoreError>,
+}
+
+impl Done {
+    fn add(&mut self, done: Result<usize, StoreError>) {
+        match done {
+            Ok(moved) => self.moved += moved,
+            Err(error) => self.failed = Some(error),
+        }
+    }
+}
+
+/// Looks after daemons, and fires what is due, each schedule once.
 pub(crate) async fn tick(state: &AppState) -> Result<Looked, StoreError> {
+    let mut done = Done::default();
     // First, because a daemon may be due by it.
-    let tended = daemons::tend(state).await;
+    done.add(daemons::tend(state).await);
     let set = state.triggers.current();
     let now = state.clock.now();
     let due = state.store.due_schedules(now, BATCH).await?;
-    let starts = daemons::starts(state, &set, &due);
+    for start in daemons::starts(&set, &due, now) {
+        done.add(daemons::start(state, &start).await);
+    }
     // A schedule of a trigger that this server has not read yet stays due.
     let fires = due.into_iter().filter_map(|due| {
         let (live, clocked) = set.clocked(due.id)?;
         Some(fire::fire(live, clocked, due.run_at, now))
     });
-    let fires: Vec<Fire> = fires.collect();
-    let (mut moved, mut failed) = match tended {
-        Ok(tended) => (tended, None),
-        Err(error) => (0, Some(error)),
-    };
-    for one in &starts {
-        daemons::start(state, one)
-            .await
-            .map_or_else(|error| failed = Some(error), |started| moved += usize::from(started));
+    fire_all(state, &fires.collect::<Vec<_>>(), &mut done).await;
+    let queue = state.store.pass_turns(state.clock.now()).await?.queue;
+    if let Some(error) = done.failed {
+        return Err(error);
     }
+    let daemons = if state.store.has_daemons().await? { Daemons::Kept } else { Daemons::None };
+    Ok(Looked { moved: done.moved, next: state.store.next_fire().await?, queue, daemons })
+}
+
+async fn fire_all(state: &AppState, fires: &[Fire], done: &mut Done) {
     for batch in fires.chunks(TOGETHER) {
         match store(state, batch).await {
-            Ok(count) => moved += count,
-            // One that fails must not hold up the others.
             Err(_) if batch.len() > 1 => {
                 for one in batch.chunks(1) {
-                    store(state, one).await.map_or_else(|error| failed = Some(error), |count| moved += count);
+                    done.add(store(state, one).await);
                 }
             }
-            Err(error) => failed = Some(error),
-        }
-    }
-    let passed = state.store.pass_turns(state.clock.now()).await?;
-    match failed {
-        Some(error) => Err(error),
-        None => {
-            let daemons = if state.store.has_daemons().await? { Daemons::Kept } else { Daemons::None };
-            Ok(Looked { moved, next: state.store.next_fire().await?, queue: passed.queue, daemons })
+            stored => done.add(stored),
         }
     }
 }

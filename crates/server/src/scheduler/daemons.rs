@@ -2,6 +2,7 @@
 //! that any number of servers may do this.
 
 use hetuflow_store::{DaemonStart, Due, Fired, StoreError, Tended, Tending};
+use jiff::Timestamp;
 
 use super::fire;
 use crate::{AppState, triggers::TriggerSet};
@@ -45,21 +46,21 @@ fn log(Tended { place, what }: &Tended) {
 }
 
 /// Those among `due` that are daemons of this set.
-pub(super) fn starts(state: &AppState, set: &TriggerSet, due: &[Due]) -> Vec<DaemonStart> {
+pub(super) fn starts(set: &TriggerSet, due: &[Due], now: Timestamp) -> Vec<DaemonStart> {
     let start = |due: &Due| {
         let (live, daemon) = set.daemon(due.id)?;
-        Some(fire::start(live, (due.id, daemon), due.run_at, state.clock.now()))
+        Some(fire::start(live, (due.id, daemon), due.run_at, now))
     };
     due.iter().filter_map(start).collect()
 }
 
-/// Whether it started here.
-pub(super) async fn start(state: &AppState, start: &DaemonStart) -> Result<bool, StoreError> {
+/// Yields how many started here.
+pub(super) async fn start(state: &AppState, start: &DaemonStart) -> Result<usize, StoreError> {
     let fired = state.store.start_daemon(start).await?;
     if fired == Fired::Stored {
         state.metrics.daemons_started.inc();
         let task = start.ingest.tasks.first().map(|task| task.id.to_string());
         tracing::info!(schedule.id = %start.id, task.id = task, "daemon starts");
     }
-    Ok(fired == Fired::Stored)
+    Ok(usize::from(fired == Fired::Stored))
 }

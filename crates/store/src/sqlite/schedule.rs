@@ -71,7 +71,7 @@ impl ScheduleStore for Sqlite {
         let rows = query.build().fetch_all(&self.readers).await?;
         let mut planned = rows.iter().map(row::planned_schedule).collect::<Result<Vec<_>, _>>()?;
         for one in planned.iter_mut().filter(|one| one.schedule.kind == ScheduleKind::Daemon) {
-            one.daemon = daemon::now(self, &one.place()).await?;
+            daemon::show(self, one).await?;
         }
         Ok(planned)
     }

@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
-    DaemonNow, DaemonPlace, DaemonStart, Fired, StoreError, Tended,
+    DaemonPlace, DaemonStart, Fired, PlannedSchedule, StoreError, Tended,
     daemon::{Facts, JobVersion, Obstacle, Phase, Step},
     postgres::{
         Postgres, Tx,
@@ -264,8 +264,14 @@ async fn forget(tx: &mut Tx, place: &DaemonPlace, now: Timestamp) -> Result<(), 
     Ok(())
 }
 
-pub(super) async fn now(db: &Postgres, place: &DaemonPlace) -> Result<Option<DaemonNow>, StoreError> {
-    Ok(facts(&mut *db.pool.acquire().await?, place).await?.now())
+/// How it is, with the next time of that same moment.
+pub(super) async fn show(db: &Postgres, planned: &mut PlannedSchedule) -> Result<(), StoreError> {
+    let facts = facts(&mut *db.pool.acquire().await?, &planned.place()).await?;
+    if let Some(wanted) = &facts.wanted {
+        planned.schedule.next_run_at = wanted.next_run_at;
+    }
+    planned.daemon = facts.now();
+    Ok(())
 }
 
 pub(super) async fn any(db: &Postgres) -> Result<bool, StoreError> {

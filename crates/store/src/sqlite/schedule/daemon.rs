@@ -6,7 +6,7 @@ use sqlx::SqliteConnection;
 use uuid::Uuid;
 
 use crate::{
-    DaemonNow, DaemonPlace, DaemonStart, Fired, StoreError, Tended,
+    DaemonPlace, DaemonStart, Fired, PlannedSchedule, StoreError, Tended,
     daemon::{Facts, JobVersion, Obstacle, Phase, Step},
     row,
     sqlite::{Sqlite, Tx, event::insert::insert_one, task},
@@ -237,8 +237,14 @@ async fn forget(tx: &mut Tx, place: &DaemonPlace, now: Timestamp) -> Result<(), 
     Ok(())
 }
 
-pub(super) async fn now(db: &Sqlite, place: &DaemonPlace) -> Result<Option<DaemonNow>, StoreError> {
-    Ok(facts(&mut *db.readers.acquire().await?, place).await?.now())
+/// How it is, with the next time of that same moment.
+pub(super) async fn show(db: &Sqlite, planned: &mut PlannedSchedule) -> Result<(), StoreError> {
+    let facts = facts(&mut *db.readers.acquire().await?, &planned.place()).await?;
+    if let Some(wanted) = &facts.wanted {
+        planned.schedule.next_run_at = wanted.next_run_at;
+    }
+    planned.daemon = facts.now();
+    Ok(())
 }
 
 pub(super) async fn any(db: &Sqlite) -> Result<bool, StoreError> {
