@@ -118,7 +118,7 @@ mod tests {
         restart: Restart::Always,
         backoff: Duration::from_secs(2),
         max_backoff: Duration::from_secs(30),
-        reset_after: Duration::from_secs(60),
+        reset_after: Duration::from_mins(1),
     };
 
     fn policy(on_lost: Option<OnLost>) -> RetryPolicy {

@@ -28,10 +28,10 @@ fn log(Tended { place, what }: &Tended) {
     let (trigger, schedule) = (format!("{}/{}", place.namespace, place.trigger), &place.name);
     match what {
         Tending::Starts { at, restarts } => {
-            tracing::info!(trigger, schedule, %at, restarts, "daemon starts again")
+            tracing::info!(trigger, schedule, %at, restarts, "daemon starts again");
         }
         Tending::Ends => {
-            tracing::info!(trigger, schedule, "daemon is no longer wanted as it is: its run is ended")
+            tracing::info!(trigger, schedule, "daemon is no longer wanted as it is: its run is ended");
         }
         Tending::Stopped => tracing::warn!(trigger, schedule, "daemon has ended and is not started again"),
         Tending::Held => {

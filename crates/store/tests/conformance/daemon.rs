@@ -27,8 +27,8 @@ use crate::{
 pub(crate) const RULE: DaemonRule = DaemonRule {
     restart: Restart::Always,
     backoff: Duration::from_secs(5),
-    max_backoff: Duration::from_secs(60),
-    reset_after: Duration::from_secs(60),
+    max_backoff: Duration::from_mins(1),
+    reset_after: Duration::from_mins(1),
 };
 
 fn daemon(rule: DaemonRule, now: Timestamp) -> NewSchedule {
