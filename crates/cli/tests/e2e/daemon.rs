@@ -23,30 +23,30 @@ on_both! {
     a_daemon_ends_with_its_trigger,
 }
 
-/// Says its word and its pid once it has the lock, and runs until [`exits`] says how it shall end, or the story is over.
-fn keeps(word: &str, daemon: &str) -> String {
+/// Says its name and its pid once it has the lock, and runs until [`exits`] says how it shall end, or the story is over.
+fn keeps(name: &str, daemon: &str) -> String {
     let script = format!(
         "exec 9>>$DIR/lock; flock -n 9 || {{ echo second >> $DIR/effects; exit 9; }}; \
-         echo {word} $$ >> $DIR/effects; \
-         while [ ! -e $DIR/exit-{word} ]; do [ -d $DIR ] || exit 0; sleep 0.05 9>&-; done; \
-         code=$(cat $DIR/exit-{word}); rm $DIR/exit-{word}; exit $code"
+         echo {name} $$ >> $DIR/effects; \
+         while [ ! -e $DIR/exit-{name} ]; do [ -d $DIR ] || exit 0; sleep 0.05 9>&-; done; \
+         code=$(cat $DIR/exit-{name}); rm $DIR/exit-{name}; exit $code"
     );
     format!("[on.daemon]\n{daemon}\n\n[job]\ncmd = \"sh\"\nargs = [\"-c\", '''{script}''']\n")
 }
 
-/// What runs under this word exits with the code, once.
-fn exits(world: &World, word: &str, code: u8) {
+/// What runs under this name exits with the code, once.
+fn exits(world: &World, name: &str, code: u8) {
     let fresh = world.dir.path().join("exit.new");
     fs::write(&fresh, code.to_string()).expect("written");
-    fs::rename(fresh, world.dir.path().join(format!("exit-{word}"))).expect("renamed");
+    fs::rename(fresh, world.dir.path().join(format!("exit-{name}"))).expect("renamed");
 }
 
 /// The `n`th line of effects, counted from 1: what started and under which pid.
 async fn nth(world: &World, n: usize) -> (String, u32) {
     let effects = world.effects_until(n).await;
     assert!(!effects.iter().any(|effect| effect == "second"), "{effects:?}");
-    let (word, pid) = effects[n - 1].split_once(' ').expect("a word and a pid");
-    (word.to_owned(), pid.parse().expect("a pid"))
+    let (name, pid) = effects[n - 1].split_once(' ').expect("a name and a pid");
+    (name.to_owned(), pid.parse().expect("a pid"))
 }
 
 async fn schedule(world: &World) -> Value {
@@ -214,15 +214,15 @@ async fn an_edited_job_replaces_its_daemon(database: Database) {
     assert!(runs(first));
 
     world.write_trigger("consumer", &keeps("two", ""));
-    let (word, second) = nth(&world, 2).await;
-    assert!(word == "two" && !runs(first) && runs(second));
+    let (name, second) = nth(&world, 2).await;
+    assert!(name == "two" && !runs(first) && runs(second));
     world.task_until(before["daemon"]["task_id"].as_str().expect("an id"), "cancelled").await;
     assert_eq!(state(&world, "running").await["daemon"]["restarts"], 0);
 
     // A kill from outside is an end like any other.
     signal(second, "KILL");
-    let (word, third) = nth(&world, 3).await;
-    assert!(word == "two" && third != second);
+    let (name, third) = nth(&world, 3).await;
+    assert!(name == "two" && third != second);
 }
 
 async fn a_daemon_ends_with_its_trigger(database: Database) {
