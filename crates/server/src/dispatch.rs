@@ -41,11 +41,17 @@ pub(crate) async fn run(state: AppState, shutdown: CancellationToken) {
     let mut room = state.hub.changes();
     let mut rounds = Rounds::new(&state);
     let mut failing = false;
+    let mut only_room = false;
     loop {
         // Seen as of now: whatever changes while we look wakes us again.
-        tasks.mark_unchanged();
         room.mark_unchanged();
-        let mut pause = match rounds.tick(&state).await {
+        let looked = if only_room {
+            rounds.fill(&state).await
+        } else {
+            tasks.mark_unchanged();
+            rounds.tick(&state).await
+        };
+        let mut pause = match looked {
             Ok(due) => {
                 if std::mem::take(&mut failing) {
                     tracing::info!("dispatch works again");
@@ -60,16 +66,16 @@ pub(crate) async fn run(state: AppState, shutdown: CancellationToken) {
                 Duration::ZERO
             }
         };
-        loop {
+        only_room = loop {
             let waits = tokio::time::Instant::now();
             match wake(&mut tasks, &mut room, pause, &shutdown).await {
-                Wake::Tasks | Wake::Time => break,
-                Wake::Room if state.hub.has_room_for_backlog() => break,
+                Wake::Tasks | Wake::Time => break false,
+                Wake::Room if state.hub.has_room_for_backlog() => break true,
                 // Room for nothing that waits.
                 Wake::Room => pause = pause.saturating_sub(waits.elapsed()),
                 Wake::Shutdown => return,
             }
-        }
+        };
     }
 }
 

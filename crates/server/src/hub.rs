@@ -148,11 +148,13 @@ impl Hub {
         self.changed();
     }
 
-    /// The agent has journalled the attempt.
-    pub(crate) fn accepted(&self, key: &SessionKey, lease: Lease) -> Answer {
-        let answer = self.with(key, |connection| connection.accepted(lease)).unwrap_or(Answer::Unknown);
+    /// The agent has journalled the attempts. Yields what each answer is, in their order.
+    pub(crate) fn accepted(&self, key: &SessionKey, leases: &[Lease]) -> Vec<Answer> {
+        let answer =
+            |connection: &mut Connection| leases.iter().map(|one| connection.accepted(*one)).collect();
+        let answers = self.with(key, answer).unwrap_or_else(|| vec![Answer::Unknown; leases.len()]);
         self.changed();
-        answer
+        answers
     }
 
     pub(crate) fn refused(&self, key: &SessionKey, lease: Lease) -> Refusal {
@@ -164,9 +166,18 @@ impl Hub {
         self.with(key, |connection| connection.credit(0));
     }
 
-    /// Whether the attempt was assigned or kept on this connection, its end reported or not.
-    pub(crate) fn holds(&self, key: &SessionKey, lease: Lease) -> bool {
-        self.with(key, |connection| connection.attempts.holds(lease)).unwrap_or(false)
+    /// Splits off what is not about an attempt that was assigned or kept on this connection, its end reported or not.
+    pub(crate) fn held<T>(
+        &self,
+        key: &SessionKey,
+        all: Vec<T>,
+        lease: impl Fn(&T) -> Lease,
+    ) -> (Vec<T>, Vec<T>) {
+        let holds = |connection: &mut Connection| {
+            all.iter().map(|one| connection.attempts.holds(lease(one))).collect::<Vec<bool>>()
+        };
+        let mut held = self.with(key, holds).unwrap_or_default().into_iter();
+        all.into_iter().partition(|_| held.next().unwrap_or(false))
     }
 
     /// The lease under which this connection's agent runs the instance.
@@ -174,8 +185,8 @@ impl Hub {
         self.with(key, |connection| connection.attempts.lease_of(instance)).flatten()
     }
 
-    pub(crate) fn ended(&self, key: &SessionKey, lease: Lease) {
-        self.with(key, |connection| connection.ended(lease));
+    pub(crate) fn ended(&self, key: &SessionKey, leases: &[Lease]) {
+        self.with(key, |connection| leases.iter().for_each(|lease| connection.ended(*lease)));
     }
 
     /// Assignments that wait too long for their answer; those to repeat are queued again.

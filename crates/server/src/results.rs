@@ -1,15 +1,13 @@
 //! What agents report of their attempts: from all sessions to the store, and the verdict back. Step 10 of the walk.
 //!
-//! One loop for the whole server, without a timer: what is reported while a commit is under way shares the next
-//! one. Of one attempt only the last word is written: an attempt that has ended by then was never noted as started,
-//! because its end says when it started. Nothing is retried here: the store applies the task's own policy.
+//! One loop for the whole server. Ends are committed at once: what is reported while a commit is under way shares the
+//! next one. How far an attempt has come is for people, and waits a moment: of one attempt only the last word is
+//! written, and an attempt that has ended by then is never noted as started, because its end says when it started.
+//! Nothing is retried here: the store applies the task's own policy.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use futures_util::future::BoxFuture;
 use hetuflow_core::{
     Clock,
     protocol::{ResultVerdict, RunResult, ToAgent},
@@ -18,7 +16,10 @@ use hetuflow_core::{
 };
 use hetuflow_failpoint::failpoint;
 use hetuflow_store::{Finish, Progress, Report, Store, StoreError};
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep_until},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -32,6 +33,8 @@ use crate::{
 const MAX_WAITING: usize = 1024;
 /// Reports of one commit; each has a message's worth of results at most.
 const AT_ONCE: usize = 512;
+/// How long a word on how far an attempt has come waits for a later one. Most processes have ended by then.
+pub(crate) const NOTE_AFTER: Duration = Duration::from_millis(100);
 /// Waits before a failed commit is tried again. After the last one the sessions end, and their agents say all of it
 /// again. Everything here is safe to repeat.
 pub(crate) const RETRIES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1)];
@@ -49,6 +52,10 @@ pub(crate) struct ReportLoop {
     hub: Hub,
     clock: Clock,
     metrics: Arc<Metrics>,
+    note_after: Duration,
+    notes: HashMap<Lease, (SessionKey, Progress)>,
+    /// When the oldest of the notes has waited long enough.
+    notes_due: Option<Instant>,
 }
 
 /// Where the reports of one session go, in the order of what it said.
@@ -72,9 +79,14 @@ impl Reporter {
         hub: Hub,
         clock: Clock,
         metrics: Arc<Metrics>,
+        note_after: Duration,
     ) -> (Self, ReportLoop) {
         let (sender, queue) = mpsc::channel(MAX_WAITING);
-        (Self { queue: sender }, ReportLoop { queue, store, hub, clock, metrics })
+        let (notes, notes_due) = (HashMap::new(), None);
+        (
+            Self { queue: sender },
+            ReportLoop { queue, store, hub, clock, metrics, note_after, notes, notes_due },
+        )
     }
 
     /// Notes how far attempts have come, soon; agents are told by the loop which are not theirs any more.
@@ -86,11 +98,15 @@ impl Reporter {
         self.queue.send(Told::Progress { key: key.clone(), progress }).await.map_err(|_| stopping())
     }
 
-    /// Ends attempts durably; only then may the verdicts be sent. In the order of the batch.
-    async fn ended(&self, finishes: Vec<Finish>) -> Result<Vec<Report>, NotRecorded> {
+    /// Ends attempts durably; only then may the verdicts be sent. The call queues them, what it yields waits for the
+    /// commit. In the order of the batch.
+    async fn ended(
+        &self,
+        finishes: Vec<Finish>,
+    ) -> Result<impl Future<Output = Result<Vec<Report>, NotRecorded>> + Send + use<>, NotRecorded> {
         let (answer, recorded) = oneshot::channel();
         self.queue.send(Told::Ended { finishes, answer }).await.map_err(|_| stopping())?;
-        recorded.await.map_err(|_| stopping())?.map_err(NotRecorded)
+        Ok(async move { recorded.await.map_err(|_| stopping())?.map_err(NotRecorded) })
     }
 }
 
@@ -98,7 +114,7 @@ impl Reporter {
 impl Reporter {
     /// Waits until what was reported so far is written.
     pub(crate) async fn flush(&self) {
-        self.ended(Vec::new()).await.expect("the loop runs");
+        self.ended(Vec::new()).await.expect("the loop runs").await.expect("written");
     }
 }
 
@@ -112,26 +128,27 @@ impl ReportLoop {
         let mut told = Vec::with_capacity(AT_ONCE);
         let mut open = true;
         loop {
+            let due = self.notes_due.unwrap_or_else(Instant::now);
             tokio::select! {
                 biased;
                 () = stop.cancelled(), if open => {
                     open = false;
                     self.queue.close();
                 }
-                n = self.queue.recv_many(&mut told, AT_ONCE) => if n == 0 { return },
+                n = self.queue.recv_many(&mut told, AT_ONCE) => if n == 0 { return self.note().await },
+                () = sleep_until(due), if self.notes_due.is_some() => {}
             }
-            self.write(std::mem::take(&mut told)).await;
+            self.write(told.drain(..)).await;
         }
     }
 
-    async fn write(&self, told: Vec<Told>) {
-        let mut progress: HashMap<Lease, (SessionKey, Progress)> = HashMap::new();
+    async fn write(&mut self, told: impl Iterator<Item = Told>) {
         let (mut finishes, mut waiters) = (Vec::new(), Vec::new());
         for one in told {
             match one {
                 Told::Progress { key, progress: news } => {
                     // The later one says more.
-                    progress.extend(news.into_iter().map(|one| (one.lease, (key.clone(), one))));
+                    self.notes.extend(news.into_iter().map(|one| (one.lease, (key.clone(), one))));
                 }
                 Told::Ended { finishes: ends, answer } => {
                     waiters.push((answer, ends.len()));
@@ -139,20 +156,30 @@ impl ReportLoop {
                 }
             }
         }
-        let ended: HashSet<Lease> = finishes.iter().map(|finish| finish.lease).collect();
-        progress.retain(|lease, _| !ended.contains(lease));
         failpoint!("report.before");
-        self.note(progress.into_values().collect()).await;
+        for finish in &finishes {
+            self.notes.remove(&finish.lease);
+        }
+        self.notes_due = match self.notes_due {
+            _ if self.notes.is_empty() => None,
+            None => Some(Instant::now() + self.note_after),
+            due => due,
+        };
+        if self.notes_due.is_some_and(|due| due <= Instant::now()) {
+            self.note().await;
+        }
         failpoint!("report.between");
         self.end(finishes, waiters).await;
         failpoint!("report.after");
     }
 
-    async fn note(&self, progress: Vec<(SessionKey, Progress)>) {
-        if progress.is_empty() {
+    async fn note(&mut self) {
+        self.notes_due = None;
+        if self.notes.is_empty() {
             return;
         }
-        let (keys, batch): (Vec<SessionKey>, Vec<Progress>) = progress.into_iter().unzip();
+        let (keys, batch): (Vec<SessionKey>, Vec<Progress>) =
+            self.notes.drain().map(|(_, note)| note).unzip();
         match insist(|| self.store.progress(&batch)).await {
             Ok(reports) => {
                 for ((key, one), report) in keys.iter().zip(&batch).zip(reports) {
@@ -235,14 +262,22 @@ pub(crate) fn count_fenced(metrics: &Metrics, lease: Lease) {
     tracing::warn!(task.id = %lease.task_id, fence = lease.fence, "a report on an attempt that is not the agent's any more");
 }
 
-/// Ends the attempts durably; only then may the verdicts be sent. In the order of the batch. Safe to repeat.
-pub(crate) async fn settle(state: &AppState, batch: &[RunResult]) -> Result<Vec<ResultVerdict>, NotRecorded> {
+/// A batch of results on its way to the database, and then its verdicts.
+pub(crate) type Settling = BoxFuture<'static, Result<Vec<(Lease, ResultVerdict)>, NotRecorded>>;
+
+/// Ends the attempts durably; only then may the verdicts be sent. The call queues them, what it yields waits for the
+/// commit. In the order of the batch. Safe to repeat.
+pub(crate) async fn settle(state: &AppState, batch: Vec<RunResult>) -> Result<Settling, NotRecorded> {
     failpoint!("result.before_store");
-    let reports = state.reporter.ended(batch.iter().map(finish).collect()).await?;
-    for (result, report) in batch.iter().zip(&reports) {
-        log_end(state, result, *report).await;
-    }
-    Ok(reports.into_iter().map(verdict).collect())
+    let recorded = state.reporter.ended(batch.iter().map(finish).collect()).await?;
+    let state = state.clone();
+    Ok(Box::pin(async move {
+        let reports = recorded.await?;
+        for (result, report) in batch.iter().zip(&reports) {
+            log_end(&state, result, *report).await;
+        }
+        Ok(batch.iter().map(|result| result.lease).zip(reports.into_iter().map(verdict)).collect())
+    }))
 }
 
 /// The answer to a report on an attempt that is not the agent's.

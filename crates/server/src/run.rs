@@ -31,7 +31,7 @@ use crate::{
     leader::{Election, Leader},
     listen::{self, Addresses, Door, Entrance},
     metrics::Metrics,
-    results::{ReportLoop, Reporter},
+    results::{NOTE_AFTER, ReportLoop, Reporter},
     scheduler,
     secrets::Vault,
     triggers::{Loader, TriggerFolder},
@@ -89,7 +89,7 @@ pub async fn start(
     let server_id = ServerId::at(clock.now());
     let config = Arc::new(config);
     let (reporter, reports) =
-        Reporter::new(Arc::clone(&store), hub.clone(), clock.clone(), Arc::clone(&metrics));
+        Reporter::new(Arc::clone(&store), hub.clone(), clock.clone(), Arc::clone(&metrics), NOTE_AFTER);
     let state = AppState { config, store, triggers, ingester, reporter, hub, clock, server_id, metrics };
     let (election, lead) = Election::new();
     let (housekeeping, kept) = Housekeeping::new(state.clone(), lead.clone());

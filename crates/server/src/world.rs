@@ -88,8 +88,13 @@ impl World {
         let owned = TriggerFolder { path: folder.clone(), owner: "folder".to_owned() };
         let (loader, triggers) =
             Loader::new(Arc::clone(&store), vault, clock.clone(), Arc::clone(&metrics), Some(owned));
-        let (reporter, reports) =
-            Reporter::new(Arc::clone(&store), hub.clone(), clock.clone(), Arc::clone(&metrics));
+        let (reporter, reports) = Reporter::new(
+            Arc::clone(&store),
+            hub.clone(),
+            clock.clone(),
+            Arc::clone(&metrics),
+            Duration::ZERO,
+        );
         tokio::spawn(reports.run(stop.clone()));
         let state = AppState {
             config: Arc::new(config),

@@ -30,6 +30,10 @@ pub(crate) struct Rounds {
     dispatcher: Dispatcher,
     reached: HashMap<LaneId, LowWater>,
     look_from_start: Instant,
+    /// Lanes in which something due was left, as far as is known: room for it is filled without another look.
+    open: Vec<WaitingLane>,
+    /// When the next task becomes due that was not at the last look.
+    due: Option<Timestamp>,
     turn: usize,
 }
 
@@ -39,36 +43,45 @@ impl Rounds {
             dispatcher: Dispatcher::of(state),
             reached: HashMap::new(),
             look_from_start: Instant::now(),
+            open: Vec::new(),
+            due: None,
             turn: 0,
         }
     }
 
-    /// Asks for the ends that were asked for, then gives away all that can be. Yields when the next task
-    /// becomes due.
+    /// Tasks may have changed: asks for the ends that were asked for, looks, and gives away all that can be. Yields
+    /// when the next task becomes due.
     pub(crate) async fn tick(&mut self, state: &AppState) -> Result<Option<Timestamp>, StoreError> {
         if state.hub.is_empty() {
             return Ok(None);
         }
         pass_on_cancellations(state).await?;
+        self.open.clear();
+        self.fill(state).await
+    }
+
+    /// There may be more room: fills it.
+    pub(super) async fn fill(&mut self, state: &AppState) -> Result<Option<Timestamp>, StoreError> {
         loop {
             if !state.hub.has_room() {
                 // The first room is for what waits, not for what comes next.
                 state.hub.set_backlog(Backlog::Unknown);
                 return Ok(None);
             }
-            let now = state.clock.now();
-            let lanes = self.look(state).await?;
-            let due: Vec<&WaitingLane> = lanes.iter().filter(|lane| lane.next_at <= now).collect();
-            if !self.serve(state, due.clone()).await? {
+            let from_start = state.hub.take_put_back() || Instant::now() >= self.look_from_start;
+            if from_start || self.open.is_empty() {
+                self.look(state, from_start).await?;
+            }
+            let due = self.open.clone();
+            if !self.serve(state, &due).await? {
                 state.hub.set_backlog(Backlog::Lanes(distinct(&due)));
-                return Ok(lanes.iter().map(|lane| lane.next_at).filter(|next| *next > now).min());
+                return Ok(self.due);
             }
         }
     }
 
-    async fn look(&mut self, state: &AppState) -> Result<Vec<WaitingLane>, StoreError> {
-        let began = Instant::now();
-        let from_start = state.hub.take_put_back() || began >= self.look_from_start;
+    async fn look(&mut self, state: &AppState, from_start: bool) -> Result<(), StoreError> {
+        let (began, now) = (Instant::now(), state.clock.now());
         if from_start || self.reached.len() > MAX_LANES {
             self.reached.clear();
         }
@@ -77,14 +90,17 @@ impl Rounds {
         if from_start {
             self.look_from_start = Instant::now() + jittered(LOOK_AGAIN).max(began.elapsed() * 20);
         }
-        Ok(lanes)
+        self.due = lanes.iter().map(|lane| lane.next_at).filter(|next| *next > now).min();
+        self.open = lanes.into_iter().filter(|lane| lane.next_at <= now).collect();
+        Ok(())
     }
 
     /// Gives tasks of the lanes away, those of the highest priority first; lanes of equal priority come first in turn.
     /// Whether there is something new to see.
-    async fn serve(&mut self, state: &AppState, mut lanes: Vec<&WaitingLane>) -> Result<bool, StoreError> {
+    async fn serve(&mut self, state: &AppState, lanes: &[WaitingLane]) -> Result<bool, StoreError> {
         self.turn = self.turn.wrapping_add(1);
         let first = self.turn % lanes.len().max(1);
+        let mut lanes: Vec<&WaitingLane> = lanes.iter().collect();
         lanes.rotate_left(first);
         lanes.sort_by_key(|lane| std::cmp::Reverse(lane.priority));
         let mut claimed = 0;
@@ -113,6 +129,9 @@ impl Rounds {
             let reached = last.task.run_at.checked_sub(OVERLAP).unwrap_or(Timestamp::UNIX_EPOCH);
             self.reached.insert(lane.id, LowWater::at(reached.max(Timestamp::UNIX_EPOCH)));
         }
+        if claimed.len() < slots.len() {
+            self.open.retain(|open| open.id != lane.id);
+        }
         self.dispatcher.push_all(&mut reservation, &claimed).await?;
         Ok(claimed.len())
     }
@@ -127,7 +146,7 @@ async fn pass_on_cancellations(state: &AppState) -> Result<(), StoreError> {
 }
 
 /// Lanes that differ in their priority only want the same agents.
-fn distinct(lanes: &[&WaitingLane]) -> Vec<Lane> {
+fn distinct(lanes: &[WaitingLane]) -> Vec<Lane> {
     let mut distinct: Vec<Lane> = lanes.iter().map(|lane| lane.lane.clone()).collect();
     distinct.sort_unstable();
     distinct.dedup();

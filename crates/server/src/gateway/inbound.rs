@@ -143,8 +143,8 @@ impl Session {
 
     async fn accepted(&mut self, leases: &[Lease]) -> Result<(), Stop> {
         let mut first = Vec::with_capacity(leases.len());
-        for lease in leases {
-            match self.state.hub.accepted(&self.key, *lease) {
+        for (lease, answer) in leases.iter().zip(self.state.hub.accepted(&self.key, leases)) {
+            match answer {
                 Answer::First => first.push(Progress { lease: *lease, started_at: None }),
                 Answer::Again => {}
                 Answer::Unknown => self.end_stale(*lease).await?,
@@ -154,15 +154,14 @@ impl Session {
     }
 
     async fn started(&mut self, started: Vec<Progress>) -> Result<(), Stop> {
-        let (own, others): (Vec<Progress>, Vec<Progress>) =
-            started.into_iter().partition(|one| self.state.hub.holds(&self.key, one.lease));
+        let (own, others) = self.state.hub.held(&self.key, started, |one| one.lease);
         for stale in others {
             self.end_stale(stale.lease).await?;
         }
         self.note(own).await
     }
 
-    async fn note(&self, progress: Vec<Progress>) -> Result<(), Stop> {
+    async fn note(&mut self, progress: Vec<Progress>) -> Result<(), Stop> {
         if progress.is_empty() {
             return Ok(());
         }
@@ -216,8 +215,7 @@ impl Session {
     }
 
     async fn results(&mut self, results: Vec<RunResult>) -> Result<(), Stop> {
-        let (own, others): (Vec<_>, Vec<_>) =
-            results.into_iter().partition(|result| self.state.hub.holds(&self.key, result.lease));
+        let (own, others) = self.state.hub.held(&self.key, results, |result| result.lease);
         for result in others {
             results::count_fenced(&self.state.metrics, result.lease);
             self.say(results::fenced(result.lease)).await?;
@@ -225,14 +223,24 @@ impl Session {
         if own.is_empty() {
             return Ok(());
         }
-        let settled = results::settle(&self.state, &own).await.map_err(unrecorded)?;
+        self.settling.push_back(results::settle(&self.state, own).await.map_err(unrecorded)?);
+        Ok(())
+    }
+
+    /// The oldest results that were on their way are in the database.
+    pub(super) async fn acknowledge(
+        &mut self,
+        settled: Result<Vec<(Lease, ResultVerdict)>, NotRecorded>,
+    ) -> Result<(), Stop> {
+        let settled = settled.map_err(unrecorded)?;
         failpoint!("acknowledge.before");
-        for (result, verdict) in own.iter().zip(settled) {
-            self.state.hub.ended(&self.key, result.lease);
+        let leases: Vec<Lease> = settled.iter().map(|(lease, _)| *lease).collect();
+        self.state.hub.ended(&self.key, &leases);
+        for (lease, verdict) in settled {
             if verdict == ResultVerdict::Fenced {
-                results::count_fenced(&self.state.metrics, result.lease);
+                results::count_fenced(&self.state.metrics, lease);
             }
-            self.say(ToAgent::ResultAck { lease: result.lease, verdict }).await?;
+            self.say(ToAgent::ResultAck { lease, verdict }).await?;
             failpoint!("acknowledge.after");
         }
         Ok(())
@@ -257,7 +265,7 @@ impl Session {
     }
 
     /// The agent runs what is not its any more: it is told to end it.
-    async fn end_stale(&self, lease: Lease) -> Result<(), Stop> {
+    async fn end_stale(&mut self, lease: Lease) -> Result<(), Stop> {
         results::count_fenced(&self.state.metrics, lease);
         self.say(ToAgent::Cancel { lease }).await
     }

@@ -1,19 +1,21 @@
 //! One agent's connection from its hello to its end.
 //!
-//! What the agent says is handled in order, in batches of what has arrived; while a batch is being
-//! stored nothing more is read, so an agent that is faster than the database is slowed by TCP. What
-//! goes out passes the connection's outbox, which dispatch fills too.
+//! What the agent says is handled in order, in batches of what has arrived. Results are stored while more is read, so
+//! that those of many messages share a commit; they are acknowledged in their order. When too many are on their way, or
+//! anything else is being stored, nothing more is read: an agent that is faster than the database is slowed by TCP.
+//! What goes out passes the connection's outbox, which dispatch fills too.
 
 use std::sync::Arc;
 
 use axum::extract::ws::{Message, WebSocket};
 use futures_util::{
     StreamExt,
-    stream::{ReadyChunks, SplitStream},
+    stream::{FuturesOrdered, ReadyChunks, SplitStream},
 };
 use hetuflow_core::{
     labels::Labels,
-    protocol::{self, Hello, ToAgent, Watch, Welcome},
+    protocol::{self, Hello, ResultVerdict, ToAgent, Watch, Welcome},
+    task::Lease,
 };
 use hetuflow_failpoint::failpoint;
 use hetuflow_store::StoreError;
@@ -36,11 +38,14 @@ use crate::{
         outbox::{Outbox, Outgoing, outbox},
     },
     ingest::chain,
+    results::{NotRecorded, Settling},
     triggers::TriggerSet,
 };
 
 /// Messages that are handled together, at most.
-const BATCH: usize = 64;
+const BATCH: usize = 512;
+/// Batches of results that may be on their way to the database before nothing more is read.
+const MAX_SETTLING: usize = 64;
 
 /// A connection that said hello and was taken.
 #[derive(Debug)]
@@ -54,6 +59,8 @@ pub(super) struct Session {
     /// What the agent was last told to watch.
     watches: Option<Vec<Watch>>,
     closing: CancellationToken,
+    /// Results that are being stored, in the order in which they came.
+    pub(super) settling: FuturesOrdered<Settling>,
     /// When the agent was last heard, or last kept waiting by us.
     heard: Instant,
 }
@@ -61,6 +68,7 @@ pub(super) struct Session {
 /// All that can wake a session.
 enum Wake {
     Heard(Vec<Result<Message, axum::Error>>),
+    Settled(Result<Vec<(Lease, ResultVerdict)>, NotRecorded>),
     /// The set of triggers, or the agent's labels.
     WatchesChanged,
     Look,
@@ -159,7 +167,10 @@ impl Session {
         let mut triggers = state.triggers.subscribe();
         triggers.mark_changed();
         let (labels, watches, heard) = (labels_seen, None, Instant::now());
-        Some((Self { state, timing, key, outbox, labels, triggers, watches, closing, heard }, outgoing))
+        let settling = FuturesOrdered::new();
+        let session =
+            Self { state, timing, key, outbox, labels, triggers, watches, closing, settling, heard };
+        Some((session, outgoing))
     }
 
     async fn run(mut self, mut stream: ReadyChunks<SplitStream<WebSocket>>) {
@@ -187,7 +198,8 @@ impl Session {
             // What goes out may have to wait, so changes come before more input.
             Ok(()) = self.triggers.changed() => Wake::WatchesChanged,
             Ok(()) = self.labels.changed() => Wake::WatchesChanged,
-            heard = stream.next() => Wake::Heard(heard.unwrap_or_default()),
+            Some(settled) = self.settling.next() => Wake::Settled(settled),
+            heard = stream.next(), if self.settling.len() < MAX_SETTLING => Wake::Heard(heard.unwrap_or_default()),
             _ = look.tick() => Wake::Look,
         }
     }
@@ -206,6 +218,11 @@ impl Session {
                 // Time that we took to store does not count as the agent's silence.
                 self.heard = Instant::now();
                 handled
+            }
+            Wake::Settled(settled) => {
+                let acknowledged = self.acknowledge(settled).await;
+                self.heard = Instant::now();
+                acknowledged
             }
             Wake::WatchesChanged => self.send_watches().await,
             Wake::Look => self.look(),
@@ -264,7 +281,8 @@ impl Session {
 
     /// Looks at what only time can tell.
     fn look(&self) -> Result<(), Stop> {
-        if self.heard.elapsed() > super::silence(&self.state) {
+        let reads = self.settling.len() < MAX_SETTLING;
+        if reads && self.heard.elapsed() > super::silence(&self.state) {
             return Err(Stop::Silent);
         }
         let overdue = self.state.hub.overdue(&self.key, &self.timing.answer);
@@ -275,7 +293,7 @@ impl Session {
     }
 
     /// Queues a message for the agent; waits while the queue is full.
-    pub(super) async fn say(&self, message: ToAgent) -> Result<(), Stop> {
+    pub(super) async fn say(&mut self, message: ToAgent) -> Result<(), Stop> {
         if self.outbox.send(message).await { Ok(()) } else { Err(Stop::Closed) }
     }
 }

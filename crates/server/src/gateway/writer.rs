@@ -44,15 +44,23 @@ pub(super) async fn write(
     let _ = timeout(GOODBYE, sink.close()).await;
 }
 
+/// What waits goes out together: the socket is flushed when nothing waits any more.
 async fn write_all(outgoing: &mut Outgoing, sink: &mut Sink, patience: Duration) -> Result<(), WriteError> {
+    let mut flushed = true;
     loop {
         tokio::select! {
             biased;
-            Some(message) = outgoing.control.recv() => send(sink, encode(&message), patience).await?,
+            Some(message) = outgoing.control.recv() => feed(sink, encode(&message), patience).await?,
             Some(unit) = outgoing.work.recv() => write_unit(outgoing, sink, &unit, patience).await?,
+            () = std::future::ready(()), if !flushed => {
+                within(patience, sink.flush()).await?;
+                flushed = true;
+                continue;
+            }
             // Every sender is gone: the session has ended.
             else => return Ok(()),
         }
+        flushed = false;
     }
 }
 
@@ -67,26 +75,29 @@ async fn write_unit(
         let end = unit.body.len().min(offset + MAX_CHUNK);
         let data = unit.body.slice(offset..end);
         let frame = Frame::Body { instance_id: unit.instance_id, offset: offset as u64, data };
-        send(sink, Message::Binary(frame.encode()), patience).await?;
+        feed(sink, Message::Binary(frame.encode()), patience).await?;
         offset = end;
         while let Ok(message) = outgoing.control.try_recv() {
-            send(sink, encode(&message), patience).await?;
+            feed(sink, encode(&message), patience).await?;
         }
     }
     failpoint!("send.before");
-    send(sink, Message::Text(unit.assign.as_str().into()), patience).await?;
+    feed(sink, Message::Text(unit.assign.as_str().into()), patience).await?;
     failpoint!("send.after");
     outgoing.written(unit);
     Ok(())
 }
 
-pub(super) async fn send(
-    sink: &mut (impl SinkExt<Message, Error = axum::Error> + Unpin),
-    message: Message,
+async fn feed(sink: &mut Sink, message: Message, patience: Duration) -> Result<(), WriteError> {
+    within(patience, sink.feed(message)).await
+}
+
+/// An agent that does not read while it waits for us to read must not hold both for ever.
+async fn within(
     patience: Duration,
+    written: impl Future<Output = Result<(), axum::Error>>,
 ) -> Result<(), WriteError> {
-    // An agent that does not read while it waits for us to read must not hold both for ever.
-    timeout(patience, sink.send(message)).await.map_err(|_| WriteError::Stuck)?.map_err(WriteError::Broken)
+    timeout(patience, written).await.map_err(|_| WriteError::Stuck)?.map_err(WriteError::Broken)
 }
 
 pub(super) fn encode(message: &ToAgent) -> Message {

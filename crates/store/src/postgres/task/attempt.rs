@@ -158,7 +158,7 @@ async fn end_instances(tx: &mut Tx, ends: &[(&Finish, Settled)]) -> Result<(), S
             output_dropped = u.output_dropped
          from unnest($1::uuid[], $2::timestamptz[], $3::smallint[], $4::text[], $5::timestamptz[], $6::timestamptz[],
             $7::bigint[]) as u(id, created_at, status, outcome, started_at, finished_at, output_dropped)
-         where i.id = any($1) and i.created_at = any($2) and i.id = u.id and i.created_at = u.created_at",
+         where i.id = u.id and i.created_at = u.created_at",
     )
     .bind(&ids)
     .bind(ids.iter().map(|id| at(*id)).collect::<Vec<_>>())
@@ -180,7 +180,7 @@ async fn settle_tasks(tx: &mut Tx, ends: &[(&Finish, Settled)]) -> Result<(), St
             instance_id = null
          from unnest($1::uuid[], $2::timestamptz[], $3::smallint[], $4::text[], $5::timestamptz[], $6::timestamptz[])
             as u(id, created_at, status, outcome, run_at, finished_at)
-         where t.id = any($1) and t.created_at = any($2) and t.id = u.id and t.created_at = u.created_at",
+         where t.id = u.id and t.created_at = u.created_at",
     )
     .bind(&ids)
     .bind(ids.iter().map(|id| at(*id)).collect::<Vec<_>>())

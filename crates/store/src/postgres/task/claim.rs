@@ -21,15 +21,18 @@ use crate::{
 };
 
 /// `agent` locks the sessions against a hello: one that has moved on takes nothing, and a hello that comes now
-/// waits and then sees what was claimed. `picked` skips what other servers are about to take. The update finds its
-/// rows through arrays, which keeps the plan an index scan whatever the statistics say, and prunes partitions.
+/// waits and then sees what was claimed. The slots are one row of lists, because a join by place would compare each
+/// with each. `picked` skips what other servers are about to take. The update finds its
+/// rows by their whole primary key, so that each opens one partition.
 /// The statuses are literals, because only then the partial index serves.
 const CLAIM: &str = "
 with agent as materialized (
     select id, session_epoch from sched_agent where id = any($2::text[]) order by id for share
 ),
 slot as materialized (
-    select s.agent_id, s.session_epoch, s.instance_id, s.instance_at, row_number() over (order by s.n) as place
+    select count(*) as count, array_agg(s.agent_id order by s.n) as agents,
+        array_agg(s.session_epoch order by s.n) as epochs, array_agg(s.instance_id order by s.n) as instances,
+        array_agg(s.instance_at order by s.n) as times
     from unnest($3::text[], $4::bigint[], $5::uuid[], $6::timestamptz[]) with ordinality
         as s(agent_id, session_epoch, instance_id, instance_at, n)
     join agent a on a.id = s.agent_id and a.session_epoch = s.session_epoch
@@ -38,20 +41,19 @@ picked as materialized (
     select id, created_at, scheduled_at from sched_task
     where lane_id = $1 and status in (1, 2) and scheduled_at <= $7 and (scheduled_at, id) >= ($8, $9)
     order by scheduled_at, id
-    limit (select count(*) from slot)
+    limit (select count from slot)
     for update skip locked
 ),
 pair as materialized (
-    select p.id, p.created_at, s.*
-    from (select *, row_number() over (order by scheduled_at, id) as place from picked) p
-    join slot s using (place)
+    select p.id, p.created_at, p.place, s.agents[p.place] as agent_id, s.epochs[p.place] as session_epoch,
+        s.instances[p.place] as instance_id, s.times[p.place] as instance_at
+    from (select *, row_number() over (order by scheduled_at, id) as place from picked) p, slot s
 ),
 task as (
     update sched_task t set status = 5, attempt = t.attempt + 1, fence = t.fence + 1, agent_id = p.agent_id,
         instance_id = p.instance_id
     from pair p
-    where t.id = any(array(select id from pair)) and t.created_at = any(array(select created_at from pair))
-        and t.id = p.id and t.created_at = p.created_at
+    where t.id = p.id and t.created_at = p.created_at
     returning t.*, p.session_epoch, p.instance_at, p.place
 ),
 instance as (

@@ -33,13 +33,11 @@ news as materialized (
 ),
 task as (
     update sched_task t set status = n.next from news n
-    where t.id = any(array(select id from news)) and t.created_at = any(array(select created_at from news))
-        and t.id = n.id and t.created_at = n.created_at
+    where t.id = n.id and t.created_at = n.created_at
 ),
 instance as (
     update sched_task_instance i set status = n.next, started_at = coalesce(n.started_at, i.started_at) from news n
-    where i.id = any(array(select instance_id from news)) and i.created_at = any(array(select instance_at from news))
-        and i.id = n.instance_id and i.created_at = n.instance_at
+    where i.id = n.instance_id and i.created_at = n.instance_at
 )
 select n from held";
 
