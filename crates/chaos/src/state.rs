@@ -150,8 +150,14 @@ impl Api {
     }
 
     pub(crate) async fn count_unsettled(&self) -> anyhow::Result<usize> {
+        Ok(self.attempts_of_unsettled().await?.len())
+    }
+
+    /// How many attempts each task has had that has not ended.
+    pub(crate) async fn attempts_of_unsettled(&self) -> anyhow::Result<Vec<usize>> {
         let list = self.get(&format!("tasks?limit={PAGE}&status={UNSETTLED}")).await?;
-        Ok(list["items"].as_array().map_or(0, Vec::len))
+        let listed: Vec<TaskRow> = serde_json::from_value(list["items"].clone())?;
+        listed.iter().map(|task| Ok(usize::try_from(task.attempt)?)).collect()
     }
 
     /// Tasks of a list, with their attempts.
