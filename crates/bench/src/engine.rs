@@ -42,7 +42,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 8)]
     agents: u32,
     /// Assignments that each takes at once
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = 256)]
     slots: u32,
     /// Keep-alive connections that send webhooks
     #[arg(long, default_value_t = 128)]
