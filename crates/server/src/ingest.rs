@@ -7,15 +7,12 @@ mod commit;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
+use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use hetuflow_store::{Ingest, Ingested};
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
-    task::JoinSet,
-};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument;
 
 use crate::dispatch::Dispatcher;
 use commit::{Batch, Committer};
@@ -50,7 +47,7 @@ pub enum IngestError {
 /// The loop's end of the channel.
 pub(crate) struct IngestLoop {
     queue: mpsc::Receiver<Waiting>,
-    committer: Arc<Committer>,
+    committer: Committer,
 }
 
 /// One event on its way to a commit.
@@ -71,7 +68,7 @@ impl Ingester {
     pub(crate) fn new(dispatcher: Dispatcher) -> (Self, IngestLoop) {
         let (sender, queue) = mpsc::channel(MAX_WAITING);
         let ingester = Self { queue: sender, bytes: Arc::new(Semaphore::new(MAX_WAITING_BYTES)) };
-        (ingester, IngestLoop { queue, committer: Arc::new(Committer::new(dispatcher)) })
+        (ingester, IngestLoop { queue, committer: Committer::new(dispatcher) })
     }
 
     /// Resolves after the event is durably stored, or was found to be a duplicate. A caller that goes
@@ -99,46 +96,44 @@ impl IngestLoop {
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let at_once = self.committer.at_once();
         let mut open = true;
-        let mut commits = JoinSet::new();
+        // In this task, not in tasks of their own: an event on an idle server need not wait for another thread.
+        let mut commits = FuturesUnordered::new();
         let mut waiting = VecDeque::new();
         let mut arrived = Vec::with_capacity(MAX_ROWS);
         loop {
-            while commits.len() >= at_once {
-                finish_one(&mut commits).await;
-            }
-            if waiting.is_empty() {
-                tokio::select! {
-                    biased;
-                    () = stop.cancelled(), if open => {
-                        open = false;
-                        self.queue.close();
-                    }
-                    n = self.queue.recv_many(&mut arrived, MAX_ROWS) => if n == 0 { break },
-                }
-            } else {
-                while waiting.len() + arrived.len() < MAX_ROWS
-                    && let Ok(one) = self.queue.try_recv()
-                {
-                    arrived.push(one);
-                }
+            while waiting.len() + arrived.len() < MAX_ROWS
+                && let Ok(one) = self.queue.try_recv()
+            {
+                arrived.push(one);
             }
             waiting.extend(arrived.drain(..).filter(|one: &Waiting| !one.waiter.answer.is_closed()));
-            let batch = take_batch(&mut waiting);
-            if !batch.is_empty() {
-                let committer = Arc::clone(&self.committer);
-                commits.spawn(async move { committer.commit(batch).await }.in_current_span());
+            if commits.len() < at_once && !waiting.is_empty() {
+                let commit = self.committer.commit(take_batch(&mut waiting));
+                commits.push(AssertUnwindSafe(commit).catch_unwind());
+                continue;
+            }
+            tokio::select! {
+                biased;
+                () = stop.cancelled(), if open => {
+                    open = false;
+                    self.queue.close();
+                }
+                Some(done) = commits.next() => note_panic(&done),
+                n = self.queue.recv_many(&mut arrived, MAX_ROWS), if waiting.is_empty() && commits.len() < at_once => {
+                    if n == 0 { break }
+                }
             }
         }
-        while !commits.is_empty() {
-            finish_one(&mut commits).await;
+        while let Some(done) = commits.next().await {
+            note_panic(&done);
         }
     }
 }
 
-async fn finish_one(commits: &mut JoinSet<()>) {
-    if let Some(Err(error)) = commits.join_next().await {
+fn note_panic(commit: &std::thread::Result<()>) {
+    if commit.is_err() {
         // Its senders hear that the server is stopping, and send again.
-        tracing::error!(%error, "a commit failed unexpectedly");
+        tracing::error!("a commit failed unexpectedly");
     }
 }
 
