@@ -199,7 +199,8 @@ create index sched_task_cancelling on sched_task (agent_id) where cancel_request
 -- What ended badly: few among many, for people to look at and retry.
 create index sched_task_dead on sched_task (id) where status in (90, 91, 92);
 create index sched_task_by_event on sched_task (event_id);
-create index sched_task_by_job on sched_task (job_id, id);
+-- Always true, and known to be only where a job is asked for: nothing else is ever looked up here by its id.
+create index sched_task_by_job on sched_task (job_id, id) where job_id is not null;
 
 -- One attempt. It exists from the lease on.
 create table sched_task_instance (
@@ -222,7 +223,7 @@ create table sched_task_instance (
 create table sched_task_instance_default partition of sched_task_instance default;
 
 create index sched_task_instance_by_task on sched_task_instance (task_id, fence);
-create index sched_task_instance_by_job on sched_task_instance (job_id, id);
+create index sched_task_instance_by_job on sched_task_instance (job_id, id) where job_id is not null;
 
 -- `created_at` is that of its attempt.
 create table sched_task_output (

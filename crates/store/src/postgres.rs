@@ -13,6 +13,8 @@ mod migrate;
 mod notify;
 mod open;
 mod partition;
+#[cfg(test)]
+mod plans;
 mod retention;
 mod schedule;
 mod task;

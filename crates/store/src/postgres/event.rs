@@ -17,6 +17,9 @@ use super::{
 };
 use crate::{Committed, EventFilter, EventStore, Ingest, Leadership, Offer, Page, StoreError, row};
 
+pub(in crate::postgres) const BY_ID: &str =
+    "select * from sched_event where id = any($1) and created_at = any($2)";
+
 #[async_trait]
 impl EventStore for Postgres {
     async fn ingest(&self, batch: &[Ingest], offers: &[Offer]) -> Result<Committed, StoreError> {
@@ -39,7 +42,7 @@ impl EventStore for Postgres {
 
     async fn events_by_id(&self, ids: &[EventId]) -> Result<Vec<Event>, StoreError> {
         let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
-        let rows = sqlx::query("select * from sched_event where id = any($1) and created_at = any($2)")
+        let rows = sqlx::query(BY_ID)
             .bind(&ids)
             .bind(ids.iter().map(|id| at(*id)).collect::<Vec<_>>())
             .fetch_all(&self.pool)

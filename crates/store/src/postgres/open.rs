@@ -3,7 +3,7 @@
 use std::{str::FromStr, sync::Arc, time::Duration};
 
 use sqlx::{
-    ConnectOptions,
+    ConnectOptions, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
@@ -15,12 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) async fn open(options: &Options) -> Result<Arc<dyn Store>, StoreError> {
     let connect = settings(&options.url)?;
-    let pool = PgPoolOptions::new()
-        .max_connections(options.pool_size.max(2))
-        .acquire_timeout(PATIENCE)
-        .connect_with(connect.clone())
-        .await
-        .map_err(explain)?;
+    let pool = connect_all(&connect, options.pool_size.max(2)).await?;
     let version = fitness::check(&pool).await?;
     migrate::migrate(&pool).await?;
     partition::ensure_partitions(&pool).await?;
@@ -28,7 +23,21 @@ pub(crate) async fn open(options: &Options) -> Result<Arc<dyn Store>, StoreError
     Ok(Arc::new(Postgres { pool, changes, lanes: Lanes::default(), version }))
 }
 
-fn settings(url: &str) -> Result<PgConnectOptions, StoreError> {
+async fn connect_all(connect: &PgConnectOptions, size: u32) -> Result<PgPool, StoreError> {
+    let pool = PgPoolOptions::new().max_connections(size).acquire_timeout(PATIENCE);
+    pool.connect_with(connect.clone()).await.map_err(explain)
+}
+
+/// A database with its schema and partitions, and nothing that looks after it.
+#[cfg(test)]
+pub(super) async fn ensure(url: &str) -> Result<PgPool, StoreError> {
+    let pool = connect_all(&settings(url)?, 2).await?;
+    migrate::migrate(&pool).await?;
+    partition::ensure_partitions(&pool).await?;
+    Ok(pool)
+}
+
+pub(super) fn settings(url: &str) -> Result<PgConnectOptions, StoreError> {
     let parsed = PgConnectOptions::from_str(url).map_err(|error| {
         // The URL may hold a password: it is not repeated.
         StoreError::Unfit(format!(

@@ -21,16 +21,16 @@ use crate::{
 
 /// Read in the order of the index, so that the cost is that of what is due, however many schedules there are: each
 /// row then finds its trigger and job by their keys (`offset 0` keeps the planner from joining the whole tables).
-const DUE: &str = "select s.id, s.next_run_at from sched_schedule s
+pub(in crate::postgres) const DUE: &str = "select s.id, s.next_run_at from sched_schedule s
     where s.enabled and s.next_run_at is not null and s.next_run_at <= $1
-    and exists (select 1 from sched_trigger t join sched_job j on j.namespace = t.namespace and j.name = t.job_name
-        where t.namespace = s.namespace and t.name = s.trigger_name offset 0)
+    and exists (select 1 from sched_trigger t where t.namespace = s.namespace and t.name = s.trigger_name
+        and exists (select 1 from sched_job j where j.namespace = t.namespace and j.name = t.job_name offset 0) offset 0)
     order by s.next_run_at, s.id limit $2";
 
-const NEXT: &str = "select s.next_run_at from sched_schedule s
+pub(in crate::postgres) const NEXT: &str = "select s.next_run_at from sched_schedule s
     where s.enabled and s.next_run_at is not null
-    and exists (select 1 from sched_trigger t join sched_job j on j.namespace = t.namespace and j.name = t.job_name
-        where t.namespace = s.namespace and t.name = s.trigger_name offset 0)
+    and exists (select 1 from sched_trigger t where t.namespace = s.namespace and t.name = s.trigger_name
+        and exists (select 1 from sched_job j where j.namespace = t.namespace and j.name = t.job_name offset 0) offset 0)
     order by s.next_run_at, s.id limit 1";
 
 #[async_trait]

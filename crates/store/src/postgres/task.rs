@@ -2,11 +2,11 @@
 
 pub(super) mod attempt;
 mod bulk;
-mod claim;
-mod finish;
+pub(super) mod claim;
+pub(super) mod finish;
 mod list;
 mod output;
-mod progress;
+pub(super) mod progress;
 
 use async_trait::async_trait;
 use hetuflow_core::{

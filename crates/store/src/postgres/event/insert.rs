@@ -97,7 +97,7 @@ impl Stored {
 /// `agent` locks the sessions that have offers against a hello, as a claim does: a task whose offer comes from another
 /// session waits. An expired key is taken over; one in force is written as it was, which also locks it and yields its event.
 /// An event that is stored already (its first answer was lost) yields no row and gets no tasks.
-const STORE: &str = "
+pub(in crate::postgres) const STORE: &str = "
 with key as (
     insert into sched_dedupe as d (namespace, scope, key, event_id, expires_at)
     select * from unnest($1::text[], $2::text[], $3::text[], $4::uuid[], $5::timestamptz[])
@@ -290,17 +290,16 @@ fn column<'a, T, U>(items: &'a [T], value: impl Fn(&'a T) -> U) -> Vec<U> {
     items.iter().map(value).collect()
 }
 
+pub(in crate::postgres) const TASKS_OF: &str =
+    "select event_id, id from sched_task where event_id = any($1) order by id";
+
 /// Says what the first delivery of each duplicate has caused.
 async fn add_tasks(
     connection: &mut PgConnection,
     events: &[Uuid],
     answers: &mut [Ingested],
 ) -> Result<(), StoreError> {
-    let rows: Vec<(Uuid, Uuid)> =
-        sqlx::query_as("select event_id, id from sched_task where event_id = any($1) order by id")
-            .bind(events)
-            .fetch_all(connection)
-            .await?;
+    let rows: Vec<(Uuid, Uuid)> = sqlx::query_as(TASKS_OF).bind(events).fetch_all(connection).await?;
     for answer in answers {
         if let Ingested::Duplicate { event_id, task_ids } = answer {
             let own = rows.iter().filter(|(event, _)| *event == event_id.uuid());

@@ -29,6 +29,34 @@ struct Held {
     attempt: Attempt,
 }
 
+/// The locks are taken in the order in which the attempts are named.
+pub(in crate::postgres) const HELD: &str =
+    "select u.n, i.status, t.policy, t.attempt, t.cancel_requested, t.outcome is not null as ended_before,
+        coalesce(t.instance_id = i.id and t.fence = i.fence, false) as in_force
+     from unnest($1::uuid[], $2::timestamptz[], $3::uuid[], $4::timestamptz[], $5::bigint[]) with ordinality
+        as u(task_id, task_at, instance_id, instance_at, fence, n)
+     cross join lateral (
+        select * from sched_task t where t.id = u.task_id and t.created_at = u.task_at offset 0 for update
+     ) t
+     cross join lateral (
+        select * from sched_task_instance i where i.id = u.instance_id and i.created_at = u.instance_at
+            and i.task_id = t.id and i.fence = u.fence offset 0 for update
+     ) i";
+
+pub(in crate::postgres) const END_INSTANCES: &str = "update sched_task_instance i set status = u.status, outcome = u.outcome::json,
+        started_at = coalesce(u.started_at, i.started_at), finished_at = u.finished_at,
+        output_dropped = u.output_dropped
+     from unnest($1::uuid[], $2::timestamptz[], $3::smallint[], $4::text[], $5::timestamptz[], $6::timestamptz[],
+        $7::bigint[]) as u(id, created_at, status, outcome, started_at, finished_at, output_dropped)
+     where i.id = u.id and i.created_at = u.created_at";
+
+pub(in crate::postgres) const SETTLE_TASKS: &str = "update sched_task t set status = u.status, outcome = u.outcome::json,
+        scheduled_at = coalesce(u.run_at, t.scheduled_at), finished_at = u.finished_at, agent_id = null,
+        instance_id = null
+     from unnest($1::uuid[], $2::timestamptz[], $3::smallint[], $4::text[], $5::timestamptz[], $6::timestamptz[])
+        as u(id, created_at, status, outcome, run_at, finished_at)
+     where t.id = u.id and t.created_at = u.created_at";
+
 pub(super) async fn give_back(db: &Postgres, lease: Lease, now: Timestamp) -> Result<Report, StoreError> {
     let mut tx = db.begin().await?;
     if !return_attempt(&mut tx, lease, now).await? {
@@ -117,26 +145,14 @@ async fn held(tx: &mut Tx, leases: &[Lease]) -> Result<Vec<Option<Held>>, StoreE
     let mut order: Vec<usize> = (0..leases.len()).collect();
     order.sort_by_key(|n| leases[*n].task_id);
     let sorted: Vec<Lease> = order.iter().map(|n| leases[*n]).collect();
-    let rows = sqlx::query(
-        "select u.n, i.status, t.policy, t.attempt, t.cancel_requested, t.outcome is not null as ended_before,
-            coalesce(t.instance_id = i.id and t.fence = i.fence, false) as in_force
-         from unnest($1::uuid[], $2::timestamptz[], $3::uuid[], $4::timestamptz[], $5::bigint[]) with ordinality
-            as u(task_id, task_at, instance_id, instance_at, fence, n)
-         cross join lateral (
-            select * from sched_task t where t.id = u.task_id and t.created_at = u.task_at offset 0 for update
-         ) t
-         cross join lateral (
-            select * from sched_task_instance i where i.id = u.instance_id and i.created_at = u.instance_at
-                and i.task_id = t.id and i.fence = u.fence offset 0 for update
-         ) i",
-    )
-    .bind(tasks(&sorted))
-    .bind(tasks(&sorted).into_iter().map(at).collect::<Vec<Time>>())
-    .bind(instances(&sorted))
-    .bind(instances(&sorted).into_iter().map(at).collect::<Vec<Time>>())
-    .bind(sorted.iter().map(|lease| lease.fence).collect::<Vec<_>>())
-    .fetch_all(&mut **tx)
-    .await?;
+    let rows = sqlx::query(HELD)
+        .bind(tasks(&sorted))
+        .bind(tasks(&sorted).into_iter().map(at).collect::<Vec<Time>>())
+        .bind(instances(&sorted))
+        .bind(instances(&sorted).into_iter().map(at).collect::<Vec<Time>>())
+        .bind(sorted.iter().map(|lease| lease.fence).collect::<Vec<_>>())
+        .fetch_all(&mut **tx)
+        .await?;
     let mut held: Vec<Option<Held>> = leases.iter().map(|_| None).collect();
     for row in &rows {
         let place: usize = row::number(row, "n")?;
@@ -152,44 +168,30 @@ async fn held(tx: &mut Tx, leases: &[Lease]) -> Result<Vec<Option<Held>>, StoreE
 
 async fn end_instances(tx: &mut Tx, ends: &[(&Finish, Settled)]) -> Result<(), StoreError> {
     let ids: Vec<Uuid> = ends.iter().map(|(finish, _)| finish.lease.instance_id.uuid()).collect();
-    sqlx::query(
-        "update sched_task_instance i set status = u.status, outcome = u.outcome::json,
-            started_at = coalesce(u.started_at, i.started_at), finished_at = u.finished_at,
-            output_dropped = u.output_dropped
-         from unnest($1::uuid[], $2::timestamptz[], $3::smallint[], $4::text[], $5::timestamptz[], $6::timestamptz[],
-            $7::bigint[]) as u(id, created_at, status, outcome, started_at, finished_at, output_dropped)
-         where i.id = u.id and i.created_at = u.created_at",
-    )
-    .bind(&ids)
-    .bind(ids.iter().map(|id| at(*id)).collect::<Vec<_>>())
-    .bind(ends.iter().map(|(finish, _)| finish.outcome.status().number()).collect::<Vec<_>>())
-    .bind(ends.iter().map(|(finish, _)| row::json(&finish.outcome)).collect::<Result<Vec<_>, _>>()?)
-    .bind(ends.iter().map(|(finish, _)| finish.started_at.map(time)).collect::<Vec<_>>())
-    .bind(ends.iter().map(|(finish, _)| time(finish.finished_at)).collect::<Vec<_>>())
-    .bind(ends.iter().map(|(finish, _)| row::signed(finish.output_dropped)).collect::<Vec<_>>())
-    .execute(&mut **tx)
-    .await?;
+    sqlx::query(END_INSTANCES)
+        .bind(&ids)
+        .bind(ids.iter().map(|id| at(*id)).collect::<Vec<_>>())
+        .bind(ends.iter().map(|(finish, _)| finish.outcome.status().number()).collect::<Vec<_>>())
+        .bind(ends.iter().map(|(finish, _)| row::json(&finish.outcome)).collect::<Result<Vec<_>, _>>()?)
+        .bind(ends.iter().map(|(finish, _)| finish.started_at.map(time)).collect::<Vec<_>>())
+        .bind(ends.iter().map(|(finish, _)| time(finish.finished_at)).collect::<Vec<_>>())
+        .bind(ends.iter().map(|(finish, _)| row::signed(finish.output_dropped)).collect::<Vec<_>>())
+        .execute(&mut **tx)
+        .await?;
     Ok(())
 }
 
 async fn settle_tasks(tx: &mut Tx, ends: &[(&Finish, Settled)]) -> Result<(), StoreError> {
     let ids: Vec<Uuid> = ends.iter().map(|(finish, _)| finish.lease.task_id.uuid()).collect();
-    sqlx::query(
-        "update sched_task t set status = u.status, outcome = u.outcome::json,
-            scheduled_at = coalesce(u.run_at, t.scheduled_at), finished_at = u.finished_at, agent_id = null,
-            instance_id = null
-         from unnest($1::uuid[], $2::timestamptz[], $3::smallint[], $4::text[], $5::timestamptz[], $6::timestamptz[])
-            as u(id, created_at, status, outcome, run_at, finished_at)
-         where t.id = u.id and t.created_at = u.created_at",
-    )
-    .bind(&ids)
-    .bind(ids.iter().map(|id| at(*id)).collect::<Vec<_>>())
-    .bind(ends.iter().map(|(_, settled)| settled.status.number()).collect::<Vec<_>>())
-    .bind(ends.iter().map(|(finish, _)| row::json(&finish.outcome)).collect::<Result<Vec<_>, _>>()?)
-    .bind(ends.iter().map(|(_, settled)| settled.run_at.map(time)).collect::<Vec<_>>())
-    .bind(ends.iter().map(|(_, settled)| settled.finished_at.map(time)).collect::<Vec<_>>())
-    .execute(&mut **tx)
-    .await?;
+    sqlx::query(SETTLE_TASKS)
+        .bind(&ids)
+        .bind(ids.iter().map(|id| at(*id)).collect::<Vec<_>>())
+        .bind(ends.iter().map(|(_, settled)| settled.status.number()).collect::<Vec<_>>())
+        .bind(ends.iter().map(|(finish, _)| row::json(&finish.outcome)).collect::<Result<Vec<_>, _>>()?)
+        .bind(ends.iter().map(|(_, settled)| settled.run_at.map(time)).collect::<Vec<_>>())
+        .bind(ends.iter().map(|(_, settled)| settled.finished_at.map(time)).collect::<Vec<_>>())
+        .execute(&mut **tx)
+        .await?;
     Ok(())
 }
 

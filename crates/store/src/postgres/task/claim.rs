@@ -25,7 +25,7 @@ use crate::{
 /// with each. `picked` skips what other servers are about to take. The update finds its
 /// rows by their whole primary key, so that each opens one partition.
 /// The statuses are literals, because only then the partial index serves.
-const CLAIM: &str = "
+pub(in crate::postgres) const CLAIM: &str = "
 with agent as materialized (
     select id, session_epoch from sched_agent where id = any($2::text[]) order by id for share
 ),
@@ -94,7 +94,7 @@ pub(super) async fn claim(
 }
 
 /// One probe of the claim's index for each lane.
-const LANES: &str = "
+pub(in crate::postgres) const LANES: &str = "
 select l.id, l.selector, l.agent_id, l.priority, first.scheduled_at as next_at
 from sched_lane l
 left join unnest($1::bigint[], $2::timestamptz[], $3::uuid[]) as f(lane_id, run_at, id) on f.lane_id = l.id

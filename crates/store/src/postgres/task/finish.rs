@@ -18,7 +18,7 @@ use crate::{
 /// A task whose newest attempt is another, or has ended, is not found. 100 is `succeeded`. Every row is found by its
 /// whole primary key, which opens one partition: `status + 0` keeps the planner from walking all leases instead, and a list
 /// (`= any`) beside the join would compare each of the batch with each.
-const SUCCEED: &str = "
+pub(in crate::postgres) const SUCCEED: &str = "
 with u as materialized (
     select * from unnest($1::uuid[], $2::timestamptz[], $3::uuid[], $4::timestamptz[], $5::bigint[], $6::text[],
         $7::timestamptz[], $8::timestamptz[], $9::bigint[]) with ordinality

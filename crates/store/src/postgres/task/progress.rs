@@ -15,7 +15,7 @@ use super::attempt::{instances, tasks};
 
 /// `held` locks the tasks whose newest attempt this is, in the order of the batch; only those are answered. What has
 /// come further is left alone. 5 is `locked`, 8 `dispatched`, 10 `running`.
-const PROGRESS: &str = "
+pub(in crate::postgres) const PROGRESS: &str = "
 with held as materialized (
     select u.n, u.started_at, t.id, t.created_at, t.instance_id, u.instance_at, t.status
     from unnest($1::uuid[], $2::timestamptz[], $3::uuid[], $4::timestamptz[], $5::bigint[], $6::timestamptz[])
