@@ -74,7 +74,7 @@ fn check(statement: &Statement, state: &str, plan: &Value) {
 
 async fn check_all(db: &mut PgConnection, state: &str) {
     for statement in &STATEMENTS {
-        let count = (1..).take_while(|n| statement.text.contains(&format!("${n}"))).count();
+        let count = (1..100).take_while(|n| statement.text.contains(&format!("${n}"))).count();
         let nulls = vec!["null"; count].join(", ");
         let arguments = if count == 0 { String::new() } else { format!("({nulls})") };
         let prepare = format!("prepare plan as {}", statement.text);
