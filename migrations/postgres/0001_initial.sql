@@ -165,7 +165,7 @@ create table sched_task (
     job_id            uuid not null,
     schedule_id       uuid,
     event_id          uuid not null,
-    status            smallint not null check (status in (1, 2, 5, 8, 10, 90, 91, 92, 99, 100)),
+    status            smallint not null,
     -- How the last attempt ended.
     outcome           json,
     -- Not before this time; a planned retry moves it.
@@ -181,13 +181,17 @@ create table sched_task (
     -- The number of the last lease: it only grows.
     fence             bigint not null,
     cancel_requested  boolean not null,
-    -- The lease in force; both or neither.
+    -- The agent of the last lease.
     agent_id          text,
+    -- The lease in force: its attempt, and since when; both or neither.
     instance_id       uuid,
+    leased_at         timestamptz,
     command           json,
     primary key (id, created_at),
-    check ((status in (5, 8, 10)) = (agent_id is not null)),
-    check ((agent_id is null) = (instance_id is null))
+    -- One constraint and not three: PostgreSQL reads each anew in every statement that writes here.
+    constraint sched_task_status check (case when status in (5, 8, 10)
+        then agent_id is not null and instance_id is not null and leased_at is not null
+        else status in (1, 2, 90, 91, 92, 99, 100) and instance_id is null and leased_at is null end)
 ) partition by range (created_at);
 
 create table sched_task_default partition of sched_task default;
@@ -202,17 +206,16 @@ create index sched_task_by_event on sched_task (event_id);
 -- Always true, and known to be only where a job is asked for: nothing else is ever looked up here by its id.
 create index sched_task_by_job on sched_task (job_id, id) where job_id is not null;
 
--- One attempt. It exists from the lease on.
-create table sched_task_instance (
+-- One attempt, from the first that its agent says of it. Before that its task's row holds all there is to say.
+create table sched_attempt (
     id              uuid not null,
     created_at      timestamptz not null,
     task_id         uuid not null,
     job_id          uuid not null,
     agent_id        text not null,
-    session_epoch   bigint not null,
     attempt         integer not null,
     fence           bigint not null,
-    status          smallint not null check (status in (1, 2, 5, 8, 10, 90, 91, 92, 99, 100)),
+    status          smallint not null,
     started_at      timestamptz,
     finished_at     timestamptz,
     outcome         json,
@@ -220,10 +223,19 @@ create table sched_task_instance (
     primary key (id, created_at)
 ) partition by range (created_at);
 
-create table sched_task_instance_default partition of sched_task_instance default;
+create table sched_attempt_default partition of sched_attempt default;
 
-create index sched_task_instance_by_task on sched_task_instance (task_id, fence);
-create index sched_task_instance_by_job on sched_task_instance (job_id, id) where job_id is not null;
+create index sched_attempt_by_task on sched_attempt (task_id, fence);
+create index sched_attempt_by_job on sched_attempt (job_id, id) where job_id is not null;
+
+-- Every attempt, from the lease on: 5 is `locked`, of which nothing was heard yet; all three are the index's condition.
+create view sched_task_instance as
+select id, created_at, task_id, job_id, agent_id, attempt, fence, status, started_at, finished_at, outcome,
+    output_dropped
+from sched_attempt
+union all
+select instance_id, leased_at, id, job_id, agent_id, attempt, fence, status, null, null, null, 0
+from sched_task where status in (5, 8, 10) and status = 5;
 
 -- `created_at` is that of its attempt.
 create table sched_task_output (

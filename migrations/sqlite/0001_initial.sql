@@ -160,7 +160,7 @@ create table sched_task (
     job_id            blob not null,
     schedule_id       blob,
     event_id          blob not null,
-    status            integer not null check (status in (1, 2, 5, 8, 10, 90, 91, 92, 99, 100)),
+    status            integer not null,
     -- How the last attempt ended.
     outcome           text,
     -- Not before this time; a planned retry moves it.
@@ -176,12 +176,15 @@ create table sched_task (
     -- The number of the last lease: it only grows.
     fence             integer not null,
     cancel_requested  integer not null check (cancel_requested in (0, 1)),
-    -- The lease in force; both or neither.
+    -- The agent of the last lease.
     agent_id          text,
+    -- The lease in force: its attempt, and since when; both or neither.
     instance_id       blob,
+    leased_at         integer,
     command           text,
-    check ((status in (5, 8, 10)) = (agent_id is not null)),
-    check ((agent_id is null) = (instance_id is null))
+    constraint sched_task_status check (case when status in (5, 8, 10)
+        then agent_id is not null and instance_id is not null and leased_at is not null
+        else status in (1, 2, 90, 91, 92, 99, 100) and instance_id is null and leased_at is null end)
 ) strict;
 
 -- The claim, and the look at what waits: a range of one lane, in the order of time.
@@ -194,25 +197,33 @@ create index sched_task_by_event on sched_task (event_id);
 -- Always true, and known to be only where a job is asked for: nothing else is ever looked up here by its id.
 create index sched_task_by_job on sched_task (job_id, id) where job_id is not null;
 
--- One attempt. It exists from the lease on.
-create table sched_task_instance (
+-- One attempt, from the first that its agent says of it. Before that its task's row holds all there is to say.
+create table sched_attempt (
     id              blob not null primary key,
     created_at      integer not null,
     task_id         blob not null,
     job_id          blob not null,
     agent_id        text not null,
-    session_epoch   integer not null,
     attempt         integer not null,
     fence           integer not null,
-    status          integer not null check (status in (1, 2, 5, 8, 10, 90, 91, 92, 99, 100)),
+    status          integer not null,
     started_at      integer,
     finished_at     integer,
     outcome         text,
     output_dropped  integer not null
 ) strict;
 
-create index sched_task_instance_by_task on sched_task_instance (task_id, fence);
-create index sched_task_instance_by_job on sched_task_instance (job_id, id) where job_id is not null;
+create index sched_attempt_by_task on sched_attempt (task_id, fence);
+create index sched_attempt_by_job on sched_attempt (job_id, id) where job_id is not null;
+
+-- Every attempt, from the lease on: 5 is `locked`, of which nothing was heard yet; all three are the index's condition.
+create view sched_task_instance as
+select id, created_at, task_id, job_id, agent_id, attempt, fence, status, started_at, finished_at, outcome,
+    output_dropped
+from sched_attempt
+union all
+select instance_id, leased_at, id, job_id, agent_id, attempt, fence, status, null, null, null, 0
+from sched_task where status in (5, 8, 10) and status = 5;
 
 -- `created_at` is that of its attempt.
 create table sched_task_output (

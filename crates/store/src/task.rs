@@ -1,6 +1,6 @@
 //! Tasks and their attempts: claimed once, reported on by the holder of the lease only.
 //!
-//! Every claim writes a task instance and raises the task's `fence` by one. Whoever reports on an
+//! Every claim makes a task instance and raises the task's `fence` by one. Whoever reports on an
 //! attempt shows its [`Lease`]; a report whose fence is not the newest, or whose attempt has ended,
 //! changes nothing and is answered [`Report::Fenced`].
 
@@ -255,8 +255,8 @@ pub trait TaskStore: Send + Sync {
     /// Newest first.
     async fn instances(&self, filter: &InstanceFilter, page: Page) -> Result<Vec<TaskInstance>, StoreError>;
 
-    /// Stores pieces of output. A piece that is there already is left as it is, one of an attempt that does
-    /// not exist (any more) is dropped.
+    /// Stores pieces of output. A piece that is there already is left as it is. Nobody asks whether the attempt exists
+    /// (any more): retention drops what is too old, whosesoever it is.
     async fn append_output(&self, chunks: &[OutputChunk]) -> Result<(), StoreError>;
 
     /// Pieces from `from_seq` on, in order, at most `limit`.

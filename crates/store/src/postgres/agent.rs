@@ -153,7 +153,7 @@ async fn open_session(
     for (lease, status) in leased(&mut tx, &hello.agent_id).await? {
         let held = same_journal && hello.held.iter().any(|held| held.lease == lease);
         if held {
-            session.keep.push(keep(&mut tx, lease, epoch).await?);
+            session.keep.push(keep(&mut tx, lease).await?);
         } else if same_journal && status == Status::Locked {
             return_attempt(&mut tx, lease, now).await?;
             session.returned.push(lease.task_id);
@@ -237,14 +237,8 @@ async fn leased(tx: &mut Tx, agent_id: &AgentId) -> Result<Vec<(Lease, Status)>,
     rows.iter().map(|row| Ok((row::lease(row)?, row::status(row, "status")?))).collect()
 }
 
-/// The attempt goes on under the new session; its output goes on at the first gap.
-async fn keep(tx: &mut Tx, lease: Lease, epoch: i64) -> Result<Kept, StoreError> {
-    sqlx::query("update sched_task_instance set session_epoch = $1 where id = $2 and created_at = $3")
-        .bind(epoch)
-        .bind(lease.instance_id.uuid())
-        .bind(at(lease.instance_id.uuid()))
-        .execute(&mut **tx)
-        .await?;
+/// The attempt goes on; its output goes on at the first gap.
+async fn keep(tx: &mut Tx, lease: Lease) -> Result<Kept, StoreError> {
     let row = sqlx::query(
         "select coalesce(min(candidate), 0) as next_seq from (
             select 0 as candidate where not exists

@@ -17,7 +17,7 @@ const MOVED_AT_MOST: i64 = 10_000;
 /// The partitions from now on that are missing: of four days, of three weeks.
 const MISSING: &str = "
 select count(*) from (values ('sched_event', 'day', 3), ('sched_task', 'week', 2),
-    ('sched_task_instance', 'week', 2), ('sched_task_output', 'day', 3)) p(parent, width, ahead)
+    ('sched_attempt', 'week', 2), ('sched_task_output', 'day', 3)) p(parent, width, ahead)
 cross join lateral generate_series(0, p.ahead) n
 where to_regclass(p.parent || to_char((date_trunc(p.width, now(), 'UTC') + n * ('1 ' || p.width)::interval)
     at time zone 'UTC', '_YYYY_MM_DD')) is null";
@@ -37,7 +37,7 @@ begin
     set local lock_timeout = '500ms';
     -- An attempt's end finds room beside its beginning, and then no index has to know of it.
     for p in select * from (values ('sched_event', 'day', 3, 100), ('sched_task', 'week', 2, 100),
-        ('sched_task_instance', 'week', 2, 75), ('sched_task_output', 'day', 3, 100)) v(parent, width, ahead, fill)
+        ('sched_attempt', 'week', 2, 75), ('sched_task_output', 'day', 3, 100)) v(parent, width, ahead, fill)
     loop
         for n in 0..p.ahead loop
             first := date_trunc(p.width, now(), 'UTC') + n * ('1 ' || p.width)::interval;

@@ -23,12 +23,13 @@ struct Statement {
 
 const ROW: &[&str] = &["(id = ", "(created_at = "];
 
-const STATEMENTS: [Statement; 12] = [
+const STATEMENTS: [Statement; 13] = [
     Statement { name: "store", text: insert::STORE, by: &[] },
     Statement { name: "succeed", text: finish::SUCCEED, by: &[ROW] },
     Statement { name: "progress", text: progress::PROGRESS, by: &[ROW] },
-    Statement { name: "held", text: attempt::HELD, by: &[ROW, &["(task_id = "]] },
-    Statement { name: "end_instances", text: attempt::END_INSTANCES, by: &[ROW] },
+    Statement { name: "held", text: attempt::HELD, by: &[ROW] },
+    Statement { name: "ended", text: attempt::ENDED, by: &[ROW, &["(task_id = "]] },
+    Statement { name: "end_attempts", text: attempt::END_ATTEMPTS, by: &[] },
     Statement { name: "settle_tasks", text: attempt::SETTLE_TASKS, by: &[ROW] },
     Statement { name: "claim", text: claim::CLAIM, by: &[ROW, &["(lane_id = ", "(scheduled_at <= "]] },
     Statement { name: "lanes", text: claim::LANES, by: &[&["(lane_id = "]] },
@@ -58,8 +59,9 @@ fn check(statement: &Statement, state: &str, plan: &Value) {
             continue;
         }
         assert_ne!(kind, "Seq Scan", "{whose}: {node:#}");
-        let grows =
-            ["sched_task", "sched_event", "sched_schedule"].iter().any(|name| table.starts_with(name));
+        let grows = ["sched_task", "sched_attempt", "sched_event", "sched_schedule"]
+            .iter()
+            .any(|name| table.starts_with(name));
         if !grows {
             continue;
         }
@@ -99,12 +101,12 @@ insert into sched_event (id, created_at, namespace, kind, source, type, time, re
     select id, at, 'default', 'webhook', 's', 't', at, at, '[]', 'accepted', '[]', '' from n;
 insert into sched_dedupe select 'default', 's', i::text, id, at from n;
 insert into sched_task (id, created_at, namespace, trigger_name, job_id, event_id, status, scheduled_at, priority, lane_id,
-    policy, attempt, fence, cancel_requested, agent_id, instance_id)
+    policy, attempt, fence, cancel_requested, agent_id, instance_id, leased_at)
     select id, at, 'default', 't', id, id, case when i % 50 > 0 then 100 when i % 100 > 0 then 5 else 1 end, at, 0,
     i % 20 + 1, '{}', 1, 1, false, case when i % 50 = 0 and i % 100 > 0 then 'agent-' || i % 300 end,
-    case when i % 50 = 0 and i % 100 > 0 then other end from n;
-insert into sched_task_instance (id, created_at, task_id, job_id, agent_id, session_epoch, attempt, fence, status,
-    output_dropped) select other, at, id, id, 'agent-1', 1, 1, 1, case when i % 100 = 50 then 5 else 100 end, 0 from n;
+    case when i % 50 = 0 and i % 100 > 0 then other end, case when i % 50 = 0 and i % 100 > 0 then at end from n;
+insert into sched_attempt (id, created_at, task_id, job_id, agent_id, attempt, fence, status,
+    output_dropped) select other, at, id, id, 'agent-1', 1, 1, case when i % 100 = 50 then 5 else 100 end, 0 from n;
 insert into sched_job (id, namespace, name, description, revision, config, created_at, updated_at)
     select gen_random_uuid(), 'default', 'job-' || i, '', 1, '{}', now(), now() from generate_series(1, 1000) i;
 insert into sched_trigger (namespace, name, owner, origin, revision, text, description, job_name, updated_at)
@@ -113,7 +115,8 @@ insert into sched_schedule (id, namespace, trigger_name, position, name, kind, s
     select gen_random_uuid(), 'default', 'trigger-' || i % 1000 + 1, i / 1000, 's-' || i, 'cron', '{}', now(),
     now() + i * interval '1 min' from generate_series(1, 100000) i";
 
-const EMPTY: &str = "delete from sched_task; delete from sched_task_instance; delete from sched_event; delete from sched_dedupe";
+const EMPTY: &str =
+    "delete from sched_task; delete from sched_attempt; delete from sched_event; delete from sched_dedupe";
 
 #[tokio::test]
 async fn every_statement_of_a_life_goes_by_keys() {

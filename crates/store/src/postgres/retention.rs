@@ -80,7 +80,7 @@ struct Old {
 async fn partitions_before(db: &Postgres, stock: Stock, before: Timestamp) -> Result<Vec<Old>, StoreError> {
     let parents: &[&str] = match stock {
         Stock::Events => &["sched_event"],
-        Stock::Tasks => &["sched_task", "sched_task_instance"],
+        Stock::Tasks => &["sched_task", "sched_attempt"],
         Stock::Output => &["sched_task_output"],
         Stock::Fires => return Ok(Vec::new()),
     };
@@ -114,9 +114,11 @@ async fn holds_live(
     old: &Old,
 ) -> Result<bool, StoreError> {
     let (first, last): (Time, Time) = (time(old.first), time(old.last));
+    // Of an attempt that has just begun there may be output, and no row of its own yet.
     let of_attempts = "select exists (
-            select from sched_task t join sched_task_instance i on i.task_id = t.id
-            where t.status in (1, 2, 5, 8, 10) and t.attempt > 0 and i.created_at >= $1 and i.created_at < $2)";
+            select from sched_task t join sched_attempt a on a.task_id = t.id
+            where t.status in (1, 2, 5, 8, 10) and t.attempt > 0 and a.created_at >= $1 and a.created_at < $2)
+         or exists (select from sched_task where status in (5, 8, 10) and leased_at >= $1 and leased_at < $2)";
     let held = match stock {
         Stock::Events => {
             sqlx::query_scalar(
@@ -160,7 +162,7 @@ async fn drop_partition(
         Stock::Events => {
             "lock table sched_event in access exclusive mode; lock table sched_task in share mode"
         }
-        Stock::Tasks => "lock table sched_task, sched_task_instance in access exclusive mode",
+        Stock::Tasks => "lock table sched_task, sched_attempt in access exclusive mode",
         Stock::Output | Stock::Fires => {
             "lock table sched_task in share mode; lock table sched_task_output in access exclusive mode"
         }
@@ -222,17 +224,18 @@ fn statements(stock: Stock) -> &'static [&'static str] {
                 where id < $1 and status not in (1, 2, 5, 8, 10)
                 order by id limit $2 for update skip locked))",
             "
-            delete from sched_task_instance_default where id = any(array(
-                select i.id from sched_task_instance_default i where i.id < $1 and not exists (
-                    select from sched_task t where t.id = i.task_id and t.status in (1, 2, 5, 8, 10))
-                order by i.id limit $2))",
+            delete from sched_attempt_default where id = any(array(
+                select a.id from sched_attempt_default a where a.id < $1 and not exists (
+                    select from sched_task t where t.id = a.task_id and t.status in (1, 2, 5, 8, 10))
+                order by a.id limit $2))",
         ],
         Stock::Output => &["
             delete from sched_task_output_default d using (
                 select o.instance_id, o.seq from sched_task_output_default o
                 where o.instance_id < $1 and not exists (
-                    select from sched_task_instance i join sched_task t on t.id = i.task_id
-                    where i.id = o.instance_id and t.status in (1, 2, 5, 8, 10))
+                    select from sched_attempt a join sched_task t on t.id = a.task_id
+                    where a.id = o.instance_id and t.status in (1, 2, 5, 8, 10))
+                and o.instance_id <> all(array(select instance_id from sched_task where status in (5, 8, 10)))
                 order by o.instance_id, o.seq limit $2) old
             where d.instance_id = old.instance_id and d.seq = old.seq"],
         Stock::Fires => &["

@@ -7,13 +7,13 @@ use super::{
     Sqlite,
     batch::{MOST, Over},
     event::{self, known, rows},
-    task::{attempt, claim, finish, output, progress},
+    task::{attempt, claim, finish, list, output, progress},
 };
 use crate::{Options, sqlite::open::open_file};
 
 const EVENT: &str = "sched_event_1";
 const TASK: &str = "sched_task_1";
-const INSTANCE: &str = "sched_task_instance_1";
+const ATTEMPT: &str = "sched_attempt_1";
 
 /// Each statement with the tables and indexes that it is to search.
 fn statements() -> Vec<(String, &'static [&'static str])> {
@@ -29,25 +29,34 @@ fn statements() -> Vec<(String, &'static [&'static str])> {
         (over(rows::EVENTS), &[]),
         (over(rows::TASKS), &[]),
         (rows::TASKS_OF.to_owned(), &["sched_task_by_event"]),
-        (over(claim::INSTANCES), &[]),
         (claim::DUE.to_owned(), &["sched_task_claim", "INTEGER PRIMARY KEY"]),
         (over(claim::LEASE), &[TASK]),
-        (over(progress::INSTANCES), &[TASK, INSTANCE]),
+        (over(progress::ATTEMPTS), &[TASK]),
         (over(progress::TASKS), &[TASK]),
         (over(progress::HELD), &[TASK]),
-        (over(finish::INSTANCES), &[TASK, INSTANCE]),
+        (over(finish::ATTEMPTS), &[TASK]),
         (over(finish::TASKS), &[TASK]),
         (finish::AWAITED.to_owned(), &["sched_turn_queued"]),
-        (over(attempt::HELD), &["SEARCH i USING INDEX", TASK]),
-        (over(attempt::END_INSTANCES), &[INSTANCE]),
+        (over(attempt::HELD), &[ATTEMPT, TASK]),
+        (over(attempt::END_ATTEMPTS), &[]),
         (over(attempt::SETTLE_TASKS), &[TASK]),
-        (over(output::APPEND), &[INSTANCE]),
+        (over(output::APPEND), &[]),
+        (list::INSTANCE.to_owned(), &[ATTEMPT, "sched_task_leased"]),
     ]
 }
 
-/// What may be walked from end to end: what the batch itself brings, the few runs that wait for their turn, and the first daemon.
-const WALKED: [&str; 6] =
-    ["SCAN u", "SCAN 64", "SCAN (", "SCAN CONSTANT", "SCAN sched_turn USING", "SCAN sched_daemon"];
+/// What may be walked from end to end: what the batch itself brings, the few runs that wait for their turn, the first
+/// daemon, what is leased, and what a view has found.
+const WALKED: [&str; 8] = [
+    "SCAN u",
+    "SCAN 64",
+    "SCAN (",
+    "SCAN CONSTANT",
+    "SCAN sched_turn USING",
+    "SCAN sched_daemon",
+    "SCAN sched_task USING INDEX sched_task_leased",
+    "SCAN sched_task_instance",
+];
 
 async fn check(db: &Sqlite) {
     for (text, searched) in statements() {
@@ -78,11 +87,11 @@ insert into sched_event (id, created_at, namespace, kind, source, type, time, re
     body) select id, i, 'default', 'webhook', 's', 't', i, i, '[]', 'accepted', '[]', zeroblob(100) from n;
 insert into sched_dedupe (namespace, scope, key, event_id, expires_at) select 'default', 's', i, id, i from n;
 insert into sched_task (id, created_at, namespace, trigger_name, job_id, event_id, status, scheduled_at, priority, lane_id,
-    policy, attempt, fence, cancel_requested, agent_id, instance_id)
+    policy, attempt, fence, cancel_requested, agent_id, instance_id, leased_at)
     select id, i, 'default', 't', x'', id, iif(i % 100, 100, iif(i % 200, 5, 1)), i, 0, i % 20 + 1, '{}', 1, 1, 0,
-    iif(i % 100 = 0 and i % 200, 'agent-' || (i % 50), null), iif(i % 100 = 0 and i % 200, other, null) from n;
-insert into sched_task_instance (id, created_at, task_id, job_id, agent_id, session_epoch, attempt, fence, status,
-    output_dropped) select other, i, id, x'', 'agent-1', 1, 1, 1, 5, 0 from n;
+    iif(i % 100 = 0 and i % 200, 'agent-' || (i % 50), null), iif(i % 100 = 0 and i % 200, other, null), iif(i % 100 = 0 and i % 200, i, null) from n;
+insert into sched_attempt (id, created_at, task_id, job_id, agent_id, attempt, fence, status,
+    output_dropped) select other, i, id, x'', 'agent-1', 1, 1, 8, 0 from n;
 insert into sched_turn (key, run_at, task_id, created_at, queued) select 'k' || i, i, id, i, i % 500 = 0 from n limit 1000;
 analyze";
 

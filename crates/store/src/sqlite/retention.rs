@@ -85,16 +85,17 @@ fn statements(stock: Stock) -> &'static [&'static str] {
             "delete from sched_task where id in ( \
              select id from sched_task where id < ?1 and status not in (1, 2, 5, 8, 10) \
              order by id limit ?2)",
-            "delete from sched_task_instance where id in ( \
-             select i.id from sched_task_instance i where i.id < ?1 and not exists ( \
-             select 1 from sched_task t where t.id = i.task_id and t.status in (1, 2, 5, 8, 10)) \
-             order by i.id limit ?2)",
+            "delete from sched_attempt where id in ( \
+             select a.id from sched_attempt a where a.id < ?1 and not exists ( \
+             select 1 from sched_task t where t.id = a.task_id and t.status in (1, 2, 5, 8, 10)) \
+             order by a.id limit ?2)",
         ],
         Stock::Output => &["delete from sched_task_output where (instance_id, seq) in ( \
              select o.instance_id, o.seq from sched_task_output o \
              where o.instance_id < ?1 and not exists ( \
-             select 1 from sched_task_instance i join sched_task t on t.id = i.task_id \
-             where i.id = o.instance_id and t.status in (1, 2, 5, 8, 10)) \
+             select 1 from sched_attempt a join sched_task t on t.id = a.task_id \
+             where a.id = o.instance_id and t.status in (1, 2, 5, 8, 10)) \
+             and o.instance_id not in (select instance_id from sched_task where status in (5, 8, 10)) \
              order by o.instance_id, o.seq limit ?2)"],
         Stock::Fires => &["delete from sched_fire where (schedule_id, run_at) in ( \
              select f.schedule_id, f.run_at from sched_fire f where f.run_at < ?1 and not exists ( \

@@ -4,7 +4,7 @@ pub(super) mod attempt;
 mod bulk;
 pub(super) mod claim;
 pub(super) mod finish;
-mod list;
+pub(super) mod list;
 pub(super) mod output;
 pub(super) mod progress;
 

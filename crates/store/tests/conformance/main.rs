@@ -107,7 +107,7 @@ promises! {
     output:
         output_reads_back_in_order,
         a_piece_is_stored_once,
-        output_of_an_unknown_attempt_is_dropped;
+        output_of_an_attempt_goes_with_it;
     session:
         a_hello_makes_an_agent,
         a_hello_raises_the_epoch,
@@ -187,6 +187,7 @@ promises! {
         a_stale_leader_changes_nothing;
     retention:
         what_has_ended_is_dropped_when_it_is_old,
+        output_of_nobody_is_dropped_when_it_is_old,
         what_still_runs_is_not_touched,
         dropping_goes_in_bounded_steps_the_oldest_first,
         a_duplicate_of_a_dropped_event_starts_nothing,

@@ -30,7 +30,7 @@ async fn old_partitions(connection: &mut PgConnection) {
     for (table, first, last) in [
         ("sched_event", "2026-01-01", "2026-01-02"),
         ("sched_task", "2025-12-29", "2026-01-05"),
-        ("sched_task_instance", "2025-12-29", "2026-01-05"),
+        ("sched_attempt", "2025-12-29", "2026-01-05"),
         ("sched_task_output", "2026-01-01", "2026-01-02"),
     ] {
         let statement = format!(
@@ -57,7 +57,7 @@ async fn the_default_partition_gives_up_what_a_new_one_takes() {
         let store = &*db.store;
         let mut connection = db.connect().await;
         let made = "select c.oid::regclass::text from pg_inherits i join pg_class c on c.oid = i.inhrelid
-            where i.inhparent = any(array['sched_event', 'sched_task', 'sched_task_instance', 'sched_task_output']::regclass[])
+            where i.inhparent = any(array['sched_event', 'sched_task', 'sched_attempt', 'sched_task_output']::regclass[])
             and c.relname not like '%default'";
         let made: Vec<String> = sqlx::query_scalar(made).fetch_all(&mut connection).await.expect("partitions");
         assert_eq!(made.len(), 4 + 3 + 3 + 4, "{made:?}");
@@ -109,7 +109,7 @@ async fn a_partition_goes_as_a_whole_once_everything_in_it_has_ended() {
         let gone = |partitions| Dropped { partitions, more: true, ..Dropped::default() };
         assert_eq!(drop_old(store).await, [gone(1), gone(2), gone(1)]);
         assert_eq!(drop_old(store).await, [Dropped::default(); 3]);
-        for table in ["sched_event", "sched_task", "sched_task_instance", "sched_task_output"] {
+        for table in ["sched_event", "sched_task", "sched_attempt", "sched_task_output"] {
             assert_eq!(homes(&mut connection, table).await, Vec::<String>::new());
         }
         store.event(claimed.task.event_id).await.expect_err("dropped");

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use hetuflow_core::{
-    id::TaskId,
+    id::{InstanceId, TaskId},
     task::{Outcome, OutputChunk, Stream},
 };
 use hetuflow_store::{Claimed, Ingested, Leadership, Stock, Store, StoreError};
@@ -70,6 +70,17 @@ pub(crate) async fn what_has_ended_is_dropped_when_it_is_old(db: &Db) {
     gone(store.instance(old.lease.instance_id).await.expect_err("dropped"));
     assert_eq!(pieces(store, &old).await, 0);
     store.event(newer_id).await.expect("it is not old");
+}
+
+pub(crate) async fn output_of_nobody_is_dropped_when_it_is_old(db: &Db) {
+    let (store, nobodys) = (&*db.store, InstanceId::at(at(1)));
+    let chunk =
+        OutputChunk { instance_id: nobodys, seq: 0, stream: Stream::Stdout, data: Bytes::from_static(b"?") };
+    store.append_output(&[chunk]).await.expect("nobody asks whose it is");
+    drop_everything(store, at(1)).await;
+    assert_eq!(store.output(nobodys, 0, 10).await.expect("an answer").len(), 1);
+    drop_everything(store, at(2)).await;
+    assert_eq!(store.output(nobodys, 0, 10).await.expect("an answer").len(), 0);
 }
 
 /// Whatever belongs to a task that waits or runs stays, also an attempt of it that has ended.

@@ -124,7 +124,7 @@ agent as materialized (
     select id, session_epoch from sched_agent where id = any($39::text[]) order by id for share
 ),
 planned as materialized (
-    select t.*, a.id as holder, a.session_epoch
+    select t.*, a.id as holder
     from unnest($24::uuid[], $25::timestamptz[], $26::text[], $27::text[], $28::uuid[], $29::uuid[], $30::uuid[],
         $31::smallint[], $32::text[], $33::timestamptz[], $34::timestamptz[], $35::smallint[], $36::bigint[],
         $37::text[], $38::text[], $40::text[], $41::bigint[], $42::uuid[], $43::timestamptz[])
@@ -136,18 +136,12 @@ planned as materialized (
 task as (
     insert into sched_task (id, created_at, namespace, trigger_name, job_id, schedule_id, event_id, status, outcome,
         scheduled_at, finished_at, priority, lane_id, policy, command, attempt, fence, cancel_requested, agent_id,
-        instance_id)
+        instance_id, leased_at)
     select id, created_at, namespace, trigger_name, job_id, schedule_id, event_id,
         case when holder is null then status else 5 end, outcome::json, scheduled_at, finished_at, priority, lane_id,
         policy::json, command::json, (holder is not null)::int, (holder is not null)::int, false, holder,
-        case when holder is not null then instance_id end
+        case when holder is not null then instance_id end, case when holder is not null then instance_at end
     from planned
-),
-instance as (
-    insert into sched_task_instance (id, created_at, task_id, job_id, agent_id, session_epoch, attempt, fence, status,
-        output_dropped)
-    select instance_id, instance_at, id, job_id, holder, session_epoch, 1, 1, 5, 0 from planned
-    where holder is not null
 )
 select namespace, scope, key, event_id, null::uuid as instance_id from key
 union all

@@ -45,7 +45,7 @@ const FACTS: &str = "select d.phase, d.task_id, coalesce(d.restarts, 0) as resta
         d.job_id as ran_job_id, d.job_revision as ran_revision,
         coalesce(t.status, 0) as status, t.outcome, t.policy, t.finished_at,
         coalesce(t.cancel_requested, false) as cancel_requested,
-        (select i.started_at from sched_task_instance i
+        (select i.started_at from sched_attempt i
             where i.task_id = d.task_id and i.created_at >= d.created_at order by i.fence desc limit 1) as started_at,
         s.id as schedule_id, s.spec, s.next_run_at, j.id as job_id, j.revision as job_revision, j.config
     from (select $1::text as namespace, $2::text as trigger_name, $3::text as name) p

@@ -51,15 +51,10 @@ pair as materialized (
 ),
 task as (
     update sched_task t set status = 5, attempt = t.attempt + 1, fence = t.fence + 1, agent_id = p.agent_id,
-        instance_id = p.instance_id
+        instance_id = p.instance_id, leased_at = p.instance_at
     from pair p
     where t.id = p.id and t.created_at = p.created_at
-    returning t.*, p.session_epoch, p.instance_at, p.place
-),
-instance as (
-    insert into sched_task_instance (id, created_at, task_id, job_id, agent_id, session_epoch, attempt, fence, status,
-        output_dropped)
-    select instance_id, instance_at, id, job_id, agent_id, session_epoch, attempt, fence, 5, 0 from task
+    returning t.*, p.session_epoch, p.place
 )
 select t.*, l.selector as lane_selector, l.agent_id as lane_agent
 from task t join sched_lane l on l.id = t.lane_id order by t.place";

@@ -25,19 +25,21 @@ with u as materialized (
         as u(task_id, task_at, instance_id, instance_at, fence, outcome, started_at, finished_at, output_dropped, n)
 ),
 task as (
-    update sched_task t set status = 100, outcome = u.outcome::json, finished_at = u.finished_at, agent_id = null,
-        instance_id = null
+    update sched_task t set status = 100, outcome = u.outcome::json, finished_at = u.finished_at, instance_id = null,
+        leased_at = null
     from u
     where t.id = u.task_id and t.created_at = u.task_at
         and t.instance_id = u.instance_id and t.fence = u.fence and t.status + 0 in (5, 8, 10)
-    returning u.*
+    returning u.*, t.job_id, t.agent_id, t.attempt
 ),
 instance as (
-    update sched_task_instance i set status = 100, outcome = u.outcome::json,
-        started_at = coalesce(u.started_at, i.started_at), finished_at = u.finished_at,
-        output_dropped = u.output_dropped
-    from task u
-    where i.id = u.instance_id and i.created_at = u.instance_at
+    insert into sched_attempt as a (id, created_at, task_id, job_id, agent_id, attempt, fence, status, started_at,
+        finished_at, outcome, output_dropped)
+    select instance_id, instance_at, task_id, job_id, agent_id, attempt, fence, 100, started_at, finished_at,
+        outcome::json, output_dropped
+    from task
+    on conflict (id, created_at) do update set status = 100, started_at = coalesce(excluded.started_at, a.started_at),
+        finished_at = excluded.finished_at, outcome = excluded.outcome, output_dropped = excluded.output_dropped
 )
 select n, exists (select 1 from sched_turn where queued)
     or exists (select 1 from sched_daemon d where d.task_id = any($1)) as awaited from task";

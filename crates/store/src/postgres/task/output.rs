@@ -15,12 +15,7 @@ pub(super) async fn append(db: &Postgres, chunks: &[OutputChunk]) -> Result<(), 
     let ids: Vec<Uuid> = sorted.values().map(|chunk| chunk.instance_id.uuid()).collect();
     sqlx::query(
         "insert into sched_task_output (instance_id, created_at, seq, stream, data)
-         select u.instance_id, u.instance_at, u.seq, u.stream, u.data
-         from unnest($1::uuid[], $2::timestamptz[], $3::bigint[], $4::text[], $5::bytea[])
-            as u(instance_id, instance_at, seq, stream, data)
-         where exists (
-            select 1 from sched_task_instance i where i.id = u.instance_id and i.created_at = u.instance_at offset 0
-         )
+         select * from unnest($1::uuid[], $2::timestamptz[], $3::bigint[], $4::text[], $5::bytea[])
          on conflict (instance_id, seq, created_at) do nothing",
     )
     .bind(&ids)

@@ -17,11 +17,11 @@ use super::attempt::{instances, tasks};
 /// come further is left alone. 5 is `locked`, 8 `dispatched`, 10 `running`.
 pub(in crate::postgres) const PROGRESS: &str = "
 with held as materialized (
-    select u.n, u.started_at, t.id, t.created_at, t.instance_id, u.instance_at, t.status
+    select u.n, u.started_at, u.instance_at, t.*
     from unnest($1::uuid[], $2::timestamptz[], $3::uuid[], $4::timestamptz[], $5::bigint[], $6::timestamptz[])
         with ordinality as u(task_id, task_at, instance_id, instance_at, fence, started_at, n)
     cross join lateral (
-        select id, created_at, instance_id, status from sched_task t
+        select id, created_at, job_id, agent_id, attempt, fence, instance_id, status from sched_task t
         where t.id = u.task_id and t.created_at = u.task_at and t.instance_id = u.instance_id and t.fence = u.fence
             and t.status in (5, 8, 10)
         offset 0 for update
@@ -36,8 +36,11 @@ task as (
     where t.id = n.id and t.created_at = n.created_at
 ),
 instance as (
-    update sched_task_instance i set status = n.next, started_at = coalesce(n.started_at, i.started_at) from news n
-    where i.id = n.instance_id and i.created_at = n.instance_at
+    insert into sched_attempt as a (id, created_at, task_id, job_id, agent_id, attempt, fence, status, started_at,
+        output_dropped)
+    select instance_id, instance_at, id, job_id, agent_id, attempt, fence, next, started_at, 0 from news
+    on conflict (id, created_at) do update set status = excluded.status,
+        started_at = coalesce(excluded.started_at, a.started_at)
 )
 select n from held";
 

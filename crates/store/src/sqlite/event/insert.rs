@@ -17,11 +17,7 @@ use super::{
 use crate::{
     Committed, Ingest, Ingested, Offer, StoreError,
     row::{self, Columns},
-    sqlite::{
-        Tx,
-        batch::MOST,
-        task::claim::{self, NewInstance},
-    },
+    sqlite::{Tx, batch::MOST},
 };
 
 /// Namespace, scope and key.
@@ -127,7 +123,6 @@ async fn store(
         .flat_map(|ingest| ingest.tasks.iter().map(|task| Planned::of(task, ingest, known, &offers)))
         .collect::<Result<_, _>>()?;
     let keys: Vec<(Key<'_>, Owner)> = decided.taken.iter().map(|(key, owner)| (*key, *owner)).collect();
-    let instances: Vec<NewInstance<'_>> = tasks.iter().filter_map(Planned::instance).collect();
     for keys in keys.chunks(MOST) {
         rows::KEYS.run(tx, keys, rows::taken_key).await?;
     }
@@ -137,10 +132,7 @@ async fn store(
     for tasks in tasks.chunks(MOST) {
         rows::TASKS.run(tx, tasks, rows::task).await?;
     }
-    for instances in instances.chunks(MOST) {
-        claim::INSTANCES.run(tx, instances, claim::instance).await?;
-    }
-    Ok(instances.iter().map(|instance| instance.lease).collect())
+    Ok(tasks.iter().filter_map(Planned::lease).collect())
 }
 
 /// Says what the first delivery of each duplicate has caused.

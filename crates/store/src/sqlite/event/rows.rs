@@ -1,4 +1,4 @@
-//! The rows of a batch as they are written: keys, events, tasks. Those of instances are in `task/claim.rs`.
+//! The rows of a batch as they are written: keys, events, tasks.
 
 use std::collections::HashMap;
 
@@ -6,7 +6,7 @@ use hetuflow_core::{
     event::Event,
     id::{ScheduleId, TaskId},
     status::Status,
-    task::{EndReason, NewTask, Outcome},
+    task::{EndReason, Lease, NewTask, Outcome},
 };
 use jiff::Timestamp;
 
@@ -16,10 +16,7 @@ use super::{
 };
 use crate::{
     Ingest, Offer, StoreError, row,
-    sqlite::{
-        batch::{Bound, Over},
-        task::claim::NewInstance,
-    },
+    sqlite::batch::{Bound, Over},
 };
 
 pub(in crate::sqlite) const FORGET_KEYS: Over =
@@ -102,27 +99,21 @@ impl<'a> Planned<'a> {
         Ok(Self { task, lane_id, status, command, outcome, finished_at, offer })
     }
 
-    pub(super) fn instance(&self) -> Option<NewInstance<'a>> {
-        let Offer { lease, slot } = self.offer?;
-        Some(NewInstance {
-            lease: *lease,
-            job_id: self.task.job_id,
-            agent_id: &slot.agent_id,
-            session_epoch: slot.session_epoch,
-            attempt: 1,
-        })
+    pub(super) fn lease(&self) -> Option<Lease> {
+        self.offer.map(|offer| offer.lease)
     }
 }
 
 pub(in crate::sqlite) const TASKS: Over = Over {
     text: "insert into sched_task (id, created_at, namespace, trigger_name, job_id, schedule_id, event_id, status, \
            outcome, scheduled_at, finished_at, priority, lane_id, policy, attempt, fence, command, agent_id, \
-           instance_id, cancel_requested) select *, 0 from {rows} where column1 is not null",
-    columns: 19,
+           instance_id, leased_at, cancel_requested) select *, 0 from {rows} where column1 is not null",
+    columns: 20,
 };
 
 pub(super) fn task(bound: &mut Bound, planned: &Planned<'_>) {
     let Planned { task, offer, .. } = planned;
+    let instance_id = offer.map(|offer| offer.lease.instance_id.uuid());
     bound
         .bind(task.id.uuid())
         .created_at(task.id.uuid())
@@ -142,7 +133,11 @@ pub(super) fn task(bound: &mut Bound, planned: &Planned<'_>) {
         .bind(offer.map_or(0, |offer| offer.lease.fence))
         .bind(planned.command.as_deref())
         .bind(offer.map(|offer| offer.slot.agent_id.as_str()))
-        .bind(offer.map(|offer| offer.lease.instance_id.uuid()));
+        .bind(instance_id);
+    match instance_id {
+        Some(id) => bound.created_at(id),
+        None => bound.bind(None::<i64>),
+    };
 }
 
 /// The ids come as JSON.

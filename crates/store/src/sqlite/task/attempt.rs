@@ -10,6 +10,7 @@ use hetuflow_core::{
 use hetuflow_failpoint::failpoint;
 use jiff::Timestamp;
 use sqlx::sqlite::SqliteRow;
+use uuid::Uuid;
 
 use crate::{
     Finish, Report, StoreError,
@@ -28,7 +29,17 @@ struct Held {
     in_force: bool,
     /// An earlier attempt has left its outcome.
     ended_before: bool,
+    job_id: Uuid,
+    /// Of the task's newest lease.
+    agent_id: String,
     attempt: Attempt,
+}
+
+/// An attempt that ends now, and what becomes of its task.
+struct End<'a> {
+    finish: &'a Finish,
+    held: Held,
+    settled: Settled,
 }
 
 pub(super) async fn give_back(db: &Sqlite, lease: Lease, now: Timestamp) -> Result<Report, StoreError> {
@@ -53,17 +64,16 @@ pub(in crate::sqlite) async fn return_attempt(
     let Some(held) = held.filter(|held| held.in_force && held.status != Status::Running) else {
         return Ok(false);
     };
-    for statement in [
-        "delete from sched_task_output where instance_id = ?",
-        "delete from sched_task_instance where id = ?",
-    ] {
+    for statement in
+        ["delete from sched_task_output where instance_id = ?", "delete from sched_attempt where id = ?"]
+    {
         sqlx::query(statement).bind(lease.instance_id.uuid()).execute(&mut **tx).await?;
     }
     let settled = settle::given_back(held.attempt.cancel_requested, held.ended_before, now);
     let cancelled = (settled.status == Status::Cancelled).then(settle::cancelled_before_start);
     sqlx::query(
         "update sched_task set status = ?, outcome = coalesce(?, outcome), finished_at = ?, attempt = attempt - 1, \
-         agent_id = null, instance_id = null where id = ?",
+         instance_id = null, leased_at = null where id = ?",
     )
     .bind(settled.status.number())
     .bind(cancelled.as_ref().map(row::json).transpose()?)
@@ -86,7 +96,7 @@ pub(in crate::sqlite) async fn end_attempts(
     for batch in batch.chunks(MOST) {
         let leases: Vec<Lease> = batch.iter().map(|finish| finish.lease).collect();
         let mut held = held(tx, &leases).await?;
-        let mut ends: Vec<(&Finish, Settled)> = Vec::new();
+        let mut ends: Vec<End<'_>> = Vec::new();
         for (n, finish) in batch.iter().enumerate() {
             reports.push(match (held.remove(&n), ended.get(&finish.lease)) {
                 (None, _) => Report::Fenced,
@@ -95,7 +105,8 @@ pub(in crate::sqlite) async fn end_attempts(
                     settle::report_after_end(held.status, &finish.outcome)
                 }
                 (Some(held), None) => {
-                    ends.push((finish, held.attempt.end(&finish.outcome, finish.finished_at, now, random)));
+                    let settled = held.attempt.end(&finish.outcome, finish.finished_at, now, random);
+                    ends.push(End { finish, held, settled });
                     ended.insert(finish.lease, finish.outcome.status());
                     Report::Recorded
                 }
@@ -113,10 +124,12 @@ pub(in crate::sqlite) fn lost(lease: Lease, outcome: Outcome, now: Timestamp) ->
 }
 
 pub(in crate::sqlite) const HELD: Over = Over {
-    text: "select u.column4 as n, i.status, t.policy, t.attempt, t.cancel_requested, \
-           t.outcome is not null as ended_before, t.instance_id is i.id and t.fence = i.fence as in_force \
-           from {rows} u cross join sched_task_instance i cross join sched_task t \
-           where i.id = +u.column2 and i.task_id = u.column1 and i.fence = +u.column3 and t.id = i.task_id",
+    text: "select u.column4 as n, coalesce(a.status, t.status) as status, t.policy, t.attempt, t.cancel_requested, \
+           t.job_id, t.agent_id, t.outcome is not null as ended_before, \
+           t.instance_id is u.column2 and t.fence = u.column3 as in_force \
+           from {rows} u cross join sched_task t \
+           left join sched_attempt a on a.id = +u.column2 and +a.task_id = u.column1 and +a.fence = u.column3 \
+           where t.id = +u.column1 and (a.id is not null or in_force)",
     columns: 4,
 };
 
@@ -131,6 +144,8 @@ async fn held(tx: &mut Tx, leases: &[Lease]) -> Result<HashMap<usize, Held>, Sto
             status: row::status(row, "status")?,
             in_force: row.flag("in_force")?,
             ended_before: row.flag("ended_before")?,
+            job_id: row.uuid("job_id")?,
+            agent_id: row.text("agent_id")?,
             attempt: Attempt::from_row(row)?,
         };
         Ok((row::number(row, "n")?, held))
@@ -138,36 +153,44 @@ async fn held(tx: &mut Tx, leases: &[Lease]) -> Result<HashMap<usize, Held>, Sto
     HELD.run(tx, &leases, lease).await?.rows.iter().map(held).collect()
 }
 
-pub(in crate::sqlite) const END_INSTANCES: Over = Over {
-    text: "update sched_task_instance as i set status = u.column2, outcome = u.column3, \
-           started_at = coalesce(u.column4, i.started_at), finished_at = u.column5, output_dropped = u.column6 \
-           from {rows} u where i.id = +u.column1",
-    columns: 6,
+pub(in crate::sqlite) const END_ATTEMPTS: Over = Over {
+    text: "insert into sched_attempt as a (id, created_at, task_id, job_id, agent_id, attempt, fence, status, \
+           started_at, finished_at, outcome, output_dropped) select * from {rows} where column1 is not null \
+           on conflict (id) do update set status = excluded.status, \
+           started_at = coalesce(excluded.started_at, a.started_at), finished_at = excluded.finished_at, \
+           outcome = excluded.outcome, output_dropped = excluded.output_dropped",
+    columns: 12,
 };
 pub(in crate::sqlite) const SETTLE_TASKS: Over = Over {
     text: "update sched_task as t set status = u.column2, outcome = u.column3, \
-           scheduled_at = coalesce(u.column4, t.scheduled_at), finished_at = u.column5, agent_id = null, \
-           instance_id = null from {rows} u where t.id = +u.column1",
+           scheduled_at = coalesce(u.column4, t.scheduled_at), finished_at = u.column5, instance_id = null, \
+           leased_at = null from {rows} u where t.id = +u.column1",
     columns: 5,
 };
 
-async fn settle(tx: &mut Tx, ends: &[(&Finish, Settled)]) -> Result<(), StoreError> {
-    END_INSTANCES.run(tx, ends, |bound, (finish, _)| end_instance(bound, finish)).await?;
-    SETTLE_TASKS.run(tx, ends, |bound, (finish, settled)| settle_task(bound, finish, settled)).await?;
+async fn settle(tx: &mut Tx, ends: &[End<'_>]) -> Result<(), StoreError> {
+    END_ATTEMPTS.run(tx, ends, end_attempt).await?;
+    SETTLE_TASKS.run(tx, ends, settle_task).await?;
     Ok(())
 }
 
-fn end_instance(bound: &mut Bound, finish: &Finish) {
+fn end_attempt(bound: &mut Bound, End { finish, held, .. }: &End<'_>) {
     bound
         .bind(finish.lease.instance_id.uuid())
+        .created_at(finish.lease.instance_id.uuid())
+        .bind(finish.lease.task_id.uuid())
+        .bind(held.job_id)
+        .bind(held.agent_id.clone())
+        .bind(held.attempt.number)
+        .bind(finish.lease.fence)
         .bind(finish.outcome.status().number())
-        .json(&finish.outcome)
         .bind(finish.started_at.map(Timestamp::as_microsecond))
         .bind(finish.finished_at.as_microsecond())
+        .json(&finish.outcome)
         .bind(row::signed(finish.output_dropped));
 }
 
-fn settle_task(bound: &mut Bound, finish: &Finish, settled: &Settled) {
+fn settle_task(bound: &mut Bound, End { finish, settled, .. }: &End<'_>) {
     bound
         .bind(finish.lease.task_id.uuid())
         .bind(settled.status.number())

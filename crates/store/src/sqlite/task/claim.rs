@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use hetuflow_core::{
-    id::{AgentId, InstanceId, JobId},
+    id::{AgentId, InstanceId},
     status::Status,
     task::{Lease, Task},
 };
@@ -32,7 +32,6 @@ pub(super) async fn claim(
     let claimed = choose(&mut tx, lane, from, slots, now).await?;
     for claimed in claimed.chunks(MOST) {
         LEASE.run(&mut tx, claimed, lease).await?;
-        INSTANCES.run(&mut tx, claimed, |bound, claimed| instance(bound, &NewInstance::of(claimed))).await?;
     }
     failpoint!("lease.before_commit");
     tx.commit().await?;
@@ -116,52 +115,17 @@ pub(super) async fn waiting_lanes(
 
 pub(in crate::sqlite) const LEASE: Over = Over {
     text: "update sched_task as t set status = 5, attempt = t.attempt + 1, fence = t.fence + 1, agent_id = u.column2, \
-           instance_id = u.column3 from {rows} u where t.id = +u.column1",
-    columns: 3,
+           instance_id = u.column3, leased_at = u.column4 from {rows} u where t.id = +u.column1",
+    columns: 4,
 };
 
 fn lease(bound: &mut Bound, claimed: &Claimed) {
-    bound.bind(claimed.task.id.uuid()).bind(claimed.agent_id.as_str()).bind(claimed.lease.instance_id.uuid());
-}
-
-/// An attempt, from its lease on.
-pub(in crate::sqlite) struct NewInstance<'a> {
-    pub(in crate::sqlite) lease: Lease,
-    pub(in crate::sqlite) job_id: JobId,
-    pub(in crate::sqlite) agent_id: &'a AgentId,
-    pub(in crate::sqlite) session_epoch: i64,
-    pub(in crate::sqlite) attempt: u32,
-}
-
-impl<'a> NewInstance<'a> {
-    fn of(claimed: &'a Claimed) -> Self {
-        let Claimed { lease, agent_id, session_epoch, task } = claimed;
-        Self {
-            lease: *lease,
-            job_id: task.job_id,
-            agent_id,
-            session_epoch: *session_epoch,
-            attempt: task.attempt,
-        }
-    }
-}
-
-pub(in crate::sqlite) const INSTANCES: Over = Over {
-    text: "insert into sched_task_instance (id, created_at, task_id, job_id, agent_id, session_epoch, attempt, fence, \
-           status, output_dropped) select *, 5, 0 from {rows} where column1 is not null",
-    columns: 8,
-};
-
-pub(in crate::sqlite) fn instance(bound: &mut Bound, new: &NewInstance<'_>) {
+    let instance_id = claimed.lease.instance_id.uuid();
     bound
-        .bind(new.lease.instance_id.uuid())
-        .created_at(new.lease.instance_id.uuid())
-        .bind(new.lease.task_id.uuid())
-        .bind(new.job_id.uuid())
-        .bind(new.agent_id.as_str())
-        .bind(new.session_epoch)
-        .bind(new.attempt)
-        .bind(new.lease.fence);
+        .bind(claimed.task.id.uuid())
+        .bind(claimed.agent_id.as_str())
+        .bind(instance_id)
+        .created_at(instance_id);
 }
 
 #[cfg(test)]

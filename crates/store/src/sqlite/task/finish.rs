@@ -19,17 +19,21 @@ use crate::{
 };
 
 /// 100 is `succeeded`. The plus keeps SQLite from walking the index of everything that is leased.
-pub(in crate::sqlite) const INSTANCES: Over = Over {
-    text: "update sched_task_instance as i set status = 100, outcome = u.column4, \
-           started_at = coalesce(u.column5, i.started_at), finished_at = u.column6, output_dropped = u.column7 \
+pub(in crate::sqlite) const ATTEMPTS: Over = Over {
+    text: "insert into sched_attempt as a (id, created_at, task_id, job_id, agent_id, attempt, fence, status, \
+           outcome, started_at, finished_at, output_dropped) \
+           select t.instance_id, t.leased_at, t.id, t.job_id, t.agent_id, t.attempt, t.fence, 100, \
+           u.column4, u.column5, u.column6, u.column7 \
            from {rows} u cross join sched_task t where t.id = +u.column1 and t.instance_id = +u.column2 \
-           and t.fence = +u.column3 and +t.status in (5, 8, 10) and i.id = +u.column2",
+           and t.fence = +u.column3 and +t.status in (5, 8, 10) \
+           on conflict (id) do update set status = 100, started_at = coalesce(excluded.started_at, a.started_at), \
+           finished_at = excluded.finished_at, outcome = excluded.outcome, output_dropped = excluded.output_dropped",
     columns: 7,
 };
 /// A task whose newest attempt is another, or has ended, is not found.
 pub(in crate::sqlite) const TASKS: Over = Over {
-    text: "update sched_task as t set status = 100, outcome = u.column4, finished_at = u.column5, agent_id = null, \
-           instance_id = null from {rows} u where t.id = +u.column1 and t.instance_id = +u.column2 \
+    text: "update sched_task as t set status = 100, outcome = u.column4, finished_at = u.column5, instance_id = null, \
+           leased_at = null from {rows} u where t.id = +u.column1 and t.instance_id = +u.column2 \
            and t.fence = +u.column3 and +t.status in (5, 8, 10)",
     columns: 5,
 };
@@ -91,7 +95,7 @@ fn successes(batch: &[Finish]) -> Vec<usize> {
 
 /// Whether all of them did. Otherwise nobody knows here which: `end_attempts` has an answer for each.
 async fn succeed(tx: &mut Tx, batch: &[Finish], places: &[usize]) -> Result<bool, StoreError> {
-    INSTANCES.run(tx, places, |bound, n| instance(bound, &batch[*n])).await?;
+    ATTEMPTS.run(tx, places, |bound, n| attempt(bound, &batch[*n])).await?;
     let tasks = TASKS.run(tx, places, |bound, n| task(bound, &batch[*n])).await?;
     Ok(tasks.changed == places.len() as u64)
 }
@@ -101,7 +105,7 @@ fn lease<'a>(bound: &'a mut Bound, finish: &Finish) -> &'a mut Bound {
     bound.bind(lease.task_id.uuid()).bind(lease.instance_id.uuid()).bind(lease.fence).json(&finish.outcome)
 }
 
-fn instance(bound: &mut Bound, finish: &Finish) {
+fn attempt(bound: &mut Bound, finish: &Finish) {
     lease(bound, finish)
         .bind(finish.started_at.map(Timestamp::as_microsecond))
         .bind(finish.finished_at.as_microsecond())

@@ -89,8 +89,10 @@ pub(super) fn push_filter(query: &mut QueryBuilder<sqlx::Sqlite>, filter: &TaskF
     }
 }
 
+pub(in crate::sqlite) const INSTANCE: &str = "select * from sched_task_instance where id = ?";
+
 pub(super) async fn instance(db: &Sqlite, id: InstanceId) -> Result<TaskInstance, StoreError> {
-    let row = sqlx::query("select * from sched_task_instance where id = ?")
+    let row = sqlx::query(INSTANCE)
         .bind(id.uuid())
         .fetch_optional(&db.readers)
         .await?

@@ -10,10 +10,8 @@ use crate::{
 
 pub(in crate::sqlite) const APPEND: Over = Over {
     text: "insert into sched_task_output (instance_id, created_at, seq, stream, data) \
-           select i.id, i.created_at, u.column2, u.column3, u.column4 \
-           from {rows} u cross join sched_task_instance i where i.id = u.column1 \
-           on conflict (instance_id, seq) do nothing",
-    columns: 4,
+           select * from {rows} where column1 is not null on conflict (instance_id, seq) do nothing",
+    columns: 5,
 };
 
 pub(super) async fn append(db: &Sqlite, chunks: &[OutputChunk]) -> Result<(), StoreError> {
@@ -28,6 +26,7 @@ pub(super) async fn append(db: &Sqlite, chunks: &[OutputChunk]) -> Result<(), St
 fn piece(bound: &mut Bound, chunk: &OutputChunk) {
     bound
         .bind(chunk.instance_id.uuid())
+        .created_at(chunk.instance_id.uuid())
         .bind(row::signed(chunk.seq))
         .bind(row::stream_name(chunk.stream))
         .bind(chunk.data.as_ref());

@@ -15,10 +15,14 @@ use crate::{
 };
 
 /// What has come further is left alone. The plus keeps SQLite from walking the index of everything that is leased.
-pub(in crate::sqlite) const INSTANCES: Over = Over {
-    text: "update sched_task_instance as i set status = u.column4, started_at = coalesce(u.column5, i.started_at) \
+pub(in crate::sqlite) const ATTEMPTS: Over = Over {
+    text: "insert into sched_attempt as a (id, created_at, task_id, job_id, agent_id, attempt, fence, status, \
+           started_at, output_dropped) \
+           select t.instance_id, t.leased_at, t.id, t.job_id, t.agent_id, t.attempt, t.fence, u.column4, u.column5, 0 \
            from {rows} u cross join sched_task t where t.id = +u.column1 and t.instance_id = +u.column2 \
-           and t.fence = +u.column3 and +t.status in (5, 8, 10) and t.status < u.column4 and i.id = +u.column2",
+           and t.fence = +u.column3 and +t.status in (5, 8, 10) and t.status < u.column4 \
+           on conflict (id) do update set status = excluded.status, \
+           started_at = coalesce(excluded.started_at, a.started_at)",
     columns: 5,
 };
 /// 5 is `locked`, 8 `dispatched`, 10 `running`.
@@ -54,10 +58,10 @@ pub(super) async fn progress(db: &Sqlite, batch: &[Progress]) -> Result<Vec<Repo
 
 /// Yields how many are in force.
 async fn note(tx: &mut Tx, batch: &[Progress]) -> Result<u64, StoreError> {
-    let instance = |bound: &mut Bound, one: &Progress| {
+    let attempt = |bound: &mut Bound, one: &Progress| {
         lease(bound, one).bind(next(one)).bind(one.started_at.map(Timestamp::as_microsecond));
     };
-    INSTANCES.run(tx, batch, instance).await?;
+    ATTEMPTS.run(tx, batch, attempt).await?;
     let task = |bound: &mut Bound, one: &Progress| {
         lease(bound, one).bind(next(one));
     };
