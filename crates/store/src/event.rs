@@ -72,8 +72,9 @@ pub trait EventStore: Send + Sync {
     /// The event with its body.
     async fn event(&self, id: EventId) -> Result<Event, StoreError>;
 
-    /// Those of the events that are there, with their bodies, in no particular order.
-    async fn events_by_id(&self, ids: &[EventId]) -> Result<Vec<Event>, StoreError>;
+    /// The first of the events that are there, by id, with their bodies: as many as have `bytes` of bodies together,
+    /// and at least the first that has one. Those after the last of them have not been looked at.
+    async fn events_by_id(&self, ids: &[EventId], bytes: usize) -> Result<Vec<Event>, StoreError>;
 
     /// Newest first, bodies left out.
     async fn events(&self, filter: &EventFilter, page: Page) -> Result<Vec<Event>, StoreError>;

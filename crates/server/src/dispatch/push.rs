@@ -20,8 +20,8 @@ use crate::{
     metrics::Metrics,
 };
 
-/// Events that are read at once, with their bodies.
-const EVENTS_AT_ONCE: usize = 16;
+/// Bytes of events' bodies that are read at once.
+const BODIES_AT_ONCE: usize = 4 << 20;
 
 /// Sends what was leased. The ingest loop has one for tasks that are leased as they are stored, dispatch for those
 /// that it claimed.
@@ -66,29 +66,42 @@ impl Dispatcher {
     pub(super) async fn push_all(
         &self,
         reservation: &mut Reservation,
-        claimed: &[Claimed],
+        mut claimed: Vec<Claimed>,
     ) -> Result<(), StoreError> {
-        let mut failed = Ok(());
-        for part in claimed.chunks(EVENTS_AT_ONCE) {
-            failed = failed.and(self.push_some(reservation, part).await);
+        claimed.sort_by_key(|claimed| claimed.task.event_id);
+        let (mut rest, mut failed) = (&claimed[..], Ok(()));
+        while !rest.is_empty() {
+            let ids: Vec<EventId> = rest.iter().map(|claimed| claimed.task.event_id).collect();
+            let events = match self.store.events_by_id(&ids, BODIES_AT_ONCE).await {
+                Ok(events) => events,
+                // One of them cannot be read; the others shall not wait for it.
+                Err(StoreError::CorruptRow(_)) if rest.len() > 1 => {
+                    return failed.and(self.push_each(reservation, rest).await);
+                }
+                Err(StoreError::CorruptRow(_)) => Vec::new(),
+                Err(error) => {
+                    self.put_back_all(rest).await;
+                    return Err(error);
+                }
+            };
+            // Without any, nothing is there of any of them.
+            let looked = events
+                .last()
+                .map_or(rest.len(), |last| rest.partition_point(|claimed| claimed.task.event_id <= last.id));
+            let (found, later) = rest.split_at(looked);
+            failed = failed.and(self.push_some(reservation, found, events).await);
+            rest = later;
         }
         failed
     }
 
-    async fn push_some(&self, reservation: &mut Reservation, claimed: &[Claimed]) -> Result<(), StoreError> {
-        let mut ids: Vec<EventId> = claimed.iter().map(|claimed| claimed.task.event_id).collect();
-        ids.sort_unstable();
-        ids.dedup();
-        let events: HashMap<EventId, Event> = match self.store.events_by_id(&ids).await {
-            Ok(events) => events.into_iter().map(|event| (event.id, event)).collect(),
-            // One of them cannot be read; the others shall not wait for it.
-            Err(StoreError::CorruptRow(_)) if ids.len() > 1 => self.one_by_one(&ids).await,
-            Err(StoreError::CorruptRow(_)) => HashMap::new(),
-            Err(error) => {
-                self.put_back_all(claimed).await;
-                return Err(error);
-            }
-        };
+    async fn push_some(
+        &self,
+        reservation: &mut Reservation,
+        claimed: &[Claimed],
+        events: Vec<Event>,
+    ) -> Result<(), StoreError> {
+        let events: HashMap<EventId, Event> = events.into_iter().map(|event| (event.id, event)).collect();
         let mut failed = Ok(());
         for claimed in claimed {
             let pushed = match events.get(&claimed.task.event_id) {
@@ -100,14 +113,13 @@ impl Dispatcher {
         failed
     }
 
-    async fn one_by_one(&self, ids: &[EventId]) -> HashMap<EventId, Event> {
-        let mut events = HashMap::new();
-        for id in ids {
-            if let Ok(event) = self.store.event(*id).await {
-                events.insert(*id, event);
-            }
+    async fn push_each(&self, reservation: &mut Reservation, claimed: &[Claimed]) -> Result<(), StoreError> {
+        let mut failed = Ok(());
+        for claimed in claimed {
+            let event = self.store.event(claimed.task.event_id).await.into_iter().collect();
+            failed = failed.and(self.push_some(reservation, std::slice::from_ref(claimed), event).await);
         }
-        events
+        failed
     }
 
     async fn put_back_all(&self, claimed: &[Claimed]) {

@@ -6,7 +6,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use hetuflow_core::labels::Lane;
-use hetuflow_store::{LaneId, LowWater, StoreError, WaitingLane};
+use hetuflow_store::{Claimed, LaneId, LowWater, StoreError, WaitingLane};
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// What one statement leases, at most.
-const MAX_SLOTS: usize = 200;
+const MAX_SLOTS: usize = 500;
 /// Commits of other servers may be this late, and their clocks this far behind, before a task of theirs waits for the
 /// next look from the beginning.
 const OVERLAP: SignedDuration = SignedDuration::from_millis(250);
@@ -62,6 +62,18 @@ impl Rounds {
 
     /// There may be more room: fills it.
     pub(super) async fn fill(&mut self, state: &AppState) -> Result<Option<Timestamp>, StoreError> {
+        let mut taken = None;
+        let filled = self.claim_all(state, &mut taken).await;
+        let sent = send(&self.dispatcher, taken).await;
+        filled.and_then(|due| sent.map(|()| due))
+    }
+
+    /// What was taken last is left in `taken`, to be sent; what was taken before is sent while the next is claimed.
+    async fn claim_all(
+        &mut self,
+        state: &AppState,
+        taken: &mut Option<Taken>,
+    ) -> Result<Option<Timestamp>, StoreError> {
         loop {
             if !state.hub.has_room() {
                 // The first room is for what waits, not for what comes next.
@@ -70,10 +82,13 @@ impl Rounds {
             }
             let from_start = state.hub.take_put_back() || Instant::now() >= self.look_from_start;
             if from_start || self.open.is_empty() {
-                self.look(state, from_start).await?;
+                let dispatcher = self.dispatcher.clone();
+                let (sent, looked) =
+                    tokio::join!(send(&dispatcher, taken.take()), self.look(state, from_start));
+                looked.and(sent)?;
             }
             let due = self.open.clone();
-            if !self.serve(state, &due).await? {
+            if !self.serve(state, &due, taken).await? {
                 state.hub.set_backlog(Backlog::Lanes(distinct(&due)));
                 return Ok(self.due);
             }
@@ -97,7 +112,12 @@ impl Rounds {
 
     /// Gives tasks of the lanes away, those of the highest priority first; lanes of equal priority come first in turn.
     /// Whether there is something new to see.
-    async fn serve(&mut self, state: &AppState, lanes: &[WaitingLane]) -> Result<bool, StoreError> {
+    async fn serve(
+        &mut self,
+        state: &AppState,
+        lanes: &[WaitingLane],
+        taken: &mut Option<Taken>,
+    ) -> Result<bool, StoreError> {
         self.turn = self.turn.wrapping_add(1);
         let first = self.turn % lanes.len().max(1);
         let mut lanes: Vec<&WaitingLane> = lanes.iter().collect();
@@ -105,17 +125,21 @@ impl Rounds {
         lanes.sort_by_key(|lane| std::cmp::Reverse(lane.priority));
         let mut claimed = 0;
         for lane in lanes {
-            claimed += self.claim(state, lane).await?;
+            let dispatcher = self.dispatcher.clone();
+            let (sent, next) = tokio::join!(send(&dispatcher, taken.take()), self.claim(state, lane));
+            *taken = next?;
+            claimed += taken.as_ref().map_or(0, |taken| taken.claimed.len());
+            sent?;
         }
         Ok(claimed > 0)
     }
 
-    /// One claim of the lane, as far as there is room for it. Yields how many tasks it took.
-    async fn claim(&mut self, state: &AppState, lane: &WaitingLane) -> Result<usize, StoreError> {
+    /// One claim of the lane, as far as there is room for it.
+    async fn claim(&mut self, state: &AppState, lane: &WaitingLane) -> Result<Option<Taken>, StoreError> {
         let mut reservation = Reservation::new(&state.hub);
         let slots = reservation.take(&lane.lane, MAX_SLOTS, Purpose::Waiting);
         if slots.is_empty() {
-            return Ok(0);
+            return Ok(None);
         }
         let from = self.reached.get(&lane.id).copied().unwrap_or(LowWater::START);
         let claimed = match state.store.claim(lane.id, from, &slots, state.clock.now()).await {
@@ -132,9 +156,19 @@ impl Rounds {
         if claimed.len() < slots.len() {
             self.open.retain(|open| open.id != lane.id);
         }
-        self.dispatcher.push_all(&mut reservation, &claimed).await?;
-        Ok(claimed.len())
+        Ok(Some(Taken { reservation, claimed }))
     }
+}
+
+/// What a claim took, in the places that were set aside for it.
+struct Taken {
+    reservation: Reservation,
+    claimed: Vec<Claimed>,
+}
+
+async fn send(dispatcher: &Dispatcher, taken: Option<Taken>) -> Result<(), StoreError> {
+    let Some(Taken { mut reservation, claimed }) = taken else { return Ok(()) };
+    dispatcher.push_all(&mut reservation, claimed).await
 }
 
 async fn pass_on_cancellations(state: &AppState) -> Result<(), StoreError> {

@@ -17,8 +17,11 @@ use super::{
 };
 use crate::{Committed, EventFilter, EventStore, Ingest, Leadership, Offer, Page, StoreError, row};
 
-pub(in crate::postgres) const BY_ID: &str =
-    "select * from sched_event where id = any($1) and created_at = any($2)";
+pub(in crate::postgres) const BY_ID: &str = "
+select * from (
+    select *, octet_length(body) as size, sum(octet_length(body)) over (order by id) as bytes
+    from sched_event where id = any($1) and created_at = any($2)
+) e where bytes <= $3 or bytes = size order by id";
 
 #[async_trait]
 impl EventStore for Postgres {
@@ -40,11 +43,12 @@ impl EventStore for Postgres {
         row::event(&row)
     }
 
-    async fn events_by_id(&self, ids: &[EventId]) -> Result<Vec<Event>, StoreError> {
+    async fn events_by_id(&self, ids: &[EventId], bytes: usize) -> Result<Vec<Event>, StoreError> {
         let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
         let rows = sqlx::query(BY_ID)
             .bind(&ids)
             .bind(ids.iter().map(|id| at(*id)).collect::<Vec<_>>())
+            .bind(i64::try_from(bytes).unwrap_or(i64::MAX))
             .fetch_all(&self.pool)
             .await?;
         rows.iter().map(row::event).collect()

@@ -13,9 +13,11 @@ use sqlx::QueryBuilder;
 use super::{Sqlite, leader::guard};
 use crate::{Committed, EventFilter, EventStore, Ingest, Leadership, Offer, Page, StoreError, row};
 
-/// The ids come as JSON.
-pub(super) const BY_ID: &str =
-    "select e.* from json_each(?) u cross join sched_event e where e.id = unhex(u.value)";
+/// The ids come as JSON. The length of a body is known without reading it.
+pub(super) const BY_ID: &str = "select e.* from ( \
+     select e.id, length(e.body) as size, sum(length(e.body)) over (order by e.id) as bytes \
+     from json_each(?) u cross join sched_event e where e.id = unhex(u.value) \
+     ) u cross join sched_event e where (u.bytes <= ? or u.bytes = u.size) and e.id = u.id order by u.id";
 
 #[async_trait]
 impl EventStore for Sqlite {
@@ -41,9 +43,13 @@ impl EventStore for Sqlite {
         row::event(&row)
     }
 
-    async fn events_by_id(&self, ids: &[EventId]) -> Result<Vec<Event>, StoreError> {
+    async fn events_by_id(&self, ids: &[EventId], bytes: usize) -> Result<Vec<Event>, StoreError> {
         let ids: Vec<String> = ids.iter().map(|id| id.uuid().simple().to_string()).collect();
-        let rows = sqlx::query(BY_ID).bind(row::json(&ids)?).fetch_all(&self.readers).await?;
+        let rows = sqlx::query(BY_ID)
+            .bind(row::json(&ids)?)
+            .bind(i64::try_from(bytes).unwrap_or(i64::MAX))
+            .fetch_all(&self.readers)
+            .await?;
         rows.iter().map(row::event).collect()
     }
 

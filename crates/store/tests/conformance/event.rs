@@ -210,10 +210,28 @@ pub(crate) async fn events_are_found_by_their_ids(db: &Db) {
     let batch = vec![ingest(at(0), |_| ()), ingest(at(1), |_| ()), ingest(at(2), |_| ())];
     take_in(store, batch.clone()).await.expect("stored");
     let wanted = [batch[2].event.id, EventId::at(at(9)), batch[0].event.id];
-    let mut found = store.events_by_id(&wanted).await.expect("events");
-    found.sort_by_key(|event| event.id);
+    let found = store.events_by_id(&wanted, 1 << 20).await.expect("events");
     assert_eq!(found, [batch[0].event.clone(), batch[2].event.clone()]);
-    assert_eq!(store.events_by_id(&[]).await.expect("events"), []);
+    assert_eq!(store.events_by_id(&[], 1 << 20).await.expect("events"), []);
+}
+
+pub(crate) async fn events_come_as_far_as_their_bodies_have_room(db: &Db) {
+    let store = &*db.store;
+    let sized = |second: i64, size: usize| {
+        let mut ingest = ingest(at(second), |_| ());
+        ingest.event.body = vec![b'x'; size].into();
+        ingest
+    };
+    let batch = vec![sized(0, 0), sized(1, 10), sized(2, 10), sized(3, 1)];
+    take_in(store, batch.clone()).await.expect("stored");
+    let ids: Vec<EventId> = batch.iter().rev().map(|ingest| ingest.event.id).collect();
+    for (bytes, expected) in [(0, 2), (10, 2), (19, 2), (20, 3), (21, 4)] {
+        let found = store.events_by_id(&ids, bytes).await.expect("events");
+        let wanted: Vec<_> = batch[..expected].iter().map(|ingest| ingest.event.clone()).collect();
+        assert_eq!(found, wanted, "{bytes}");
+    }
+    let found = store.events_by_id(&ids[..2], 5).await.expect("events");
+    assert_eq!(found, [batch[2].event.clone()], "the first, however large");
 }
 
 pub(crate) async fn expired_keys_are_forgotten(db: &Db) {
