@@ -169,7 +169,7 @@ create table sched_task (
     queued_for        integer,
     finished_at       integer,
     priority          integer not null,
-    lane_id           integer not null references sched_lane (id),
+    lane_id           integer not null,
     policy            text not null,
     -- Attempts so far.
     attempt           integer not null,
@@ -211,7 +211,7 @@ create table sched_attempt (
     finished_at     integer,
     outcome         text,
     output_dropped  integer not null
-) strict;
+) strict, without rowid;
 
 create index sched_attempt_by_task on sched_attempt (task_id, fence);
 create index sched_attempt_by_job on sched_attempt (job_id, id) where job_id is not null;

@@ -19,6 +19,7 @@ mod retention;
 mod schedule;
 mod task;
 mod trigger;
+mod warm;
 
 use async_trait::async_trait;
 use sqlx::{PgPool, Transaction};
@@ -26,7 +27,11 @@ use tokio::sync::watch;
 
 pub(crate) use open::open;
 
-use self::{lanes::Lanes, notify::TaskChanges};
+use self::{
+    lanes::Lanes,
+    notify::TaskChanges,
+    warm::{Hot, Warm},
+};
 use crate::{Store, StoreError};
 
 type Tx = Transaction<'static, sqlx::Postgres>;
@@ -37,6 +42,7 @@ const TRIES: u32 = 5;
 #[derive(Debug)]
 struct Postgres {
     pool: PgPool,
+    warm: Warm,
     changes: TaskChanges,
     lanes: Lanes,
     version: String,
@@ -77,6 +83,11 @@ impl Postgres {
         Ok(begun.unwrap_or(Err(sqlx::Error::WorkerCrashed))?)
     }
 
+    /// A connection for a statement that every life takes.
+    async fn hot(&self) -> Result<Hot<'_>, StoreError> {
+        Ok(self.warm.take(&self.pool).await?)
+    }
+
     /// Tells listeners, after a commit, that tasks may have become claimable or cancelled.
     fn tasks_changed(&self) {
         self.changes.tell();
@@ -112,6 +123,7 @@ impl Store for Postgres {
 
     async fn close(&self) {
         self.changes.stop();
+        self.warm.close();
         self.pool.close().await;
     }
 }

@@ -45,13 +45,14 @@ impl EventStore for Postgres {
 
     async fn events_by_id(&self, ids: &[EventId], bytes: usize) -> Result<Vec<Event>, StoreError> {
         let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
+        let mut hot = self.hot().await?;
         let rows = sqlx::query(BY_ID)
             .bind(&ids)
             .bind(ids.iter().map(|id| at(*id)).collect::<Vec<_>>())
             .bind(i64::try_from(bytes).unwrap_or(i64::MAX))
-            .fetch_all(&self.pool)
-            .await?;
-        rows.iter().map(row::event).collect()
+            .fetch_all(&mut *hot)
+            .await;
+        hot.done(rows)?.iter().map(row::event).collect()
     }
 
     async fn events(&self, filter: &EventFilter, page: Page) -> Result<Vec<Event>, StoreError> {
@@ -95,9 +96,10 @@ async fn forget(
 
 /// The statement that stores is atomic by itself: no transaction, one round trip.
 async fn ingest(db: &Postgres, batch: &[Ingest], offers: &[Offer]) -> Result<Committed, StoreError> {
-    let mut connection = db.pool.acquire().await?;
+    let mut hot = db.hot().await?;
     failpoint!("ingest.before_insert");
-    let committed = insert::insert(&mut connection, &db.lanes, batch, offers).await?;
+    let committed = insert::insert(&mut hot, &db.lanes, batch, offers).await;
+    let committed = hot.done(committed)?;
     failpoint!("ingest.after_commit", StoreError::Unavailable(sqlx::Error::WorkerCrashed));
     Ok(committed)
 }

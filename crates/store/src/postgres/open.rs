@@ -7,7 +7,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use super::{Postgres, fitness, lanes::Lanes, migrate, notify::TaskChanges, partition};
+use super::{Postgres, fitness, lanes::Lanes, migrate, notify::TaskChanges, partition, warm::Warm};
 use crate::{Options, Store, StoreError};
 
 /// How long a caller waits for a free connection before it is told that the database is busy.
@@ -20,7 +20,8 @@ pub(crate) async fn open(options: &Options) -> Result<Arc<dyn Store>, StoreError
     migrate::migrate(&pool).await?;
     partition::ensure_partitions(&pool).await?;
     let changes = TaskChanges::start(&connect);
-    Ok(Arc::new(Postgres { pool, changes, lanes: Lanes::default(), version }))
+    let warm = Warm::of(pool.options().get_max_connections());
+    Ok(Arc::new(Postgres { pool, warm, changes, lanes: Lanes::default(), version }))
 }
 
 async fn connect_all(connect: &PgConnectOptions, size: u32) -> Result<PgPool, StoreError> {

@@ -77,11 +77,15 @@ fn file_options(url: &str) -> Result<SqliteConnectOptions, StoreError> {
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
+        // Each statement over rows is there once for each size of its table.
+        .statement_cache_capacity(256)
         .busy_timeout(PATIENCE)
         // 16 MiB: checkpoints are rare enough to be cheap, and the log stays small.
         .pragma("wal_autocheckpoint", "4000")
         // Likewise 16 MiB: the ends of the indexes that grow stay in memory.
-        .pragma("cache_size", "-16384"))
+        .pragma("cache_size", "-16384")
+        // What a statement would undo if it failed half-way is not written to a file of its own.
+        .pragma("temp_store", "memory"))
 }
 
 /// Connections are opened once and kept: none goes idle or grows old. One that is given back has been asked whether it

@@ -13,7 +13,7 @@ use crate::{Options, sqlite::open::open_file};
 
 const EVENT: &str = "sched_event_1";
 const TASK: &str = "sched_task_1";
-const ATTEMPT: &str = "sched_attempt_1";
+const ATTEMPT: &str = "USING PRIMARY KEY (id=?)";
 
 /// Each statement with the tables and indexes that it is to search.
 fn statements() -> Vec<(String, &'static [&'static str])> {
@@ -49,7 +49,7 @@ fn statements() -> Vec<(String, &'static [&'static str])> {
 /// daemon, what is leased, and what a view has found.
 const WALKED: [&str; 8] = [
     "SCAN u",
-    "SCAN 64",
+    "SCAN 256",
     "SCAN (",
     "SCAN CONSTANT",
     "SCAN sched_turn USING",

@@ -72,6 +72,7 @@ pub(super) async fn claim(
     failpoint!("lease.before");
     let agents: BTreeSet<&str> = slots.iter().map(|slot| slot.agent_id.as_str()).collect();
     let instances: Vec<Uuid> = slots.iter().map(|_| InstanceId::at(now).uuid()).collect();
+    let mut hot = db.hot().await?;
     let rows = sqlx::query(CLAIM)
         .bind(lane.0)
         .bind(agents.into_iter().collect::<Vec<_>>())
@@ -82,8 +83,9 @@ pub(super) async fn claim(
         .bind(time(now))
         .bind(time(from.run_at))
         .bind(from.id.uuid())
-        .fetch_all(&db.pool)
-        .await?;
+        .fetch_all(&mut *hot)
+        .await;
+    let rows = hot.done(rows)?;
     failpoint!("lease.after_commit", StoreError::Unavailable(sqlx::Error::WorkerCrashed));
     rows.iter().map(claimed).collect()
 }
@@ -105,14 +107,15 @@ pub(super) async fn waiting_lanes(
     db: &Postgres,
     from: &[(LaneId, LowWater)],
 ) -> Result<Vec<WaitingLane>, StoreError> {
+    let mut hot = db.hot().await?;
     let rows = sqlx::query(LANES)
         .bind(from.iter().map(|(lane, _)| lane.0).collect::<Vec<_>>())
         .bind(from.iter().map(|(_, from)| time(from.run_at)).collect::<Vec<_>>())
         .bind(from.iter().map(|(_, from)| from.id.uuid()).collect::<Vec<_>>())
         .bind(Uuid::nil())
-        .fetch_all(&db.pool)
-        .await?;
-    rows.iter().map(row::waiting_lane).collect()
+        .fetch_all(&mut *hot)
+        .await;
+    hot.done(rows)?.iter().map(row::waiting_lane).collect()
 }
 
 fn claimed(row: &sqlx::postgres::PgRow) -> Result<Claimed, StoreError> {

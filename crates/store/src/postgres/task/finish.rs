@@ -88,6 +88,7 @@ async fn succeed(db: &Postgres, batch: &[Finish]) -> Result<Vec<(usize, bool)>, 
     order.sort_by_key(|n| batch[*n].lease.task_id);
     let leases: Vec<Lease> = order.iter().map(|n| batch[*n].lease).collect();
     let finishes = || order.iter().map(|n| &batch[*n]);
+    let mut hot = db.hot().await?;
     let rows = sqlx::query(SUCCEED)
         .bind(tasks(&leases))
         .bind(tasks(&leases).into_iter().map(at).collect::<Vec<Time>>())
@@ -98,7 +99,8 @@ async fn succeed(db: &Postgres, batch: &[Finish]) -> Result<Vec<(usize, bool)>, 
         .bind(finishes().map(|finish| finish.started_at.map(time)).collect::<Vec<_>>())
         .bind(finishes().map(|finish| time(finish.finished_at)).collect::<Vec<_>>())
         .bind(finishes().map(|finish| row::signed(finish.output_dropped)).collect::<Vec<_>>())
-        .fetch_all(&db.pool)
-        .await?;
+        .fetch_all(&mut *hot)
+        .await;
+    let rows = hot.done(rows)?;
     rows.iter().map(|row| Ok((order[row::number::<usize>(row, "n")? - 1], row.flag("awaited")?))).collect()
 }

@@ -49,6 +49,7 @@ pub(super) async fn progress(db: &Postgres, batch: &[Progress]) -> Result<Vec<Re
     order.sort_by_key(|n| batch[*n].lease.task_id);
     let leases: Vec<Lease> = order.iter().map(|n| batch[*n].lease).collect();
     failpoint!("progress.before_commit");
+    let mut hot = db.hot().await?;
     let rows = sqlx::query(PROGRESS)
         .bind(tasks(&leases))
         .bind(tasks(&leases).into_iter().map(at).collect::<Vec<Time>>())
@@ -56,8 +57,9 @@ pub(super) async fn progress(db: &Postgres, batch: &[Progress]) -> Result<Vec<Re
         .bind(instances(&leases).into_iter().map(at).collect::<Vec<Time>>())
         .bind(leases.iter().map(|lease| lease.fence).collect::<Vec<_>>())
         .bind(order.iter().map(|n| batch[*n].started_at.map(time)).collect::<Vec<_>>())
-        .fetch_all(&db.pool)
-        .await?;
+        .fetch_all(&mut *hot)
+        .await;
+    let rows = hot.done(rows)?;
     failpoint!("progress.after_commit", StoreError::Unavailable(sqlx::Error::WorkerCrashed));
     let mut reports = vec![Report::Fenced; batch.len()];
     for row in &rows {

@@ -27,7 +27,7 @@ pub(super) fn key(bound: &mut Bound, (namespace, scope, key): &Key<'_>) {
 }
 
 pub(in crate::sqlite) const KEYS: Over = Over {
-    text: "insert into sched_dedupe (namespace, scope, key, event_id, expires_at) \
+    text: "insert or fail into sched_dedupe (namespace, scope, key, event_id, expires_at) \
            select * from {rows} where column1 is not null",
     columns: 5,
 };
@@ -38,7 +38,7 @@ pub(super) fn taken_key(bound: &mut Bound, (taken, owner): &(Key<'_>, Owner)) {
 }
 
 pub(in crate::sqlite) const EVENTS: Over = Over {
-    text: "insert into sched_event (id, created_at, namespace, kind, source, type, subject, time, received_at, \
+    text: "insert or fail into sched_event (id, created_at, namespace, kind, source, type, subject, time, received_at, \
            content_type, headers, query, verdict, verdict_reason, decisions, body) \
            select * from {rows} where column1 is not null",
     columns: 16,
@@ -105,7 +105,7 @@ impl<'a> Planned<'a> {
 }
 
 pub(in crate::sqlite) const TASKS: Over = Over {
-    text: "insert into sched_task (id, created_at, namespace, trigger_name, job_id, schedule_id, event_id, status, \
+    text: "insert or fail into sched_task (id, created_at, namespace, trigger_name, job_id, schedule_id, event_id, status, \
            outcome, scheduled_at, finished_at, priority, lane_id, policy, attempt, fence, command, agent_id, \
            instance_id, leased_at, cancel_requested) select *, 0 from {rows} where column1 is not null",
     columns: 20,

@@ -154,7 +154,7 @@ async fn held(tx: &mut Tx, leases: &[Lease]) -> Result<HashMap<usize, Held>, Sto
 }
 
 pub(in crate::sqlite) const END_ATTEMPTS: Over = Over {
-    text: "insert into sched_attempt as a (id, created_at, task_id, job_id, agent_id, attempt, fence, status, \
+    text: "insert or fail into sched_attempt as a (id, created_at, task_id, job_id, agent_id, attempt, fence, status, \
            started_at, finished_at, outcome, output_dropped) select * from {rows} where column1 is not null \
            on conflict (id) do update set status = excluded.status, \
            started_at = coalesce(excluded.started_at, a.started_at), finished_at = excluded.finished_at, \
@@ -162,7 +162,7 @@ pub(in crate::sqlite) const END_ATTEMPTS: Over = Over {
     columns: 12,
 };
 pub(in crate::sqlite) const SETTLE_TASKS: Over = Over {
-    text: "update sched_task as t set status = u.column2, outcome = u.column3, \
+    text: "update or fail sched_task as t set status = u.column2, outcome = u.column3, \
            scheduled_at = coalesce(u.column4, t.scheduled_at), finished_at = u.column5, instance_id = null, \
            leased_at = null from {rows} u where t.id = +u.column1",
     columns: 5,

@@ -114,7 +114,7 @@ pub(super) async fn waiting_lanes(
 }
 
 pub(in crate::sqlite) const LEASE: Over = Over {
-    text: "update sched_task as t set status = 5, attempt = t.attempt + 1, fence = t.fence + 1, agent_id = u.column2, \
+    text: "update or fail sched_task as t set status = 5, attempt = t.attempt + 1, fence = t.fence + 1, agent_id = u.column2, \
            instance_id = u.column3, leased_at = u.column4 from {rows} u where t.id = +u.column1",
     columns: 4,
 };

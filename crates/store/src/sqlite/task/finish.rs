@@ -20,7 +20,7 @@ use crate::{
 
 /// 100 is `succeeded`. The plus keeps SQLite from walking the index of everything that is leased.
 pub(in crate::sqlite) const ATTEMPTS: Over = Over {
-    text: "insert into sched_attempt as a (id, created_at, task_id, job_id, agent_id, attempt, fence, status, \
+    text: "insert or fail into sched_attempt as a (id, created_at, task_id, job_id, agent_id, attempt, fence, status, \
            outcome, started_at, finished_at, output_dropped) \
            select t.instance_id, t.leased_at, t.id, t.job_id, t.agent_id, t.attempt, t.fence, 100, \
            u.column4, u.column5, u.column6, u.column7 \
@@ -32,7 +32,7 @@ pub(in crate::sqlite) const ATTEMPTS: Over = Over {
 };
 /// A task whose newest attempt is another, or has ended, is not found.
 pub(in crate::sqlite) const TASKS: Over = Over {
-    text: "update sched_task as t set status = 100, outcome = u.column4, finished_at = u.column5, instance_id = null, \
+    text: "update or fail sched_task as t set status = 100, outcome = u.column4, finished_at = u.column5, instance_id = null, \
            leased_at = null from {rows} u where t.id = +u.column1 and t.instance_id = +u.column2 \
            and t.fence = +u.column3 and +t.status in (5, 8, 10)",
     columns: 5,

@@ -9,7 +9,7 @@ use crate::{
 };
 
 pub(in crate::sqlite) const APPEND: Over = Over {
-    text: "insert into sched_task_output (instance_id, created_at, seq, stream, data) \
+    text: "insert or fail into sched_task_output (instance_id, created_at, seq, stream, data) \
            select * from {rows} where column1 is not null on conflict (instance_id, seq) do nothing",
     columns: 5,
 };

@@ -16,7 +16,7 @@ use crate::{
 
 /// What has come further is left alone. The plus keeps SQLite from walking the index of everything that is leased.
 pub(in crate::sqlite) const ATTEMPTS: Over = Over {
-    text: "insert into sched_attempt as a (id, created_at, task_id, job_id, agent_id, attempt, fence, status, \
+    text: "insert or fail into sched_attempt as a (id, created_at, task_id, job_id, agent_id, attempt, fence, status, \
            started_at, output_dropped) \
            select t.instance_id, t.leased_at, t.id, t.job_id, t.agent_id, t.attempt, t.fence, u.column4, u.column5, 0 \
            from {rows} u cross join sched_task t where t.id = +u.column1 and t.instance_id = +u.column2 \
@@ -27,7 +27,7 @@ pub(in crate::sqlite) const ATTEMPTS: Over = Over {
 };
 /// 5 is `locked`, 8 `dispatched`, 10 `running`.
 pub(in crate::sqlite) const TASKS: Over = Over {
-    text: "update sched_task as t set status = max(t.status, u.column4) from {rows} u \
+    text: "update or fail sched_task as t set status = max(t.status, u.column4) from {rows} u \
            where t.id = +u.column1 and t.instance_id = +u.column2 and t.fence = +u.column3 and +t.status in (5, 8, 10)",
     columns: 4,
 };
