@@ -16,22 +16,20 @@ mod retention;
 mod schedule;
 mod task;
 mod trigger;
+mod writer;
 
 use async_trait::async_trait;
-use sqlx::{SqlitePool, Transaction};
+use sqlx::SqlitePool;
 use tokio::sync::watch;
 
 pub(crate) use open::open;
 
+use self::writer::{Tx, Writer};
 use crate::{Store, StoreError};
-
-/// A transaction on the one connection that writes.
-type Tx = Transaction<'static, sqlx::Sqlite>;
 
 #[derive(Debug)]
 struct Sqlite {
-    /// A pool of one.
-    writer: SqlitePool,
+    writer: Writer,
     readers: SqlitePool,
     changes: watch::Sender<u64>,
     resignations: watch::Sender<u64>,
@@ -40,7 +38,7 @@ struct Sqlite {
 
 impl Sqlite {
     async fn begin(&self) -> Result<Tx, StoreError> {
-        Ok(self.writer.begin_with("begin immediate").await?)
+        self.writer.begin().await
     }
 
     /// Tells listeners, after a commit, that tasks may have become claimable or cancelled.

@@ -1,5 +1,6 @@
 //! Statements over many rows. SQLite takes no arrays, so the rows of a batch are a table of values inside the
-//! statement: each statement goes to the connection's thread and back, which costs more than what it does with a row.
+//! statement: each statement goes to the connection's thread and back, which costs more than what it does with a row, and
+//! several can go together.
 //! The tables have few sizes, so that a statement is prepared once and found again; one that is not full ends in rows of
 //! nulls, which no statement takes for rows.
 //!
@@ -20,6 +21,8 @@ use crate::{StoreError, row};
 
 /// The rows that tables of values have. With 64 at most a server under load did an eighth less.
 const SIZES: [usize; 6] = [1, 4, 16, 64, 128, MOST];
+/// Up to so many rows of several statements go together.
+pub(super) const FEW: usize = 16;
 /// What has more rows takes several statements.
 pub(super) const MOST: usize = 256;
 
@@ -45,6 +48,22 @@ pub(super) struct Done {
     pub(super) changed: u64,
 }
 
+/// Statements that go to the connection's thread together.
+pub(super) struct Script {
+    text: String,
+    bound: Bound,
+    /// For each statement whether it runs: without items nothing does.
+    runs: Vec<bool>,
+    begins: bool,
+}
+
+impl Default for Script {
+    fn default() -> Self {
+        let bound = Bound { arguments: SqliteArguments::default(), problem: None };
+        Self { text: String::new(), bound, runs: Vec::new(), begins: false }
+    }
+}
+
 impl Over {
     /// Runs it over up to [`MOST`] items, each of which binds one row. Without items nothing runs.
     pub(super) async fn run<T>(
@@ -53,26 +72,71 @@ impl Over {
         items: &[T],
         bind: impl Fn(&mut Bound, &T),
     ) -> Result<Done, StoreError> {
-        if items.is_empty() {
-            return Ok(Done::default());
-        }
-        let rows = SIZES.into_iter().find(|size| *size >= items.len()).unwrap_or(MOST);
-        let mut bound = Bound { arguments: SqliteArguments::default(), problem: None };
-        bound.arguments.reserve(rows * self.columns, 0);
-        for item in items {
-            bind(&mut bound, item);
-        }
-        debug_assert_eq!(bound.arguments.len(), items.len() * self.columns, "{}", self.text);
-        while bound.arguments.len() < rows * self.columns {
-            bound.bind(None::<i64>);
-        }
-        bound.run(tx, self.written(rows)).await
+        let mut done = Script::default().over(self, items, bind).run(tx).await?;
+        Ok(done.pop().unwrap_or_default())
     }
 
     pub(super) fn written(self, rows: usize) -> String {
         let row = format!("({}?)", "?, ".repeat(self.columns - 1));
         let table = format!("(values {}{row})", format!("{row}, ").repeat(rows - 1));
         self.text.replace("{rows}", &table)
+    }
+}
+
+impl Script {
+    /// Adds the statement over up to [`MOST`] items, each of which binds one row.
+    pub(super) fn over<T>(mut self, over: Over, items: &[T], bind: impl Fn(&mut Bound, &T)) -> Self {
+        self.runs.push(!items.is_empty());
+        if items.is_empty() {
+            return self;
+        }
+        let rows = SIZES.into_iter().find(|size| *size >= items.len()).unwrap_or(MOST);
+        let before = self.bound.arguments.len();
+        self.bound.arguments.reserve(rows * over.columns, 0);
+        for item in items {
+            bind(&mut self.bound, item);
+        }
+        debug_assert_eq!(self.bound.arguments.len() - before, items.len() * over.columns, "{}", over.text);
+        while self.bound.arguments.len() - before < rows * over.columns {
+            self.bound.bind(None::<i64>);
+        }
+        self.push(&over.written(rows))
+    }
+
+    /// Adds the statement if there is something to bind to it.
+    pub(super) fn with<T>(mut self, text: &str, item: Option<T>, bind: impl FnOnce(&mut Bound, T)) -> Self {
+        self.runs.push(item.is_some());
+        match item {
+            Some(item) => {
+                bind(&mut self.bound, item);
+                self.push(text)
+            }
+            None => self,
+        }
+    }
+
+    /// Only as the first script of a transaction.
+    pub(super) fn after_begin(self) -> Self {
+        Self { begins: true, ..self }
+    }
+
+    fn push(mut self, text: &str) -> Self {
+        self.text.push_str(text);
+        self.text.push(';');
+        self
+    }
+
+    /// Yields what each of its statements did.
+    pub(super) async fn run(self, tx: &mut Tx) -> Result<Vec<Done>, StoreError> {
+        let Self { mut text, bound, runs, begins } = self;
+        if begins {
+            text.insert_str(0, "begin immediate;");
+        }
+        let mut done = if text.is_empty() { Vec::new() } else { bound.run(tx, text).await? }.into_iter();
+        if begins {
+            done.next();
+        }
+        Ok(runs.into_iter().map(|ran| if ran { done.next() } else { None }.unwrap_or_default()).collect())
     }
 }
 
@@ -110,18 +174,22 @@ impl Bound {
         }
     }
 
-    async fn run(self, tx: &mut Tx, text: String) -> Result<Done, StoreError> {
+    /// Yields what each statement did.
+    async fn run(self, tx: &mut Tx, text: String) -> Result<Vec<Done>, StoreError> {
         if let Some(problem) = self.problem {
             return Err(problem);
         }
         let mut steps = tx.fetch_many(sqlx::query_with(AssertSqlSafe(text), self.arguments));
-        let mut done = Done::default();
+        let (mut all, mut done) = (Vec::new(), Done::default());
         while let Some(step) = steps.try_next().await? {
             match step {
-                Either::Left(result) => done.changed = result.rows_affected(),
+                Either::Left(result) => {
+                    done.changed = result.rows_affected();
+                    all.push(std::mem::take(&mut done));
+                }
                 Either::Right(row) => done.rows.push(row),
             }
         }
-        Ok(done)
+        Ok(all)
     }
 }

@@ -19,7 +19,7 @@ use sqlx::{
 };
 use tokio::sync::watch;
 
-use super::{Sqlite, fitness, migrate};
+use super::{Sqlite, fitness, migrate, writer::Writer};
 use crate::{Options, Store, StoreError};
 
 /// How long a statement waits for another process, and a caller for a connection.
@@ -36,6 +36,7 @@ pub(super) async fn open_file(options: &Options) -> Result<Sqlite, StoreError> {
     let writer = connect(file.clone(), 1).await.map_err(|error| explain(error, &file))?;
     let version = fitness::check(&writer).await?;
     migrate::migrate(&writer).await.map_err(|error| explain(error, &file))?;
+    let writer = Writer::new(writer.acquire().await?.detach(), PATIENCE);
     let readers = connect(file.pragma("query_only", "on"), options.pool_size.max(1)).await?;
     let (changes, resignations) = (watch::Sender::new(0), watch::Sender::new(0));
     Ok(Sqlite { writer, readers, changes, resignations, version })

@@ -59,9 +59,10 @@ const WALKED: [&str; 8] = [
 ];
 
 async fn check(db: &Sqlite) {
+    let mut tx = db.begin().await.expect("a transaction");
     for (text, searched) in statements() {
         let plan = sqlx::query(AssertSqlSafe(format!("explain query plan {text}")))
-            .fetch_all(&db.writer)
+            .fetch_all(&mut *tx)
             .await
             .expect("a plan");
         let steps: Vec<String> = plan.iter().map(|step| step.get("detail")).collect();
@@ -101,6 +102,8 @@ async fn every_statement_of_a_life_goes_by_keys() {
     let url = format!("sqlite://{}/test.db", folder.path().display());
     let db = open_file(&Options { url, pool_size: 1 }).await.expect("a new database");
     check(&db).await;
-    sqlx::raw_sql(FILL).execute(&db.writer).await.expect("filled");
+    let mut tx = db.begin().await.expect("a transaction");
+    sqlx::raw_sql(FILL).execute(&mut *tx).await.expect("filled");
+    tx.commit().await.expect("committed");
     check(&db).await;
 }

@@ -17,7 +17,10 @@ use super::{
 use crate::{
     Committed, Ingest, Ingested, Offer, StoreError,
     row::{self, Columns},
-    sqlite::{Tx, batch::MOST},
+    sqlite::{
+        batch::{Bound, Done, FEW, MOST, Script},
+        writer::{Idle, Tx},
+    },
 };
 
 /// Namespace, scope and key.
@@ -35,7 +38,28 @@ pub(in crate::sqlite) async fn insert(
     batch: &[Ingest],
     offers: &[Offer],
 ) -> Result<Committed, StoreError> {
-    let mut known = known::look(tx, batch, offers).await?;
+    let answers = known::questions(batch, offers)?.run(tx).await?;
+    insert_after(tx, batch, offers, answers).await
+}
+
+/// In a transaction of its own, which has not committed yet.
+pub(in crate::sqlite) async fn begin(
+    turn: Idle,
+    batch: &[Ingest],
+    offers: &[Offer],
+) -> Result<(Tx, Committed), StoreError> {
+    let (mut tx, answers) = turn.begin(known::questions(batch, offers)?).await?;
+    let committed = insert_after(&mut tx, batch, offers, answers).await?;
+    Ok((tx, committed))
+}
+
+async fn insert_after(
+    tx: &mut Tx,
+    batch: &[Ingest],
+    offers: &[Offer],
+    answers: Vec<Done>,
+) -> Result<Committed, StoreError> {
+    let mut known = known::learn(tx, batch, answers).await?;
     let decided = decide(batch, &known);
     known::add_lanes(tx, &mut known, decided.new.iter().flat_map(|ingest| &ingest.tasks)).await?;
     let leased = store(tx, &decided, &known, offers).await?;
@@ -123,16 +147,33 @@ async fn store(
         .flat_map(|ingest| ingest.tasks.iter().map(|task| Planned::of(task, ingest, known, &offers)))
         .collect::<Result<_, _>>()?;
     let keys: Vec<(Key<'_>, Owner)> = decided.taken.iter().map(|(key, owner)| (*key, *owner)).collect();
+    write(tx, &keys, &decided.new, &tasks).await?;
+    Ok(tasks.iter().filter_map(Planned::lease).collect())
+}
+
+/// A few rows go together; many are prepared in fewer combinations when they go one kind after the other.
+async fn write(
+    tx: &mut Tx,
+    keys: &[(Key<'_>, Owner)],
+    new: &[&Ingest],
+    tasks: &[Planned<'_>],
+) -> Result<(), StoreError> {
+    let event = |bound: &mut Bound, ingest: &&Ingest| rows::event(bound, &ingest.event);
+    if keys.len().max(new.len()).max(tasks.len()) <= FEW {
+        let script = Script::default().over(rows::KEYS, keys, rows::taken_key);
+        script.over(rows::EVENTS, new, event).over(rows::TASKS, tasks, rows::task).run(tx).await?;
+        return Ok(());
+    }
     for keys in keys.chunks(MOST) {
         rows::KEYS.run(tx, keys, rows::taken_key).await?;
     }
-    for new in decided.new.chunks(MOST) {
-        rows::EVENTS.run(tx, new, |bound, ingest| rows::event(bound, &ingest.event)).await?;
+    for new in new.chunks(MOST) {
+        rows::EVENTS.run(tx, new, event).await?;
     }
     for tasks in tasks.chunks(MOST) {
         rows::TASKS.run(tx, tasks, rows::task).await?;
     }
-    Ok(tasks.iter().filter_map(Planned::lease).collect())
+    Ok(())
 }
 
 /// Says what the first delivery of each duplicate has caused.

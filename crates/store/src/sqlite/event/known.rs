@@ -14,7 +14,7 @@ use crate::{
     row::{self, Columns},
     sqlite::{
         Tx,
-        batch::{Bound, MOST, Over},
+        batch::{Bound, Done, MOST, Over, Script},
         task::claim,
     },
 };
@@ -38,29 +38,50 @@ pub(in crate::sqlite) const EVENTS: Over =
 pub(in crate::sqlite) const LANES: &str =
     "select l.key, l.id from json_each(?) u cross join sched_lane l where l.key = u.value";
 
-pub(super) async fn look<'a>(
+/// What is asked in one step: everything, unless the batch is very large.
+pub(super) fn questions(batch: &[Ingest], offers: &[Offer]) -> Result<Script, StoreError> {
+    let agents: BTreeSet<&AgentId> = offers.iter().map(|offer| &offer.slot.agent_id).collect();
+    let tasks = batch.iter().flat_map(|ingest| &ingest.tasks);
+    let lanes = tasks.map(row::lane_key).collect::<Result<BTreeSet<_>, _>>()?;
+    let json = |bound: &mut Bound, list: String| {
+        bound.bind(list);
+    };
+    let agents = if agents.is_empty() { None } else { Some(row::json(&agents)?) };
+    let lanes = if lanes.is_empty() { None } else { Some(row::json(&lanes)?) };
+    let first = &batch[..batch.len().min(MOST)];
+    Ok(about(first).with(claim::EPOCHS, agents, json).with(LANES, lanes, json))
+}
+
+/// Whether keys and events of the batch are known.
+fn about(batch: &[Ingest]) -> Script {
+    let keyed: Vec<(usize, Key<'_>)> =
+        batch.iter().enumerate().filter_map(|(n, ingest)| Some((n, key(ingest)?))).collect();
+    let bind_id = |bound: &mut Bound, ingest: &Ingest| {
+        bound.bind(ingest.event.id.uuid());
+    };
+    Script::default().over(KEYS, &keyed, bind_key).over(EVENTS, batch, bind_id)
+}
+
+/// Takes in the answers, and asks what is left.
+pub(super) async fn learn<'a>(
     tx: &mut Tx,
     batch: &'a [Ingest],
-    offers: &[Offer],
+    answers: Vec<Done>,
 ) -> Result<Known<'a>, StoreError> {
     let mut known = Known::default();
-    known.epochs(tx, offers).await?;
-    known.lanes(tx, batch).await?;
-    for batch in batch.chunks(MOST) {
-        let keyed: Vec<(usize, Key<'a>)> =
-            batch.iter().enumerate().filter_map(|(n, ingest)| Some((n, key(ingest)?))).collect();
-        for row in &KEYS.run(tx, &keyed, bind_key).await?.rows {
-            let n: usize = row::number(row, "n")?;
-            let event_id = EventId::from_uuid(row.uuid("event_id")?);
-            let owner = Owner { event_id, expires_at: row.time("expires_at")? };
-            known.keys.extend(batch.get(n).and_then(key).map(|key| (key, owner)));
-        }
-        let bind_id = |bound: &mut Bound, ingest: &Ingest| {
-            bound.bind(ingest.event.id.uuid());
-        };
-        for row in &EVENTS.run(tx, batch, bind_id).await?.rows {
-            known.events.insert(EventId::from_uuid(row.uuid("id")?));
-        }
+    let mut answers = answers.into_iter();
+    let mut next = || answers.next().unwrap_or_default();
+    known.hear(&batch[..batch.len().min(MOST)], &next(), &next())?;
+    for row in &next().rows {
+        known.epochs.insert(row.text("id")?, row.int("session_epoch")?);
+    }
+    for row in &next().rows {
+        known.lanes.insert(row.text("key")?, row.int("id")?);
+    }
+    for batch in batch.chunks(MOST).skip(1) {
+        let mut answers = about(batch).run(tx).await?.into_iter();
+        let mut next = || answers.next().unwrap_or_default();
+        known.hear(batch, &next(), &next())?;
     }
     Ok(known)
 }
@@ -69,28 +90,23 @@ fn bind_key(bound: &mut Bound, (n, key): &(usize, Key<'_>)) {
     bound.bind(key.0).bind(key.1).bind(key.2).bind(i64::try_from(*n).unwrap_or(i64::MAX));
 }
 
-impl Known<'_> {
+impl<'a> Known<'a> {
+    fn hear(&mut self, batch: &'a [Ingest], keys: &Done, events: &Done) -> Result<(), StoreError> {
+        for row in &keys.rows {
+            let n: usize = row::number(row, "n")?;
+            let event_id = EventId::from_uuid(row.uuid("event_id")?);
+            let owner = Owner { event_id, expires_at: row.time("expires_at")? };
+            self.keys.extend(batch.get(n).and_then(key).map(|key| (key, owner)));
+        }
+        for row in &events.rows {
+            self.events.insert(EventId::from_uuid(row.uuid("id")?));
+        }
+        Ok(())
+    }
+
     /// Whether the slot's session is the one that the store knows.
     pub(super) fn holds(&self, slot: &Slot) -> bool {
         self.epochs.get(slot.agent_id.as_str()) == Some(&slot.session_epoch)
-    }
-
-    async fn epochs(&mut self, tx: &mut Tx, offers: &[Offer]) -> Result<(), StoreError> {
-        let agents: BTreeSet<&AgentId> = offers.iter().map(|offer| &offer.slot.agent_id).collect();
-        self.epochs = claim::epochs(tx, &agents).await?;
-        Ok(())
-    }
-
-    async fn lanes(&mut self, tx: &mut Tx, batch: &[Ingest]) -> Result<(), StoreError> {
-        let tasks = batch.iter().flat_map(|ingest| &ingest.tasks);
-        let lanes = tasks.map(row::lane_key).collect::<Result<BTreeSet<_>, _>>()?;
-        if lanes.is_empty() {
-            return Ok(());
-        }
-        for row in &sqlx::query(LANES).bind(row::json(&lanes)?).fetch_all(&mut **tx).await? {
-            self.lanes.insert(row.text("key")?, row.int("id")?);
-        }
-        Ok(())
     }
 }
 

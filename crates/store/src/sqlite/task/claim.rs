@@ -9,12 +9,13 @@ use hetuflow_core::{
 };
 use hetuflow_failpoint::failpoint;
 use jiff::Timestamp;
+use sqlx::sqlite::SqliteRow;
 
-use super::{Sqlite, Tx};
+use super::Sqlite;
 use crate::{
     Claimed, LaneId, LowWater, Slot, StoreError, WaitingLane,
     row::{self, Columns},
-    sqlite::batch::{Bound, MOST, Over},
+    sqlite::batch::{Bound, Done, MOST, Over, Script},
 };
 
 pub(super) async fn claim(
@@ -27,9 +28,10 @@ pub(super) async fn claim(
     if slots.is_empty() {
         return Ok(Vec::new());
     }
-    let mut tx = db.begin().await?;
+    let turn = db.writer.turn().await?;
     failpoint!("lease.before");
-    let claimed = choose(&mut tx, lane, from, slots, now).await?;
+    let (mut tx, answers) = turn.begin(questions(lane, from, slots, now)?).await?;
+    let claimed = choose(&answers, slots, now)?;
     for claimed in claimed.chunks(MOST) {
         LEASE.run(&mut tx, claimed, lease).await?;
     }
@@ -43,18 +45,6 @@ pub(super) async fn claim(
 pub(in crate::sqlite) const EPOCHS: &str =
     "select a.id, a.session_epoch from json_each(?) u cross join sched_agent a where a.id = u.value";
 
-/// By the agents' names.
-pub(in crate::sqlite) async fn epochs(
-    tx: &mut Tx,
-    agents: &BTreeSet<&AgentId>,
-) -> Result<HashMap<String, i64>, StoreError> {
-    if agents.is_empty() {
-        return Ok(HashMap::new());
-    }
-    let rows = sqlx::query(EPOCHS).bind(row::json(agents)?).fetch_all(&mut **tx).await?;
-    rows.iter().map(|row| Ok((row.text("id")?, row.int("session_epoch")?))).collect()
-}
-
 /// The statuses are literals, because only then a partial index serves the query; the index is named, so that no
 /// statistics make SQLite prefer another and sort.
 pub(in crate::sqlite) const DUE: &str = "select t.*, l.selector as lane_selector, l.agent_id as lane_agent \
@@ -62,26 +52,30 @@ pub(in crate::sqlite) const DUE: &str = "select t.*, l.selector as lane_selector
      where t.lane_id = ? and t.status in (1, 2) and t.scheduled_at <= ? and (t.scheduled_at, t.id) >= (?, ?) \
      order by t.scheduled_at, t.id limit ?";
 
-/// The first due tasks, one for each slot whose session is the one that the store knows, in their order.
-async fn choose(
-    tx: &mut Tx,
-    lane: LaneId,
-    from: LowWater,
-    slots: &[Slot],
-    now: Timestamp,
-) -> Result<Vec<Claimed>, StoreError> {
+fn questions(lane: LaneId, from: LowWater, slots: &[Slot], now: Timestamp) -> Result<Script, StoreError> {
     let agents: BTreeSet<&AgentId> = slots.iter().map(|slot| &slot.agent_id).collect();
-    let epochs = epochs(tx, &agents).await?;
-    let rows = sqlx::query(DUE)
-        .bind(lane.0)
-        .bind(now.as_microsecond())
-        .bind(from.run_at.as_microsecond())
-        .bind(from.id.uuid())
-        .bind(i64::try_from(slots.len()).unwrap_or(i64::MAX))
-        .fetch_all(&mut **tx)
-        .await?;
+    let agents = row::json(&agents)?;
+    let epochs = |bound: &mut Bound, agents: String| {
+        bound.bind(agents);
+    };
+    let due = |bound: &mut Bound, ()| {
+        bound
+            .bind(lane.0)
+            .bind(now.as_microsecond())
+            .bind(from.run_at.as_microsecond())
+            .bind(from.id.uuid())
+            .bind(i64::try_from(slots.len()).unwrap_or(i64::MAX));
+    };
+    Ok(Script::default().with(EPOCHS, Some(agents), epochs).with(DUE, Some(()), due))
+}
+
+/// The first due tasks, one for each slot whose session is the one that the store knows, in their order.
+fn choose(answers: &[Done], slots: &[Slot], now: Timestamp) -> Result<Vec<Claimed>, StoreError> {
+    let [epochs, due] = answers else { return Ok(Vec::new()) };
+    let epoch = |row: &SqliteRow| Ok((row.text("id")?, row.int("session_epoch")?));
+    let epochs: HashMap<String, i64> = epochs.rows.iter().map(epoch).collect::<Result<_, StoreError>>()?;
     let slots = slots.iter().filter(|slot| epochs.get(slot.agent_id.as_str()) == Some(&slot.session_epoch));
-    rows.iter().zip(slots).map(|(row, slot)| Ok(claimed(row::task(row)?, slot, now))).collect()
+    due.rows.iter().zip(slots).map(|(row, slot)| Ok(claimed(row::task(row)?, slot, now))).collect()
 }
 
 fn claimed(mut task: Task, slot: &Slot, now: Timestamp) -> Claimed {

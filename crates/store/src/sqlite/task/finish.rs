@@ -13,7 +13,7 @@ use crate::{
     row::{self, Columns},
     sqlite::{
         Sqlite, Tx,
-        batch::{Bound, MOST, Over},
+        batch::{Bound, Done, MOST, Over, Script},
         schedule::daemon,
     },
 };
@@ -49,18 +49,25 @@ pub(super) async fn finish(
     random: f64,
 ) -> Result<Vec<Report>, StoreError> {
     failpoint!("finish.before");
-    let mut tx = db.begin().await?;
+    let successes = successes(batch);
+    let (first, later) = successes.split_at(successes.len().min(MOST));
+    let script = succeeded(batch, first).with(AWAITED, Some(()), |_, ()| ());
+    let (mut tx, done) = db.writer.turn().await?.begin(script).await?;
     let mut ended = vec![false; batch.len()];
-    for places in successes(batch).chunks(MOST) {
-        let all = succeed(&mut tx, batch, places).await?;
+    let mut note = |places: &[usize], done: &[Done]| {
         for n in places {
-            ended[*n] = all;
+            // Otherwise nobody knows here which did not: `end_attempts` has an answer for each.
+            ended[*n] = done.get(1).is_some_and(|tasks| tasks.changed == places.len() as u64);
         }
+    };
+    note(first, &done);
+    for places in later.chunks(MOST) {
+        note(places, &succeeded(batch, places).run(&mut tx).await?);
     }
     let rest: Vec<Finish> =
         batch.iter().zip(&ended).filter(|(_, ended)| !**ended).map(|(finish, _)| finish.clone()).collect();
     let mut settled = end_attempts(&mut tx, &rest, now, random).await?.into_iter();
-    let awaited = !rest.is_empty() || is_awaited(&mut tx, batch).await?;
+    let awaited = !rest.is_empty() || is_awaited(&mut tx, batch, done.last()).await?;
     failpoint!("finish.before_commit");
     tx.commit().await?;
     failpoint!("finish.after_commit", StoreError::Unavailable(sqlx::Error::WorkerCrashed));
@@ -72,8 +79,9 @@ pub(super) async fn finish(
     Ok(ended.into_iter().map(|ended| report(ended).unwrap_or(Report::Fenced)).collect())
 }
 
-async fn is_awaited(tx: &mut Tx, batch: &[Finish]) -> Result<bool, StoreError> {
-    let row = sqlx::query(AWAITED).fetch_one(&mut **tx).await?;
+/// `answer` is that to [`AWAITED`].
+async fn is_awaited(tx: &mut Tx, batch: &[Finish], answer: Option<&Done>) -> Result<bool, StoreError> {
+    let Some(row) = answer.and_then(|done| done.rows.first()) else { return Ok(true) };
     if row.flag("turns")? || !row.flag("daemons")? {
         return row.flag("turns");
     }
@@ -93,11 +101,9 @@ fn successes(batch: &[Finish]) -> Vec<usize> {
     firsts.into_iter().filter(|n| batch[*n].outcome.status() == Status::Succeeded).collect()
 }
 
-/// Whether all of them did. Otherwise nobody knows here which: `end_attempts` has an answer for each.
-async fn succeed(tx: &mut Tx, batch: &[Finish], places: &[usize]) -> Result<bool, StoreError> {
-    ATTEMPTS.run(tx, places, |bound, n| attempt(bound, &batch[*n])).await?;
-    let tasks = TASKS.run(tx, places, |bound, n| task(bound, &batch[*n])).await?;
-    Ok(tasks.changed == places.len() as u64)
+fn succeeded(batch: &[Finish], places: &[usize]) -> Script {
+    let attempt = |bound: &mut Bound, n: &usize| attempt(bound, &batch[*n]);
+    Script::default().over(ATTEMPTS, places, attempt).over(TASKS, places, |bound, n| task(bound, &batch[*n]))
 }
 
 fn lease<'a>(bound: &'a mut Bound, finish: &Finish) -> &'a mut Bound {

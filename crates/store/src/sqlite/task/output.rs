@@ -5,7 +5,7 @@ use hetuflow_core::{id::InstanceId, task::OutputChunk};
 use super::Sqlite;
 use crate::{
     StoreError, row,
-    sqlite::batch::{Bound, MOST, Over},
+    sqlite::batch::{Bound, MOST, Over, Script},
 };
 
 pub(in crate::sqlite) const APPEND: Over = Over {
@@ -15,8 +15,10 @@ pub(in crate::sqlite) const APPEND: Over = Over {
 };
 
 pub(super) async fn append(db: &Sqlite, chunks: &[OutputChunk]) -> Result<(), StoreError> {
-    let mut tx = db.begin().await?;
-    for chunks in chunks.chunks(MOST) {
+    let (first, later) = chunks.split_at(chunks.len().min(MOST));
+    let script = Script::default().over(APPEND, first, piece);
+    let (mut tx, _) = db.writer.turn().await?.begin(script).await?;
+    for chunks in later.chunks(MOST) {
         APPEND.run(&mut tx, chunks, piece).await?;
     }
     tx.commit().await?;

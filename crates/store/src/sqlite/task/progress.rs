@@ -10,7 +10,7 @@ use crate::{
     Progress, Report, StoreError, row,
     sqlite::{
         Sqlite, Tx,
-        batch::{Bound, MOST, Over},
+        batch::{Bound, MOST, Over, Script},
     },
 };
 
@@ -39,10 +39,13 @@ pub(in crate::sqlite) const HELD: Over = Over {
 };
 
 pub(super) async fn progress(db: &Sqlite, batch: &[Progress]) -> Result<Vec<Report>, StoreError> {
-    let mut tx = db.begin().await?;
+    let (first, later) = batch.split_at(batch.len().min(MOST));
+    let (mut tx, done) = db.writer.turn().await?.begin(noted(first)).await?;
     let mut reports = Vec::with_capacity(batch.len());
-    for batch in batch.chunks(MOST) {
-        if note(&mut tx, batch).await? == batch.len() as u64 {
+    for (n, batch) in std::iter::once(first).chain(later.chunks(MOST)).enumerate() {
+        let again = if n == 0 { Vec::new() } else { noted(batch).run(&mut tx).await? };
+        let tasks = if n == 0 { done.get(1) } else { again.get(1) };
+        if tasks.is_some_and(|tasks| tasks.changed == batch.len() as u64) {
             reports.extend(batch.iter().map(|_| Report::Recorded));
         } else {
             let held = held(&mut tx, batch).await?;
@@ -56,16 +59,15 @@ pub(super) async fn progress(db: &Sqlite, batch: &[Progress]) -> Result<Vec<Repo
     Ok(reports)
 }
 
-/// Yields how many are in force.
-async fn note(tx: &mut Tx, batch: &[Progress]) -> Result<u64, StoreError> {
+/// The second statement changes as many as are in force.
+fn noted(batch: &[Progress]) -> Script {
     let attempt = |bound: &mut Bound, one: &Progress| {
         lease(bound, one).bind(next(one)).bind(one.started_at.map(Timestamp::as_microsecond));
     };
-    ATTEMPTS.run(tx, batch, attempt).await?;
     let task = |bound: &mut Bound, one: &Progress| {
         lease(bound, one).bind(next(one));
     };
-    Ok(TASKS.run(tx, batch, task).await?.changed)
+    Script::default().over(ATTEMPTS, batch, attempt).over(TASKS, batch, task)
 }
 
 async fn held(tx: &mut Tx, batch: &[Progress]) -> Result<HashSet<Lease>, StoreError> {
