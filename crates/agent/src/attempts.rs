@@ -5,6 +5,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use hetuflow_core::{
@@ -13,11 +14,14 @@ use hetuflow_core::{
     task::Lease,
 };
 use jiff::Timestamp;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 /// Ends that the server may leave unacknowledged before the agent takes no more work. A hello names
 /// every attempt that is held, and must fit into one message.
 const MAX_ENDED: usize = 1000;
+
+/// For so long nobody needs to hear of a new attempt: most processes have ended by then, and the result says all of it.
+const QUIET: Duration = Duration::from_millis(20);
 
 #[derive(Debug, Clone)]
 pub(crate) struct Attempts(Arc<Inner>);
@@ -28,6 +32,8 @@ struct Inner {
     table: Mutex<Table>,
     /// Counts changes of the table.
     changes: watch::Sender<u64>,
+    /// Counts those of which the server should hear at once.
+    news: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -43,6 +49,7 @@ pub(crate) struct Attempt {
     pub(crate) phase: Phase,
     /// Pieces of output in its spool.
     pub(crate) pieces: u64,
+    added: Instant,
     stop: watch::Sender<Option<Stop>>,
 }
 
@@ -71,23 +78,26 @@ pub(crate) enum Stop {
 
 impl Attempts {
     pub(crate) fn new(slots: u32) -> Self {
-        Self(Arc::new(Inner { slots, table: Mutex::default(), changes: watch::Sender::new(0) }))
+        Self(Arc::new(Inner { slots, table: Mutex::default(), changes: counter(), news: counter() }))
     }
 
     /// Yields what the attempt's actor listens to.
     pub(crate) fn add(&self, lease: Lease, phase: Phase, pieces: u64) -> watch::Receiver<Option<Stop>> {
         let (stop, stopped) = watch::channel(None);
-        let attempt = Attempt { lease, phase, pieces, stop };
+        let attempt = Attempt { lease, phase, pieces, added: Instant::now(), stop };
         self.change(|table| table.attempts.insert(lease.instance_id, attempt));
         stopped
     }
 
     pub(crate) fn set_phase(&self, instance_id: InstanceId, phase: Phase) {
-        self.change(|table| {
-            if let Some(attempt) = table.attempts.get_mut(&instance_id) {
-                attempt.phase = phase;
-            }
+        let is_quiet = self.change(|table| {
+            let attempt = table.attempts.get_mut(&instance_id)?;
+            attempt.phase = phase;
+            Some(attempt.is_quiet(Instant::now()))
         });
+        if is_quiet == Some(false) {
+            self.tell();
+        }
     }
 
     pub(crate) fn set_pieces(&self, instance_id: InstanceId, pieces: u64) {
@@ -96,6 +106,7 @@ impl Attempts {
                 attempt.pieces = pieces;
             }
         });
+        self.tell();
     }
 
     pub(crate) fn remove(&self, instance_id: InstanceId) -> Option<Attempt> {
@@ -119,6 +130,7 @@ impl Attempts {
     /// From here on there is no room.
     pub(crate) fn drain(&self) {
         self.change(|table| table.draining = true);
+        self.tell();
     }
 
     pub(crate) fn is_draining(&self) -> bool {
@@ -130,10 +142,9 @@ impl Attempts {
         self.free_beside(Attempt::is_open)
     }
 
-    /// The same without what is still on its way into the journal: the server takes that off by itself until it has
-    /// an answer.
-    pub(crate) fn credit(&self) -> u32 {
-        self.free_beside(|attempt| attempt.is_open() && attempt.phase != Phase::Arriving)
+    /// The same without those that the server has not heard of: it takes them off by itself until it has an answer.
+    pub(crate) fn credit(&self, is_told: impl Fn(InstanceId) -> bool) -> u32 {
+        self.free_beside(|attempt| attempt.is_open() && is_told(attempt.lease.instance_id))
     }
 
     fn free_beside(&self, takes_a_slot: impl Fn(&Attempt) -> bool) -> u32 {
@@ -157,9 +168,9 @@ impl Attempts {
         self.table().attempts.values().map(Attempt::held).collect()
     }
 
-    /// Wakes at every change of the table.
-    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
-        self.0.changes.subscribe()
+    /// Wakes when there is something to say that does not wait.
+    pub(crate) fn news(&self) -> watch::Receiver<u64> {
+        self.0.news.subscribe()
     }
 
     /// Waits until the journal has answered for everything that was assigned.
@@ -179,13 +190,17 @@ impl Attempts {
 
     async fn until(&self, done: impl Fn(&Table) -> bool) {
         // The sender is in `self`, so waiting fails only when nobody is left to care.
-        let _ = self.changes().wait_for(|_| done(&self.table())).await;
+        let _ = self.0.changes.subscribe().wait_for(|_| done(&self.table())).await;
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut Table) -> T) -> T {
         let changed = change(&mut self.table());
         self.0.changes.send_modify(|count| *count += 1);
         changed
+    }
+
+    fn tell(&self) {
+        self.0.news.send_modify(|count| *count += 1);
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -200,6 +215,16 @@ impl Attempt {
         !matches!(self.phase, Phase::Ended(_))
     }
 
+    /// That it was taken, and started, may wait for what comes next.
+    pub(crate) fn is_quiet(&self, now: Instant) -> bool {
+        self.is_open() && self.pieces == 0 && now < self.loud_at()
+    }
+
+    /// From when on it is not quiet any more.
+    pub(crate) fn loud_at(&self) -> Instant {
+        self.added + QUIET
+    }
+
     fn held(&self) -> Held {
         let phase = if self.is_open() { HeldPhase::Running } else { HeldPhase::Ended };
         Held { lease: self.lease, phase }
@@ -212,6 +237,10 @@ impl Attempt {
             first
         });
     }
+}
+
+fn counter() -> watch::Sender<u64> {
+    watch::Sender::new(0)
 }
 
 #[cfg(test)]

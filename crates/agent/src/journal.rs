@@ -130,8 +130,8 @@ impl Journal {
         self.ask(|done| Request::Write(entry, Some(done))).await.map(|_| ())
     }
 
-    /// The process runs. Durable soon.
-    pub(crate) async fn started(&self, instance_id: InstanceId, process: ProcessId, at: Timestamp) {
+    /// The process runs; who it is, unless its cgroup says so. Durable soon.
+    pub(crate) async fn started(&self, instance_id: InstanceId, process: Option<ProcessId>, at: Timestamp) {
         self.tell(Entry::Started { instance_id, process, at }).await;
     }
 

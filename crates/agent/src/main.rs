@@ -21,7 +21,8 @@ struct Args {
     config: Option<PathBuf>,
 }
 
-#[tokio::main]
+/// One thread: the agent's tasks hand each attempt on several times, and each time another thread would have to be woken.
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     let environment: Vec<(String, String)> = std::env::vars_os()

@@ -13,6 +13,7 @@ use hetuflow_core::{
     Clock,
     id::InstanceId,
     protocol::{Assignment, FromAgent, ResultVerdict, RunResult},
+    status::Status,
     task::{Lease, Outcome},
 };
 use hetuflow_failpoint::failpoint;
@@ -74,7 +75,7 @@ impl Runner {
 
     async fn take(self, assignment: Assignment, body: Bytes, stopped: Stopped, answers: Answers) {
         let lease = assignment.lease;
-        let leaf = self.spawner.leaf(lease.instance_id);
+        let leaf = self.spawner.leaf(&assignment);
         failpoint!("assign.before");
         let accepted = self.journal.accept(lease, leaf.as_ref().map(Leaf::path), self.clock.now()).await;
         failpoint!("assign.after");
@@ -140,10 +141,7 @@ impl Runner {
     async fn end(&self, result: RunResult, stopped: &Stopped) {
         let lease = result.lease;
         let instance_id = lease.instance_id;
-        tracing::info!(
-            task.id = %result.lease.task_id, instance.id = %instance_id, status = %result.outcome.status(),
-            "the attempt ended"
-        );
+        log_end(&result);
         failpoint!("result.before_journal");
         while let Err(error) = self.journal.ended(&result).await {
             tracing::error!(
@@ -175,8 +173,9 @@ impl Runner {
         if attempt.pieces > 0 {
             self.spools.remove(instance_id).await;
         }
-        let workplaces = self.workplaces.clone();
-        self.actors.spawn_blocking(move || workplaces.leave(instance_id));
+        if let Some(leaving) = self.workplaces.leave(instance_id) {
+            self.actors.spawn_blocking(|| leaving.remove());
+        }
     }
 
     fn result(&self, lease: Lease, outcome: Outcome) -> RunResult {
@@ -185,3 +184,13 @@ impl Runner {
 }
 
 const JOURNAL_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// What went well is in the server's history.
+fn log_end(result: &RunResult) {
+    let (lease, status) = (result.lease, result.outcome.status());
+    if status == Status::Succeeded {
+        tracing::debug!(task.id = %lease.task_id, instance.id = %lease.instance_id, %status, "the attempt ended");
+    } else {
+        tracing::info!(task.id = %lease.task_id, instance.id = %lease.instance_id, %status, "the attempt ended");
+    }
+}

@@ -10,6 +10,7 @@ use std::{
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -17,11 +18,17 @@ use hetuflow_core::{Clock, id::InstanceId};
 use jiff::Timestamp;
 
 use crate::identity::create_dir;
-use spares::Spares;
+use spares::{Place, Spares};
 
 /// What only the attempt's own user can enter, and read.
 const DIR_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
+
+/// What is in one.
+const WORK: &str = "work";
+const EVENT: &str = "event";
+const OUTPUT: &str = "output";
+const STDIN: &str = "stdin";
 
 #[derive(Debug, thiserror::Error)]
 #[error("cannot prepare {}: {source}", .path.display())]
@@ -39,11 +46,9 @@ pub(crate) struct Workplaces {
     spares: Spares,
 }
 
+/// That of one attempt.
 #[derive(Debug, Clone)]
-pub(crate) struct Workplace {
-    dir: PathBuf,
-    spares: Spares,
-}
+pub(crate) struct Workplace(Arc<Place>);
 
 impl Workplaces {
     pub(crate) fn open(base: PathBuf, keep: Duration) -> Result<Self, WorkplaceError> {
@@ -52,15 +57,18 @@ impl Workplaces {
         Ok(Self { base, keep, spares })
     }
 
+    /// Where people may look at it afterwards it is named after the attempt; else it may be one that has served before.
     pub(crate) fn of(&self, instance_id: InstanceId) -> Workplace {
-        Workplace { dir: self.base.join(instance_id.to_string()), spares: self.spares.clone() }
+        if self.keep.is_zero() {
+            Workplace(self.spares.take(&self.base, instance_id))
+        } else {
+            Workplace(Arc::new(Place::new(self.base.join(instance_id.to_string()))))
+        }
     }
 
-    /// The attempt is over and acknowledged. Blocks.
-    pub(crate) fn leave(&self, instance_id: InstanceId) {
-        if self.keep.is_zero() {
-            self.spares.give(&self.of(instance_id));
-        }
+    /// The attempt is over and acknowledged. Yields what is to be removed, which may take its time.
+    pub(crate) fn leave(&self, instance_id: InstanceId) -> Option<Leaving> {
+        self.spares.give(instance_id).map(Leaving)
     }
 
     /// Removes what has been kept long enough, and what a crash has left. Blocks.
@@ -77,24 +85,35 @@ impl Workplaces {
     }
 }
 
+/// A place that no other attempt gets.
+#[derive(Debug)]
+pub(crate) struct Leaving(Arc<Place>);
+
+impl Leaving {
+    /// Blocks.
+    pub(crate) fn remove(self) {
+        remove(&self.0.dir);
+    }
+}
+
 impl Workplace {
     /// Where the process starts, unless its job names a directory.
     pub(crate) fn working_dir(&self) -> PathBuf {
-        self.dir.join("work")
+        self.0.dir.join(WORK)
     }
 
     /// The raw body of the event.
     pub(crate) fn event_file(&self) -> PathBuf {
-        self.dir.join("event")
+        self.0.dir.join(EVENT)
     }
 
     /// Where the process may write `key=value` lines or JSON.
     pub(crate) fn output_file(&self) -> PathBuf {
-        self.dir.join("output")
+        self.0.dir.join(OUTPUT)
     }
 
     pub(crate) fn stdin_file(&self) -> PathBuf {
-        self.dir.join("stdin")
+        self.0.dir.join(STDIN)
     }
 
     /// Makes everything that the process finds, and hands it to `owner`.
@@ -104,8 +123,9 @@ impl Workplace {
         stdin: Option<&str>,
         owner: Option<(u32, u32)>,
     ) -> Result<(), WorkplaceError> {
-        if self.spares.take(self, body).is_none() {
-            make(&self.dir)?;
+        let dir = &self.0.dir;
+        if !self.0.furnish_again(body).map_err(|source| failed(dir, source))? {
+            make(dir)?;
             make(&self.working_dir())?;
             write(&self.event_file(), body)?;
             write(&self.output_file(), b"")?;
@@ -114,7 +134,7 @@ impl Workplace {
             write(&self.stdin_file(), text.as_bytes())?;
         }
         let Some((user, group)) = owner else { return Ok(()) };
-        for path in [&self.dir, &self.working_dir(), &self.output_file(), &self.event_file()] {
+        for path in [dir, &self.working_dir(), &self.output_file(), &self.event_file()] {
             chown(path, Some(user), Some(group)).map_err(|source| failed(path, source))?;
         }
         Ok(())

@@ -38,7 +38,7 @@ impl Machine {
             .await
             .map_err(|error| failed("the server cannot run", &error))?;
         complete(&server.state.triggers.current(), &mut agent);
-        let agent = tokio::spawn(hetuflow_agent::run(agent, Clock::system(), stop_agent.clone()));
+        let agent = apart(hetuflow_agent::run(agent, Clock::system(), stop_agent.clone()))?;
         Ok(Self { server, agent, stop_agent, stop_server })
     }
 
@@ -82,6 +82,17 @@ impl Machine {
             },
         }
     }
+}
+
+/// The agent has a thread of its own, as it has where it is a process of its own: what it hands from one of its tasks to
+/// the next must not wake another thread each time.
+fn apart(
+    agent: impl Future<Output = Result<(), AgentError>> + Send + 'static,
+) -> Result<JoinHandle<Result<(), AgentError>>, CliError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime =
+        runtime.map_err(|error| CliError::Io("cannot start the agent's runtime".to_owned(), error))?;
+    Ok(tokio::task::spawn_blocking(move || runtime.block_on(agent)))
 }
 
 /// Cancelled by the first SIGTERM or SIGINT; a second one ends the process at once.

@@ -180,6 +180,16 @@ impl Hub {
         all.into_iter().partition(|_| held.next().unwrap_or(false))
     }
 
+    /// Results came of what the connection holds; their places may be free before they are stored.
+    pub(crate) fn reported(&self, key: &SessionKey, leases: impl Iterator<Item = Lease>) {
+        let report = |connection: &mut Connection| {
+            leases.filter(|lease| connection.reported(*lease) == Answer::First).count()
+        };
+        if self.with(key, report).is_some_and(|first| first > 0) {
+            self.changed();
+        }
+    }
+
     /// The lease under which this connection's agent runs the instance.
     pub(crate) fn lease_of(&self, key: &SessionKey, instance: InstanceId) -> Option<Lease> {
         self.with(key, |connection| connection.attempts.lease_of(instance)).flatten()

@@ -1,6 +1,9 @@
-//! Entries of the journal, and one commit with many of them: a statement for each kind, whatever their number.
+//! Entries of the journal, and one commit with many of them: a statement for each kind, whatever their number, and one call for all.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use hetuflow_core::{
     id::{InstanceId, TaskId},
@@ -10,7 +13,7 @@ use hetuflow_core::{
 use hetuflow_failpoint::failpoint;
 use jiff::Timestamp;
 use serde::Serialize;
-use sqlx::{Row, SqliteConnection};
+use sqlx::{AssertSqlSafe, Row, SqliteConnection, query::Query};
 
 use super::{Acceptance, JournalError, corrupt};
 use crate::process::ProcessId;
@@ -19,29 +22,33 @@ use crate::process::ProcessId;
 pub(super) enum Entry {
     Accept { lease: Lease, boot_id: Arc<str>, cgroup: Option<String>, seen_at: Timestamp },
     Refuse { lease: Lease, seen_at: Timestamp },
-    Started { instance_id: InstanceId, process: ProcessId, at: Timestamp },
+    Started { instance_id: InstanceId, process: Option<ProcessId>, at: Timestamp },
     Ended(Box<RunResult>),
     Forget(InstanceId),
 }
 
+/// Beside fences as they were before: an attempt is there when its fence is about to be raised.
+const ACCEPT: &str = "insert or replace into attempt (instance_id, task_id, fence, boot_id, cgroup)
+    select said.value ->> 0, said.value ->> 1, said.value ->> 2, said.value ->> 3, said.value ->> 4
+    from json_each(?) as said left join fence on fence.task_id = said.value ->> 1
+    where fence.fence is null or fence.fence < said.value ->> 2;";
+
 /// A fence counts only when it is higher than all that the task has had here. Yields those that are.
-const RAISE: &str = "begin immediate;
-    insert into fence (task_id, fence, seen_at)
+const RAISE: &str = "insert into fence (task_id, fence, seen_at)
     select value ->> 0, value ->> 1, value ->> 2 from json_each(?) where true order by key
     on conflict (task_id) do update set fence = excluded.fence, seen_at = excluded.seen_at
         where excluded.fence > fence.fence
-    returning task_id, fence";
+    returning task_id, fence;";
 
-const ACCEPT: &str = "insert or replace into attempt (instance_id, task_id, fence, boot_id, cgroup)
-    select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4 from json_each(?)";
+const START: &str =
+    "update attempt set pid = said.value ->> 1, start_time = said.value ->> 2, started_at = said.value ->> 3
+        from json_each(?) as said where instance_id = said.value ->> 0;";
 
 /// Of an attempt only the first end counts.
-const REST: &str =
-    "update attempt set pid = said.value ->> 1, start_time = said.value ->> 2, started_at = said.value ->> 3
-        from json_each(?) as said where instance_id = said.value ->> 0;
-    update attempt set result = said.value -> 1
-        from json_each(?) as said where instance_id = said.value ->> 0 and result is null;
-    delete from attempt where instance_id in (select value from json_each(?))";
+const END: &str = "update attempt set result = said.value -> 1
+        from json_each(?) as said where instance_id = said.value ->> 0 and result is null;";
+
+const FORGET: &str = "delete from attempt where instance_id in (select value from json_each(?));";
 
 /// Writes them all or none, in the order of their kinds: an entry follows another of its attempt only when that one
 /// was answered, or in the order start, end, forgotten. Yields what became of each.
@@ -64,76 +71,55 @@ async fn try_write(
     connection: &mut SqliteConnection,
     entries: &[Entry],
 ) -> Result<Vec<Acceptance>, JournalError> {
-    let mut raised = raise(connection, entries).await?;
-    let acceptances: Vec<Acceptance> = entries
-        .iter()
-        .map(|entry| match entry.fence() {
-            // Of two entries with the same fence one has raised it: the first.
-            Some((lease, _)) if !raised.remove(&(lease.task_id, lease.fence)) => Acceptance::Stale,
-            Some(_) | None => Acceptance::Accepted,
-        })
-        .collect();
-    let accepted = entries.iter().zip(&acceptances).filter_map(|(entry, acceptance)| {
-        let Entry::Accept { lease, boot_id, cgroup, .. } = entry else { return None };
-        (*acceptance == Acceptance::Accepted).then_some((
-            lease.instance_id,
-            lease.task_id,
-            lease.fence,
-            &**boot_id,
-            cgroup,
-        ))
-    });
-    if let Some(accepted) = list(accepted)? {
-        sqlx::query(ACCEPT).bind(accepted).execute(&mut *connection).await?;
-    }
-    rest(connection, entries).await?;
+    let newer = newer(entries);
+    let fenced = || entries.iter().zip(&newer).filter_map(|(entry, newer)| newer.then_some(entry));
+    let steps = [
+        (ACCEPT, list(fenced().filter_map(Entry::acceptance))?),
+        (RAISE, list(fenced().filter_map(Entry::fence).map(|(lease, at)| (lease.task_id, lease.fence, at)))?),
+        (START, list(entries.iter().filter_map(Entry::start))?),
+        (END, list(entries.iter().filter_map(Entry::end))?),
+        (FORGET, list(entries.iter().filter_map(Entry::forgotten))?),
+    ];
     failpoint!("journal.before_commit");
-    sqlx::query("commit").execute(connection).await?;
+    let mut raised = commit(connection, steps).await?;
     failpoint!("journal.after_commit");
-    Ok(acceptances)
+    let acceptances = entries.iter().zip(newer).map(|(entry, newer)| match entry.fence() {
+        Some((lease, _)) if !newer || !raised.remove(&(lease.task_id, lease.fence)) => Acceptance::Stale,
+        Some(_) | None => Acceptance::Accepted,
+    });
+    Ok(acceptances.collect())
 }
 
-/// Begins, and yields the fences that were raised.
-async fn raise(
+/// Which of the entries with a fence have a higher one than those before them, of the same task.
+fn newer(entries: &[Entry]) -> Vec<bool> {
+    let mut highest = HashMap::new();
+    let newer = entries.iter().map(|entry| {
+        entry.fence().is_some_and(|(lease, _)| {
+            let known = highest.entry(lease.task_id).or_insert(i64::MIN);
+            let is_newer = lease.fence > *known;
+            *known = lease.fence.max(*known);
+            is_newer
+        })
+    });
+    newer.collect()
+}
+
+/// All in one: between statements that are sent one by one, this thread and the connection's would wait for each other.
+/// Yields the fences that were raised.
+async fn commit(
     connection: &mut SqliteConnection,
-    entries: &[Entry],
+    steps: [(&'static str, Option<String>); 5],
 ) -> Result<HashSet<(TaskId, i64)>, JournalError> {
-    let fences = entries.iter().filter_map(Entry::fence);
-    let Some(fences) = list(fences.map(|(lease, at)| (lease.task_id, lease.fence, at)))? else {
-        sqlx::query("begin immediate").execute(connection).await?;
-        return Ok(HashSet::new());
-    };
-    let rows = sqlx::query(RAISE).bind(fences).fetch_all(connection).await?;
+    let steps = steps.into_iter().filter_map(|(statement, items)| Some((statement, items?)));
+    let (statements, items): (String, Vec<String>) = steps.unzip();
+    let text = AssertSqlSafe(format!("begin immediate; {statements} commit"));
+    let query = items.into_iter().fold(sqlx::query(text), Query::bind);
+    let rows = query.fetch_all(connection).await?;
     let raised = rows.iter().map(|row| {
         let task_id: String = row.try_get(0)?;
         Ok((task_id.parse().map_err(|error| corrupt(&task_id, error))?, row.try_get(1)?))
     });
     raised.collect()
-}
-
-async fn rest(connection: &mut SqliteConnection, entries: &[Entry]) -> Result<(), JournalError> {
-    let started = list(entries.iter().filter_map(|entry| {
-        let Entry::Started { instance_id, process, at } = entry else { return None };
-        Some((instance_id, process.pid, process.start_time, at))
-    }))?;
-    let ended = list(entries.iter().filter_map(|entry| {
-        let Entry::Ended(result) = entry else { return None };
-        Some((result.lease.instance_id, result))
-    }))?;
-    let forgotten = list(entries.iter().filter_map(|entry| {
-        let Entry::Forget(instance_id) = entry else { return None };
-        Some(instance_id)
-    }))?;
-    if started.is_some() || ended.is_some() || forgotten.is_some() {
-        let none = || "[]".to_owned();
-        sqlx::query(REST)
-            .bind(started.unwrap_or_else(none))
-            .bind(ended.unwrap_or_else(none))
-            .bind(forgotten.unwrap_or_else(none))
-            .execute(connection)
-            .await?;
-    }
-    Ok(())
 }
 
 /// As JSON; `None` when there are none.
@@ -152,5 +138,26 @@ impl Entry {
             Self::Accept { lease, seen_at, .. } | Self::Refuse { lease, seen_at } => Some((lease, *seen_at)),
             Self::Started { .. } | Self::Ended(_) | Self::Forget(_) => None,
         }
+    }
+
+    fn acceptance(&self) -> Option<impl Serialize> {
+        let Self::Accept { lease, boot_id, cgroup, .. } = self else { return None };
+        Some((lease.instance_id, lease.task_id, lease.fence, &**boot_id, cgroup))
+    }
+
+    fn start(&self) -> Option<impl Serialize> {
+        let Self::Started { instance_id, process, at } = self else { return None };
+        let (pid, start_time) = process.map(|process| (process.pid, process.start_time)).unzip();
+        Some((instance_id, pid, start_time, at))
+    }
+
+    fn end(&self) -> Option<impl Serialize> {
+        let Self::Ended(result) = self else { return None };
+        Some((result.lease.instance_id, result))
+    }
+
+    fn forgotten(&self) -> Option<impl Serialize> {
+        let Self::Forget(instance_id) = self else { return None };
+        Some(instance_id)
     }
 }

@@ -76,7 +76,7 @@ async fn what_nobody_waits_for_goes_along_with_the_next() {
         journal.accept(run, None, now()).await.expect("answered");
     }
     let (process, at) = (ProcessId { pid: 7, start_time: 9 }, now());
-    journal.started(first.instance_id, process, at).await;
+    journal.started(first.instance_id, Some(process), at).await;
     journal.forget(second.instance_id).await;
     journal.refuse(lease(1), now()).await.expect("answered");
     let left = folder.after_a_crash().await;
@@ -114,6 +114,22 @@ async fn a_fence_counts_once_and_only_upwards() {
     check(of_fence(4), Acceptance::Stale).await;
     journal.forget(first.instance_id).await;
     check(first, Acceptance::Stale).await;
+}
+
+#[tokio::test]
+async fn fences_that_come_together_in_another_order_count_as_if_one_by_one() {
+    let folder = Folder::new();
+    let (journal, _) = folder.open().await;
+    let first = lease(1);
+    let of_fence = |fence| Lease { instance_id: InstanceId::at(now()), fence, ..first };
+    let runs = [of_fence(2), of_fence(1), of_fence(4)];
+    let asked = runs.iter().map(|run| journal.accept(*run, None, now()));
+    let answers = futures_util::future::join_all(asked).await;
+    let answers: Vec<Acceptance> = answers.into_iter().map(|answer| answer.expect("answered")).collect();
+    assert_eq!(answers, [Acceptance::Accepted, Acceptance::Stale, Acceptance::Accepted]);
+    let mut left: Vec<i64> = folder.after_a_crash().await.iter().map(|left| left.lease.fence).collect();
+    left.sort_unstable();
+    assert_eq!(left, [2, 4], "what is stale leaves nothing");
 }
 
 /// All of them are asked before the first is answered, so they share commits.

@@ -2,6 +2,8 @@
 //! message, the outbox compares the table of attempts with what this connection has said already and picks
 //! the most urgent difference: answers, starts, ends and credit first, then files, and output last,
 //! one piece of one attempt at a time. The end of an attempt follows its last piece of output.
+//!
+//! That an attempt was taken, and that it has started, is said a moment later: of most nothing but the result is sent.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -11,6 +13,7 @@ use hetuflow_core::{
     task::OutputChunk,
 };
 use hetuflow_failpoint::failpoint;
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::{
@@ -28,6 +31,8 @@ pub(super) struct Outbox {
     credit: Option<u32>,
     said_bye: bool,
     told: BTreeMap<InstanceId, Told>,
+    /// When something is to be said that waits for now.
+    due: Option<Instant>,
     /// Whose output was sent last.
     turn: Option<InstanceId>,
 }
@@ -62,7 +67,8 @@ impl Outbox {
     pub(super) fn new(attempts: Attempts, kept: &[Kept]) -> Self {
         let told = |kept: &Kept| Told { next_seq: kept.next_seq, ..Told::default() };
         let told = kept.iter().map(|kept| (kept.lease.instance_id, told(kept))).collect();
-        Self { attempts, answers: VecDeque::new(), credit: None, said_bye: false, told, turn: None }
+        let answers = VecDeque::new();
+        Self { attempts, answers, credit: None, said_bye: false, told, due: None, turn: None }
     }
 
     pub(super) fn has_room(&self) -> bool {
@@ -88,6 +94,11 @@ impl Outbox {
         }
     }
 
+    /// When to look again although nothing has happened.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
     /// The most urgent thing that is not said yet; it counts as said.
     pub(super) fn control(&mut self) -> Option<FromAgent> {
         if let Some(answer) = self.answers.pop_front() {
@@ -97,16 +108,18 @@ impl Outbox {
             self.said_bye = true;
             return Some(FromAgent::Bye);
         }
+        let now = Instant::now();
+        self.due = None;
         let news = self.attempts.clone().read(|attempts| {
             if self.told.len() > attempts.len() {
                 self.told.retain(|id, _| attempts.contains_key(id));
             }
-            attempts.values().find_map(|attempt| self.news(attempt))
+            attempts.values().find_map(|attempt| self.news(attempt, now))
         });
         if news.is_some() {
             return news;
         }
-        let free = self.attempts.credit();
+        let free = self.attempts.credit(|id| self.told.get(&id).is_none_or(Told::is_known));
         (self.credit != Some(free)).then(|| {
             self.credit = Some(free);
             FromAgent::Credit { free }
@@ -150,11 +163,27 @@ impl Outbox {
         self.told.entry(attempt.lease.instance_id).or_default()
     }
 
-    fn news(&mut self, attempt: &Attempt) -> Option<FromAgent> {
-        let pieces = attempt.pieces;
+    fn news(&mut self, attempt: &Attempt, now: Instant) -> Option<FromAgent> {
+        let is_quiet = attempt.is_quiet(now);
         let told = self.told(attempt);
-        let is_due = told.accepted == Accepted::ToBeTold && attempt.phase != Phase::Arriving;
-        if is_due {
+        if let Phase::Ended(result) = &attempt.phase
+            && told.next_seq >= attempt.pieces
+        {
+            // It says as well that the attempt was taken.
+            told.accepted = Accepted::Known;
+            if told.ended {
+                return None;
+            }
+            failpoint!("result.before_send");
+            told.ended = true;
+            return Some(FromAgent::Result(RunResult::clone(result)));
+        }
+        if is_quiet && !(told.is_known() && told.started) {
+            let loud_at = attempt.loud_at();
+            self.due = Some(self.due.map_or(loud_at, |due| due.min(loud_at)));
+            return None;
+        }
+        if !told.is_known() && attempt.phase != Phase::Arriving {
             told.accepted = Accepted::Known;
             // The server takes this place off what it was granted; a process that has ended before the
             // next look leaves the number as it was, and must be told all the same.
@@ -166,17 +195,16 @@ impl Outbox {
                 told.started = true;
                 Some(FromAgent::Started { lease: attempt.lease, at: *started_at })
             }
-            Phase::Ended(result) if !told.ended && told.next_seq >= pieces => {
-                failpoint!("result.before_send");
-                told.ended = true;
-                Some(FromAgent::Result(RunResult::clone(result)))
-            }
             Phase::Arriving | Phase::Waiting | Phase::Running { .. } | Phase::Ended(_) => None,
         }
     }
 }
 
 impl Told {
+    fn is_known(&self) -> bool {
+        self.accepted == Accepted::Known
+    }
+
     async fn read(&mut self, spools: &Spools, id: InstanceId) -> std::io::Result<Option<OutputChunk>> {
         if let Some(reader) = &mut self.reader
             && reader.next_seq() == self.next_seq

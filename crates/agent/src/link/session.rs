@@ -52,8 +52,8 @@ struct Session<'a> {
     answered: mpsc::Receiver<Result<FromAgent, JournalError>>,
     /// Chosen, and waiting for a place in the queue.
     next: Option<Item>,
-    /// Changes of the table since it was last looked at.
-    changes: watch::Receiver<u64>,
+    /// What the table has to say since it was last looked at.
+    news: watch::Receiver<u64>,
     heard: Instant,
     /// After so long without a word the session counts as over.
     silence: Duration,
@@ -106,7 +106,7 @@ pub(super) async fn hold(
         files: FileReports::new(link.watcher.clone()),
         bodies: Bodies::default(),
         next: None,
-        changes: link.runner.attempts.changes(),
+        news: link.runner.attempts.news(),
         heard: Instant::now(),
         silence: welcome.heartbeat.mul_f64(2.5),
     };
@@ -209,6 +209,7 @@ impl Session<'_> {
     }
 
     async fn wake(&mut self, stop: &CancellationToken, ping: &mut Interval, writer: &mut Writer) -> Wake {
+        let (due, silent) = (self.outbox.due(), self.heard + self.silence);
         tokio::select! {
             () = stop.cancelled() => Wake::Stop,
             message = self.incoming.next(), if self.outbox.has_room() => Wake::Incoming(message),
@@ -216,12 +217,14 @@ impl Session<'_> {
             permit = self.queue.clone().reserve_owned(), if self.next.is_some() => {
                 permit.map_or(Wake::WriterEnded, Wake::Room)
             }
-            _ = self.changes.changed() => Wake::Changed,
+            _ = self.news.changed() => Wake::Changed,
             // With something chosen already, a wake-up would choose nothing new: it would only spin, and
             // keep the writer that shares this thread from making room.
             () = self.files.changed(), if self.next.is_none() => Wake::Changed,
             _ = ping.tick() => Wake::Ping,
-            () = sleep_until(self.heard + self.silence) => Wake::Silent,
+            () = sleep_until(due.map_or(silent, |due| due.min(silent))) => {
+                if Instant::now() < silent { Wake::Changed } else { Wake::Silent }
+            }
             _ = writer => Wake::WriterEnded,
         }
     }

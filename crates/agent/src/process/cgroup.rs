@@ -5,23 +5,54 @@
 use std::{
     fs::{self, File},
     io,
-    os::fd::OwnedFd,
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::fs::FileExt,
+    },
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use hetuflow_core::{id::InstanceId, job::ResourceLimits};
 
-/// The directory that holds the leaves: below the agent's own cgroup, so that limits of its unit
-/// hold for its jobs.
+/// More idle leaves than these are removed.
+const MOST: usize = 64;
+
+/// The directories that hold the leaves: below the agent's own cgroup, so that limits of its unit hold for its jobs.
 #[derive(Debug, Clone)]
 pub(crate) struct Cgroups {
     base: PathBuf,
+    /// Where leaves have limits of their own. Made when the first is asked for: its controllers make every leaf dear.
+    limited: PathBuf,
+    stock: Arc<Mutex<Stock>>,
 }
 
-/// The cgroup of one attempt.
+/// Leaves for attempts to come. Making and removing one takes longer than all else around a start.
+#[derive(Debug)]
+struct Stock {
+    /// Begins the names of this life's leaves: what is left of an earlier one is never met in them, nor killed with them.
+    life: u64,
+    made: u64,
+    idle: Vec<(PathBuf, Opened)>,
+    closed: bool,
+}
+
+/// The cgroup of one attempt. When the last holder lets go of it, it is kept for another, or removed.
 #[derive(Debug, Clone)]
-pub(crate) struct Leaf {
+pub(crate) struct Leaf(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
     path: PathBuf,
+    opened: OnceLock<Opened>,
+    /// Where it may go back to.
+    stock: Option<Arc<Mutex<Stock>>>,
+}
+
+#[derive(Debug)]
+struct Opened {
+    directory: OwnedFd,
+    events: File,
 }
 
 impl Cgroups {
@@ -36,49 +67,83 @@ impl Cgroups {
     fn at(mount: &str, own: &str) -> Option<Self> {
         let inside = Path::new(mount).join(own);
         let parent = if inside.join("cgroup.procs").exists() { inside } else { PathBuf::from(mount) };
-        // Fails where they are enabled already, where this cgroup holds processes, or where they
-        // belong to cgroup v1: then limits of memory and processor time are not to be had here.
-        for controller in ["+memory", "+cpu"] {
-            let _ = fs::write(parent.join("cgroup.subtree_control"), controller);
-        }
-        let base = parent.join("hetuflow");
+        enable_controllers(&parent);
+        let (base, limited) = (parent.join("hetuflow"), parent.join("hetuflow-limited"));
         make(&base).ok()?;
-        for controller in ["+memory", "+cpu"] {
-            let _ = fs::write(base.join("cgroup.subtree_control"), controller);
-        }
+        let stock = Stock { life: rand::random(), made: 0, idle: Vec::new(), closed: false };
         // Linux 5.14 and later.
-        base.join("cgroup.kill").exists().then_some(Self { base })
+        let can_kill = base.join("cgroup.kill").exists();
+        can_kill.then(|| Self { base, limited, stock: Arc::new(Mutex::new(stock)) })
     }
 
-    pub(crate) fn leaf(&self, instance_id: InstanceId) -> Leaf {
-        Leaf { path: self.base.join(instance_id.to_string()) }
+    /// One that has been used before, or one that is yet to be made.
+    pub(crate) fn leaf(&self, instance_id: InstanceId, limits: Option<&ResourceLimits>) -> Leaf {
+        if limits.is_some_and(needs_controllers) {
+            if make(&self.limited).is_ok() {
+                enable_controllers(&self.limited);
+            }
+            return Leaf::new(self.limited.join(instance_id.to_string()), OnceLock::new(), None);
+        }
+        let mut stock = self.stock.lock().unwrap_or_else(PoisonError::into_inner);
+        let (path, opened) = if let Some((path, opened)) = stock.idle.pop() {
+            (path, OnceLock::from(opened))
+        } else {
+            stock.made += 1;
+            (self.base.join(format!("{:016x}-{}", stock.life, stock.made)), OnceLock::new())
+        };
+        Leaf::new(path, opened, Some(Arc::clone(&self.stock)))
     }
 
-    /// Leaves nothing behind, unless another agent uses the directory too.
+    /// Leaves nothing behind, unless another agent uses the directories too.
     pub(crate) fn remove(&self) {
+        let idle = {
+            let mut stock = self.stock.lock().unwrap_or_else(PoisonError::into_inner);
+            stock.closed = true;
+            std::mem::take(&mut stock.idle)
+        };
+        for (path, _) in idle {
+            let _ = fs::remove_dir(path);
+        }
+        let _ = fs::remove_dir(&self.limited);
         let _ = fs::remove_dir(&self.base);
     }
 }
 
 impl Leaf {
+    fn new(path: PathBuf, opened: OnceLock<Opened>, stock: Option<Arc<Mutex<Stock>>>) -> Self {
+        Self(Arc::new(Inner { path, opened, stock }))
+    }
+
     /// One that an earlier life of the agent made.
     pub(crate) fn found(path: PathBuf) -> Self {
-        Self { path }
+        Self::new(path, OnceLock::new(), None)
     }
 
     pub(crate) fn path(&self) -> &Path {
-        &self.path
+        &self.0.path
     }
 
-    /// Makes it, and opens its directory, through which a process enters it.
-    pub(super) fn open(&self) -> io::Result<OwnedFd> {
-        if let Err(error) = make(&self.path) {
-            // Another agent of this host may have removed the directory above as it stopped.
-            let base = self.path.parent().filter(|_| error.kind() == io::ErrorKind::NotFound).ok_or(error)?;
-            make(base)?;
-            make(&self.path)?;
+    /// Makes it, unless it is there, and opens its directory, through which a process enters it.
+    pub(super) fn open(&self) -> io::Result<()> {
+        if self.0.opened.get().is_some() {
+            return Ok(());
         }
-        File::open(&self.path).map(OwnedFd::from)
+        let path = self.path();
+        if let Err(error) = make(path) {
+            // Another agent of this host may have removed the directory above as it stopped.
+            let base = path.parent().filter(|_| error.kind() == io::ErrorKind::NotFound).ok_or(error)?;
+            make(base)?;
+            make(path)?;
+        }
+        let directory = File::open(path)?.into();
+        let opened = Opened { directory, events: File::open(path.join("cgroup.events"))? };
+        // Nobody else opens it.
+        let _ = self.0.opened.set(opened);
+        Ok(())
+    }
+
+    pub(super) fn directory(&self) -> Option<BorrowedFd<'_>> {
+        self.0.opened.get().map(|opened| opened.directory.as_fd())
     }
 
     /// Yields the limits that cannot be kept here.
@@ -86,51 +151,95 @@ impl Leaf {
         let mut missing = Vec::new();
         if let Some(megabytes) = limits.max_memory_mb {
             let bytes = megabytes.saturating_mul(1024 * 1024).to_string();
-            if fs::write(self.path.join("memory.max"), bytes).is_err() {
+            if fs::write(self.path().join("memory.max"), bytes).is_err() {
                 missing.push("max_memory_mb");
             }
             // The whole attempt ends, not one of its processes at the kernel's choice.
-            let _ = fs::write(self.path.join("memory.oom.group"), "1");
+            let _ = fs::write(self.path().join("memory.oom.group"), "1");
         }
         if let Some(cores) = limits.max_cpu_percent
-            && fs::write(self.path.join("cpu.max"), cpu_max(cores)).is_err()
+            && fs::write(self.path().join("cpu.max"), cpu_max(cores)).is_err()
         {
             missing.push("max_cpu_percent");
         }
         missing
     }
 
-    /// Removes it when no living process is in it. One call, in the usual case that an attempt leaves nothing behind;
-    /// it neither waits nor searches.
-    pub(super) fn remove_empty(&self) -> io::Result<()> {
-        fs::remove_dir(&self.path)
+    /// Whether no living process is in it, as it should be when an attempt leaves nothing behind. One call that neither
+    /// waits nor searches; one that is not for use again is removed by it.
+    pub(super) fn is_deserted(&self) -> bool {
+        match &self.0.stock {
+            Some(_) => self.0.opened.get().is_some_and(Opened::is_deserted),
+            None => fs::remove_dir(self.path()).is_ok(),
+        }
     }
 
     pub(super) fn kill(&self) {
         // Fails only when there is no such leaf (any more).
-        let _ = fs::write(self.path.join("cgroup.kill"), "1");
+        let _ = fs::write(self.path().join("cgroup.kill"), "1");
     }
 
     /// Whether a living process is in it, or below it; `None`: there is no such leaf (any more).
     pub(super) fn populated(&self) -> Option<bool> {
-        let events = fs::read_to_string(self.path.join("cgroup.events")).ok()?;
+        let events = fs::read_to_string(self.path().join("cgroup.events")).ok()?;
         events.lines().find_map(|line| line.strip_prefix("populated ")).map(|value| value == "1")
     }
 
     pub(super) fn processes(&self) -> Vec<i32> {
-        let listed = fs::read_to_string(self.path.join("cgroup.procs")).unwrap_or_default();
+        let listed = fs::read_to_string(self.path().join("cgroup.procs")).unwrap_or_default();
         listed.lines().filter_map(|line| line.parse().ok()).collect()
     }
 
     pub(super) fn remove(&self) {
         // Jobs may have made cgroups of their own in it, one level deep in all that is known.
-        for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
+        for entry in fs::read_dir(self.path()).into_iter().flatten().flatten() {
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 let _ = fs::remove_dir(entry.path());
             }
         }
+        let _ = fs::remove_dir(self.path());
+    }
+}
+
+impl Opened {
+    /// Nobody lives in it or below it, and who is born in it would not stand still.
+    fn is_deserted(&self) -> bool {
+        let mut events = [0; 64];
+        let read = self.events.read_at(&mut events, 0).unwrap_or_default();
+        events[..read] == *b"populated 0\nfrozen 0\n"
+    }
+
+    /// A job may have made cgroups of its own in it.
+    fn is_childless(&self) -> bool {
+        rustix::fs::fstat(&self.directory).is_ok_and(|meta| meta.st_nlink == 2)
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let Some((stock, opened)) = self.stock.as_ref().zip(self.opened.take()) else { return };
+        if opened.is_deserted() && opened.is_childless() {
+            let mut stock = stock.lock().unwrap_or_else(PoisonError::into_inner);
+            if !stock.closed && stock.idle.len() < MOST {
+                stock.idle.push((std::mem::take(&mut self.path), opened));
+                return;
+            }
+        }
+        // Fails where somebody still lives; the next start of the agent looks after what is left.
         let _ = fs::remove_dir(&self.path);
     }
+}
+
+/// Fails where they are enabled already, where the cgroup holds processes, or where they belong to cgroup v1: then
+/// limits of memory and processor time are not to be had here.
+fn enable_controllers(cgroup: &Path) {
+    for controller in ["+memory", "+cpu"] {
+        let _ = fs::write(cgroup.join("cgroup.subtree_control"), controller);
+    }
+}
+
+fn needs_controllers(limits: &ResourceLimits) -> bool {
+    limits.max_memory_mb.is_some() || limits.max_cpu_percent.is_some()
 }
 
 fn make(path: &Path) -> io::Result<()> {

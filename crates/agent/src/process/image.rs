@@ -6,11 +6,12 @@ use std::{
     ffi::{CString, OsStr, c_char},
     io,
     os::{
-        fd::{AsRawFd, OwnedFd, RawFd},
+        fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd},
         unix::ffi::OsStrExt,
     },
     path::Path,
     ptr,
+    sync::atomic::AtomicI32,
 };
 
 use hetuflow_core::job::Command;
@@ -28,8 +29,10 @@ pub(super) struct Image {
     /// The directory of its cgroup.
     pub(super) cgroup: Option<RawFd>,
     pub(super) user: Option<Ids>,
-    /// Takes the error of a child that does not come to its program.
-    pub(super) report: RawFd,
+    /// Takes the error of a child that does not come to its program and does not share this memory.
+    pub(super) report: Option<RawFd>,
+    /// The error of one that does; 0 when there was none.
+    pub(super) problem: AtomicI32,
 }
 
 pub(super) struct Ids {
@@ -47,8 +50,8 @@ pub(super) struct List {
 /// The descriptors of a child that is about to be made.
 pub(super) struct Descriptors<'a> {
     pub(super) stdio: [&'a OwnedFd; 3],
-    pub(super) cgroup: Option<&'a OwnedFd>,
-    pub(super) report: &'a OwnedFd,
+    pub(super) cgroup: Option<BorrowedFd<'a>>,
+    pub(super) report: Option<&'a OwnedFd>,
 }
 
 impl Image {
@@ -68,9 +71,10 @@ impl Image {
             environment: List::new(variables.collect::<io::Result<_>>()?),
             working_dir: text(working_dir)?,
             stdio: descriptors.stdio.map(AsRawFd::as_raw_fd),
-            cgroup: descriptors.cgroup.map(AsRawFd::as_raw_fd),
+            cgroup: descriptors.cgroup.as_ref().map(AsRawFd::as_raw_fd),
             user: user.map(RunAs::raw),
-            report: descriptors.report.as_raw_fd(),
+            report: descriptors.report.map(AsRawFd::as_raw_fd),
+            problem: AtomicI32::new(0),
         })
     }
 }

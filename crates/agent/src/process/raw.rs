@@ -10,9 +10,11 @@
 
 use std::{
     ffi::{c_int, c_void},
-    io, mem,
+    io,
+    mem::{self, MaybeUninit},
     os::fd::{FromRawFd, OwnedFd, RawFd},
     ptr,
+    sync::atomic::Ordering,
 };
 
 use tokio::io::{Interest, unix::AsyncFd};
@@ -22,8 +24,11 @@ use super::image::Image;
 /// Files of a job are its own unless it says otherwise.
 const UMASK: libc::mode_t = 0o077;
 
-/// The child makes system calls with what is there; it needs no more.
-const STACK: usize = 64 * 1024;
+/// The child makes system calls with what is there; it needs no more, and of this it touches a page or two.
+const STACK: usize = 16 * 1024;
+
+/// What stacks are made of, for their alignment.
+type Cell = MaybeUninit<u128>;
 
 const PROCS: &std::ffi::CStr = c"cgroup.procs";
 
@@ -33,9 +38,10 @@ pub(super) struct Made {
     pub(super) pidfd: OwnedFd,
 }
 
-/// Makes the process. Why a child could not become its program comes through `image.report`.
+/// Makes the process. Why a child could not become its program comes through `image.report`, or is in `image.problem`.
 pub(super) fn make(image: &Image) -> io::Result<Made> {
-    let mut stack = vec![0_u128; STACK / size_of::<u128>()];
+    let mut stack = Vec::with_capacity(STACK / size_of::<u128>());
+    let stack = stack.spare_capacity_mut();
     // SAFETY: the sets are written before they are read. A handler of the agent's must not run in a child that shares
     // its memory, so signals wait until the child has taken the handlers off.
     let before = unsafe {
@@ -44,7 +50,7 @@ pub(super) fn make(image: &Image) -> io::Result<Made> {
         libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
         before
     };
-    let made = into_cgroup(image, &mut stack).or_else(|_| by_hand(image, &mut stack));
+    let made = born(image, stack).or_else(|_| by_hand(image, stack));
     // SAFETY: puts back the mask from above.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, ptr::null_mut()) };
     made
@@ -55,20 +61,24 @@ fn flags(image: &Image) -> c_int {
     shared | libc::CLONE_PIDFD
 }
 
-/// Born in its cgroup: moving it there afterwards waits for all processors. Fails, before anything is made, where the
-/// kernel or a filter of system calls does not know how.
-fn into_cgroup(image: &Image, stack: &mut [u128]) -> io::Result<Made> {
+/// Born in its cgroup and without the agent's handlers: moving it there afterwards waits for all processors, and to ask
+/// about each signal takes as many calls. Fails, before anything is made, where the kernel or a filter of system
+/// calls does not know how.
+fn born(image: &Image, stack: &mut [Cell]) -> io::Result<Made> {
+    const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
     const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
-    let cgroup = image.cgroup.ok_or(io::ErrorKind::Unsupported)?;
     let mut pidfd: RawFd = -1;
     // SAFETY: a struct of numbers, for which zero is a value.
     let mut args: libc::clone_args = unsafe { mem::zeroed() };
-    args.flags = u64::from(flags(image).unsigned_abs()) | CLONE_INTO_CGROUP;
+    args.flags = u64::from(flags(image).unsigned_abs()) | CLONE_CLEAR_SIGHAND;
+    if let Some(cgroup) = image.cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = u64::from(cgroup.unsigned_abs());
+    }
     args.pidfd = (&raw mut pidfd).expose_provenance() as u64;
     args.exit_signal = u64::from(libc::SIGCHLD.unsigned_abs());
     args.stack = stack.as_mut_ptr().expose_provenance() as u64;
     args.stack_size = size_of_val(stack) as u64;
-    args.cgroup = u64::from(cgroup.unsigned_abs());
     // SAFETY: `args`, `stack` and `image` live until the child has gone its way: this thread waits for that
     // (CLONE_VFORK), or the child has copies.
     let result = unsafe { clone3(&args, image) };
@@ -80,8 +90,8 @@ fn into_cgroup(image: &Image, stack: &mut [u128]) -> io::Result<Made> {
     Ok(Made { pid, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } })
 }
 
-/// Without a cgroup, or with one that the child enters by itself.
-fn by_hand(image: &Image, stack: &mut [u128]) -> io::Result<Made> {
+/// The child enters its cgroup by itself, and takes the handlers off.
+fn by_hand(image: &Image, stack: &mut [Cell]) -> io::Result<Made> {
     let mut pidfd: RawFd = -1;
     let top = stack.as_mut_ptr_range().end.cast();
     let argument = ptr::from_ref(image).cast_mut().cast();
@@ -167,6 +177,7 @@ extern "C" fn enter_and_run(image: *mut c_void) -> c_int {
     if let Err(errno) = enter(image) {
         fail(image, errno);
     }
+    reset_signals();
     run(image)
 }
 
@@ -175,10 +186,14 @@ extern "C" fn run(image: &Image) -> ! {
     fail(image, errno)
 }
 
+/// The agent finds the number in its own memory, or, where that is not shared, in the pipe.
 fn fail(image: &Image, errno: c_int) -> ! {
+    image.problem.store(errno, Ordering::Relaxed);
     // SAFETY: system calls; nothing of the agent's own that would run at an exit may run here.
     unsafe {
-        libc::write(image.report, (&raw const errno).cast(), size_of_val(&errno));
+        if let Some(report) = image.report {
+            libc::write(report, (&raw const errno).cast(), size_of_val(&errno));
+        }
         libc::_exit(127)
     }
 }
@@ -195,9 +210,10 @@ fn enter(image: &Image) -> Result<(), c_int> {
 
 /// All that a program finds set; becoming its user is the last, for what comes before may need the agent's rights.
 fn prepare(image: &Image) -> Result<(), c_int> {
-    reset_signals();
     // SAFETY: system calls on what was made before the clone.
     unsafe {
+        // The runtime of Rust ignores it; a broken pipe shall end the program.
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
         check(libc::setpgid(0, 0))?;
         for (to, from) in (0..).zip(image.stdio) {
             check(libc::dup2(from, to))?;
@@ -220,7 +236,7 @@ fn prepare(image: &Image) -> Result<(), c_int> {
     }
 }
 
-/// Takes the agent's handlers off, and lets a broken pipe end the program again (the runtime of Rust ignores it).
+/// Takes the agent's handlers off.
 fn reset_signals() {
     for signal in 1..=64 {
         // SAFETY: the action is written by the first call before it is read; numbers that are none are refused.
@@ -229,8 +245,7 @@ fn reset_signals() {
             if libc::sigaction(signal, ptr::null(), &raw mut action) != 0 {
                 continue;
             }
-            let ignored = action.sa_sigaction == libc::SIG_IGN && signal != libc::SIGPIPE;
-            if action.sa_sigaction != libc::SIG_DFL && !ignored {
+            if action.sa_sigaction != libc::SIG_DFL && action.sa_sigaction != libc::SIG_IGN {
                 action.sa_sigaction = libc::SIG_DFL;
                 libc::sigaction(signal, &raw const action, ptr::null_mut());
             }

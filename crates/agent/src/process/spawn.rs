@@ -3,23 +3,22 @@
 use std::{
     fs::File,
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
 use hetuflow_core::{
-    id::InstanceId,
     job::{Command, ResourceLimits},
     protocol::Assignment,
 };
 use rustix::{
     pipe::{PipeFlags, pipe_with},
-    process::{WaitId, WaitIdOptions, WaitIdStatus, waitid},
+    process::{Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process_group, waitid},
 };
 use tokio::{io::unix::AsyncFd, net::unix::pipe::Receiver};
 
 use super::{
-    Cgroups, Leaf, ProcessId, RunAs, Tree, environment,
+    Cgroups, Leaf, RunAs, Tree, environment,
     image::{Descriptors, Image},
     procfs, raw, user,
 };
@@ -53,7 +52,7 @@ pub(crate) enum SpawnError {
 #[derive(Debug)]
 pub(crate) struct Running {
     pidfd: AsyncFd<OwnedFd>,
-    pub(crate) id: ProcessId,
+    pid: i32,
     pub(crate) tree: Tree,
     pub(crate) stdout: Option<Receiver>,
     pub(crate) stderr: Option<Receiver>,
@@ -85,8 +84,9 @@ impl Spawner {
     }
 
     /// The cgroup that an attempt will have, if any.
-    pub(crate) fn leaf(&self, instance_id: InstanceId) -> Option<Leaf> {
-        self.cgroups.as_ref().map(|cgroups| cgroups.leaf(instance_id))
+    pub(crate) fn leaf(&self, assignment: &Assignment) -> Option<Leaf> {
+        let limits = assignment.command.resource_limits.as_ref();
+        self.cgroups.as_ref().map(|cgroups| cgroups.leaf(assignment.lease.instance_id, limits))
     }
 
     /// Leaves nothing behind.
@@ -107,17 +107,19 @@ impl Spawner {
         let job = &assignment.command;
         let run_as = job.user.as_deref().map(RunAs::look_up).transpose()?.flatten();
         place.prepare(body, job.stdin.as_deref(), run_as.as_ref().map(RunAs::ids))?;
-        let working_dir = job.working_dir.as_ref().map_or_else(|| place.working_dir(), PathBuf::from);
-        if !working_dir.is_dir() {
-            return Err(SpawnError::WorkingDir(working_dir));
-        }
+        let working_dir = match job.working_dir.as_ref().map(PathBuf::from) {
+            Some(named) if !named.is_dir() => return Err(SpawnError::WorkingDir(named)),
+            Some(named) => named,
+            None => place.working_dir(),
+        };
         let home = run_as.as_ref().map_or(&*self.home, RunAs::home);
         let environment = environment::of(assignment, place, home);
-        let (leaf, cgroup) = open_leaf(leaf, job.resource_limits.as_ref());
+        let leaf = open_leaf(leaf, job.resource_limits.as_ref());
         let tree = Tree { instance_id: assignment.lease.instance_id, leader: None, leaf };
         let stdin = job.stdin.as_ref().map(|_| place.stdin_file());
         let started = Pipes::open(job.capture_output, stdin.as_deref()).and_then(|pipes| {
-            let descriptors = (pipes.of_process(&self.null), cgroup.as_ref());
+            let cgroup = tree.leaf.as_ref().and_then(Leaf::directory);
+            let descriptors = (pipes.of_process(&self.null), cgroup);
             let made = start(job, &environment, &working_dir, run_as.as_ref(), descriptors)?;
             watch(made, pipes, &tree)
         });
@@ -135,6 +137,14 @@ impl Running {
     pub(crate) async fn ended(&self) {
         // An error here would mean that the runtime is gone.
         let _ = self.pidfd.readable().await;
+    }
+
+    /// Asks its group to end.
+    pub(crate) fn terminate(&self) {
+        // It may have ended at this moment, but it keeps its number, and its group, until it is waited for.
+        if let Some(group) = Pid::from_raw(self.pid) {
+            let _ = kill_process_group(group, Signal::TERM);
+        }
     }
 
     /// Takes the exit status. From here on the pid may be anyone's.
@@ -178,46 +188,60 @@ fn start(
     environment: &std::collections::BTreeMap<String, String>,
     working_dir: &Path,
     run_as: Option<&RunAs>,
-    (stdio, cgroup): ([&OwnedFd; 3], Option<&OwnedFd>),
+    (stdio, cgroup): ([&OwnedFd; 3], Option<BorrowedFd<'_>>),
 ) -> io::Result<raw::Made> {
-    let (told, report) = pipe_with(PipeFlags::CLOEXEC)?;
-    let descriptors = Descriptors { stdio, cgroup, report: &report };
-    let made = raw::make(&Image::new(job, environment, working_dir, run_as, &descriptors)?)?;
+    let pipe = run_as.map(|_| pipe_with(PipeFlags::CLOEXEC)).transpose()?;
+    let (told, report) = pipe.unzip();
+    let descriptors = Descriptors { stdio, cgroup, report: report.as_ref() };
+    let image = Image::new(job, environment, working_dir, run_as, &descriptors)?;
+    let made = raw::make(&image)?;
     drop(report);
-    let mut errno = [0; size_of::<i32>()];
-    // Nothing comes when exec has closed the other end.
-    if rustix::io::read(&told, &mut errno)? == errno.len() {
+    let problem = match told {
+        None => image.problem.into_inner(),
+        Some(told) => hear(&told)?,
+    };
+    if problem != 0 {
         waitid(WaitId::PidFd(made.pidfd.as_fd()), WaitIdOptions::EXITED)?;
-        return Err(io::Error::from_raw_os_error(i32::from_ne_bytes(errno)));
+        return Err(io::Error::from_raw_os_error(problem));
     }
     Ok(made)
+}
+
+/// What a child that does not share this memory says of its way to its program; nothing once exec has closed its end.
+fn hear(told: &OwnedFd) -> io::Result<i32> {
+    let mut errno = [0; size_of::<i32>()];
+    let read = rustix::io::read(told, &mut errno)?;
+    Ok(if read == errno.len() { i32::from_ne_bytes(errno) } else { 0 })
 }
 
 fn watch(made: raw::Made, pipes: Pipes, tree: &Tree) -> io::Result<Running> {
     let receiver =
         |pipe: Option<(OwnedFd, OwnedFd)>| pipe.map(|(read, _)| Receiver::from_owned_fd(read)).transpose();
-    let id = procfs::stat(made.pid).ok_or(io::ErrorKind::NotFound)?.id;
-    let tree = Tree { leader: Some(id), ..tree.clone() };
+    // A cgroup finds all that is left of the attempt; who it was that started need not be known beside it.
+    let leader = match &tree.leaf {
+        Some(_) => None,
+        None => Some(procfs::stat(made.pid).ok_or(io::ErrorKind::NotFound)?.id),
+    };
     Ok(Running {
         pidfd: raw::register(made.pidfd)?,
-        id,
-        tree,
+        pid: made.pid,
+        tree: Tree { leader, ..tree.clone() },
         stdout: receiver(pipes.stdout)?,
         stderr: receiver(pipes.stderr)?,
     })
 }
 
 /// A host may refuse a leaf that it offered at the start; the attempt runs without, and says so.
-fn open_leaf(leaf: Option<Leaf>, limits: Option<&ResourceLimits>) -> (Option<Leaf>, Option<OwnedFd>) {
+fn open_leaf(leaf: Option<Leaf>, limits: Option<&ResourceLimits>) -> Option<Leaf> {
     let opened = leaf.and_then(|leaf| match leaf.open() {
-        Ok(directory) => Some((leaf, directory)),
+        Ok(()) => Some(leaf),
         Err(error) => {
             tracing::warn!(cgroup = %leaf.path().display(), %error, "no cgroup for this attempt");
             None
         }
     });
     let missing = match (&opened, limits) {
-        (Some((leaf, _)), Some(limits)) => leaf.limit(limits),
+        (Some(leaf), Some(limits)) => leaf.limit(limits),
         (None, Some(limits)) if limits.max_memory_mb.is_some() || limits.max_cpu_percent.is_some() => {
             vec!["max_memory_mb", "max_cpu_percent"]
         }
@@ -226,5 +250,5 @@ fn open_leaf(leaf: Option<Leaf>, limits: Option<&ResourceLimits>) -> (Option<Lea
     if !missing.is_empty() {
         tracing::warn!(limits = ?missing, "this host offers no cgroup controller for these limits of the job");
     }
-    opened.unzip()
+    opened
 }

@@ -35,21 +35,9 @@ pub(crate) struct Survivors {
 }
 
 impl Tree {
-    /// Asks the group to end.
-    pub(crate) fn terminate(&self) {
-        if let Some(leader) = self.leader
-            && procfs::stat(leader.pid).is_some_and(|now| now.id == leader)
-            && let Some(group) = Pid::from_raw(leader.pid)
-        {
-            // The leader may end at any moment, but it keeps its number until it is waited for.
-            let _ = rustix::process::kill_process_group(group, Signal::TERM);
-        }
-    }
-
     /// Kills everything and waits until it is gone.
     pub(crate) async fn kill(&self) -> Result<(), Survivors> {
-        // The kernel removes a leaf only when nobody lives in it.
-        if self.leaf.as_ref().is_some_and(|leaf| leaf.remove_empty().is_ok()) {
+        if self.leaf.as_ref().is_some_and(Leaf::is_deserted) {
             return Ok(());
         }
         let begin = Instant::now();
@@ -183,7 +171,6 @@ mod tests {
         let reused = leader_of_theirs.map(|id| ProcessId { start_time: id.start_time + 1, ..id });
         let tree = Tree { instance_id: ours, leader: reused, leaf: None };
         assert_eq!(tree.members(), []);
-        tree.terminate();
         tree.kill().await.expect("nothing to do");
         assert!(leader.try_wait().expect("asked").is_none(), "it runs on");
         Tree { instance_id: theirs, leader: leader_of_theirs, leaf: None }.kill().await.expect("gone");

@@ -7,26 +7,20 @@ use hetuflow_core::{
     duration,
     job::Command,
     protocol::{Assignment, RunResult},
-    task::{EndReason, Lease, Outcome, Stream},
+    task::{EndReason, Lease, Outcome},
 };
 use hetuflow_failpoint::failpoint;
 use tokio::{
-    io::AsyncRead,
-    sync::Mutex,
-    task::{JoinSet, spawn_blocking},
+    task::spawn_blocking,
     time::{sleep, timeout},
 };
 
 use super::{Runner, Stopped};
 use crate::{
     attempts::{Phase, Stop},
-    output::{self, SharedSpool},
+    output::Capture,
     process::{Ended, Leaf, Running, SpawnError},
 };
-
-/// After the whole tree is dead, what is left in the pipes comes at once. Only a process that got
-/// out of the tree can still hold one open; it does not hold up the end.
-const PIPES: Duration = Duration::from_secs(1);
 
 /// Why hetuflow ended it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,19 +72,37 @@ async fn watch_over(
     failpoint!("fork.after");
     let started_at = runner.clock.now();
     // Not durable at once: after a crash in between, its process is found by its cgroup or its marker.
-    runner.journal.started(lease.instance_id, running.id, started_at).await;
+    runner.journal.started(lease.instance_id, running.tree.leader, started_at).await;
     failpoint!("fork.after_journal");
     runner.attempts.set_phase(lease.instance_id, Phase::Running { started_at });
-    let (pumps, spool) = capture(runner, lease, &assignment.command, &mut running);
-    let cause = wait(&running, time_limit(&assignment.command), runner.executor.grace, stopped).await;
-    if let Err(survivors) = running.tree.kill().await {
-        tracing::error!(instance.id = %lease.instance_id, %survivors, "an attempt left processes behind");
-    }
-    failpoint!("reap.before");
-    let ended = running.reap().await;
-    let output_dropped = close(pumps, spool).await;
+    let mut capture = capture(runner, lease, &assignment.command, &mut running);
+    let end = end(&mut running, assignment, runner.executor.grace, stopped);
+    let (ended, cause) = match &mut capture {
+        Some(capture) => capture.beside(end).await,
+        None => end.await,
+    };
+    let output_dropped = match capture {
+        Some(capture) => capture.close().await,
+        None => 0,
+    };
     let outcome = outcome(ended, cause);
     RunResult { started_at: Some(started_at), output_dropped, ..runner.result(lease, outcome) }
+}
+
+/// Waits until no process is left, and takes the exit status.
+async fn end(
+    running: &mut Running,
+    assignment: &Assignment,
+    grace: Duration,
+    stopped: &mut Stopped,
+) -> (std::io::Result<Ended>, Option<Cause>) {
+    let cause = wait(running, time_limit(&assignment.command), grace, stopped).await;
+    if let Err(survivors) = running.tree.kill().await {
+        let instance_id = assignment.lease.instance_id;
+        tracing::error!(instance.id = %instance_id, %survivors, "an attempt left processes behind");
+    }
+    failpoint!("reap.before");
+    (running.reap().await, cause)
 }
 
 /// Waits for the end of the process, and brings it about when the time is up or somebody asks.
@@ -105,7 +117,7 @@ async fn wait(
         () = sleep(limit.unwrap_or_default()), if limit.is_some() => Cause::Timeout(limit.unwrap_or_default()),
         stop = asked(stopped) => Cause::Stop(stop),
     };
-    running.tree.terminate();
+    running.terminate();
     let _ = timeout(grace, running.tree.gone()).await;
     Some(cause)
 }
@@ -118,55 +130,16 @@ async fn asked(stopped: &mut Stopped) -> Stop {
     }
 }
 
-fn capture(
-    runner: &Runner,
-    lease: Lease,
-    job: &Command,
-    running: &mut Running,
-) -> (JoinSet<()>, Option<SharedSpool>) {
-    let mut pumps = JoinSet::new();
-    let (stdout, stderr) = (running.stdout.take(), running.stderr.take());
-    if stdout.is_none() && stderr.is_none() {
-        return (pumps, None);
+/// `None` when its job wants nothing captured.
+fn capture(runner: &Runner, lease: Lease, job: &Command, running: &mut Running) -> Option<Capture> {
+    let pipes = [running.stdout.take(), running.stderr.take()];
+    if pipes.iter().all(Option::is_none) {
+        return None;
     }
     let cap = output_limit(job).min(runner.executor.max_output_size);
-    let spool = Arc::new(Mutex::new(runner.spools.create(lease.instance_id, cap)));
-    if let Some(pipe) = stdout {
-        spawn_pump(&mut pumps, runner, lease, pipe, Stream::Stdout, &spool);
-    }
-    if let Some(pipe) = stderr {
-        spawn_pump(&mut pumps, runner, lease, pipe, Stream::Stderr, &spool);
-    }
-    (pumps, Some(spool))
-}
-
-fn spawn_pump(
-    pumps: &mut JoinSet<()>,
-    runner: &Runner,
-    lease: Lease,
-    pipe: impl AsyncRead + Unpin + Send + 'static,
-    stream: Stream,
-    spool: &SharedSpool,
-) {
     let attempts = runner.attempts.clone();
     let spooled = move |pieces| attempts.set_pieces(lease.instance_id, pieces);
-    pumps.spawn(output::pump(pipe, stream, spool.clone(), spooled));
-}
-
-/// Yields the bytes of output that were dropped.
-async fn close(mut pumps: JoinSet<()>, spool: Option<SharedSpool>) -> u64 {
-    let finished = timeout(PIPES, async { while pumps.join_next().await.is_some() {} }).await;
-    if finished.is_err() {
-        tracing::warn!(
-            "a process outside the attempt's tree holds its output open; what it writes is not kept"
-        );
-    }
-    pumps.shutdown().await;
-    // The pumps are gone, so this is the last holder.
-    match spool.and_then(Arc::into_inner) {
-        Some(spool) => spool.into_inner().finish().await,
-        None => 0,
-    }
+    Some(Capture::new(pipes, runner.spools.create(lease.instance_id, cap), spooled))
 }
 
 fn time_limit(job: &Command) -> Option<Duration> {

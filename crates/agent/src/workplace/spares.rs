@@ -1,30 +1,58 @@
 //! Directories that attempts have left as they found them, for attempts to come. Making and removing the same few files
 //! for every run is dear: ext4 gives no number of a removed file out again for five seconds, and looks at all of
-//! these for each new one.
+//! these for each new one. What is in one stays open, so that looking at it costs no search through the file system.
 
 use std::{
-    fs::{self, DirEntry, File, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    collections::HashMap,
+    fs::{self, File, OpenOptions},
+    io,
+    mem::MaybeUninit,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::{FileExt, OpenOptionsExt},
+    },
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
-use super::Workplace;
+use hetuflow_core::id::InstanceId;
+use rustix::fs::{AtFlags, CWD, FileType, RawDir, Stat, fstat, seek, statat, unlinkat};
+
+use super::{DIR_MODE, EVENT, FILE_MODE, OUTPUT, STDIN, WORK};
 
 /// What begins the name of one; the names of attempts do not.
 const NAME: &str = "spare-";
 
-/// More than these are removed.
-const MOST: usize = 64;
+/// More idle ones than these are removed.
+const MOST: usize = 32;
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Spares(Arc<Mutex<Stock>>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Stock {
-    dirs: Vec<PathBuf>,
+    /// In the names of this life's places: nobody who was left by an earlier one knows where they are.
+    life: u64,
     made: u64,
+    idle: Vec<Arc<Place>>,
+    used: HashMap<InstanceId, Arc<Place>>,
+}
+
+/// A directory for an attempt at a time.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) dir: PathBuf,
+    /// Once an attempt has left it as it was.
+    furniture: OnceLock<Furniture>,
+}
+
+/// What every place has, as it was made.
+#[derive(Debug)]
+struct Furniture {
+    dir: OwnedFd,
+    work: OwnedFd,
+    event: File,
+    output: File,
 }
 
 impl Spares {
@@ -35,88 +63,128 @@ impl Spares {
                 super::remove(&entry.path());
             }
         }
-        Self::default()
+        let stock = Stock { life: rand::random(), made: 0, idle: Vec::new(), used: HashMap::new() };
+        Self(Arc::new(Mutex::new(stock)))
     }
 
-    /// Makes one the place of an attempt, and puts the body there.
-    pub(super) fn take(&self, place: &Workplace, body: &[u8]) -> Option<()> {
-        let spare = self.0.lock().unwrap_or_else(PoisonError::into_inner).dirs.pop()?;
-        let taken = fs::rename(&spare, &place.dir).and_then(|()| overwrite(&place.event_file(), body));
-        if taken.is_err() {
-            super::remove(&spare);
-            super::remove(&place.dir);
-        }
-        taken.ok()
-    }
-
-    /// Keeps a place for later, if it is as it was made; else it is removed.
-    pub(super) fn give(&self, place: &Workplace) {
-        if !clean(place).unwrap_or_default() {
-            return super::remove(&place.dir);
-        }
-        let name = {
-            let mut stock = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// The place of an attempt: one that has served before, or one that is yet to be made.
+    pub(super) fn take(&self, base: &Path, instance_id: InstanceId) -> Arc<Place> {
+        let mut stock = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = stock.idle.pop().unwrap_or_else(|| {
             stock.made += 1;
-            (stock.dirs.len() < MOST).then(|| format!("{NAME}{}", stock.made))
-        };
-        match name.map(|name| place.dir.with_file_name(name)) {
-            Some(spare) if fs::rename(&place.dir, &spare).is_ok() => {
-                self.0.lock().unwrap_or_else(PoisonError::into_inner).dirs.push(spare);
-            }
-            Some(_) | None => super::remove(&place.dir),
+            Arc::new(Place::new(base.join(format!("{NAME}{:016x}-{}", stock.life, stock.made))))
+        });
+        stock.used.insert(instance_id, Arc::clone(&place));
+        place
+    }
+
+    /// Keeps a place for later, if it is as it was made; else it is to be removed.
+    pub(super) fn give(&self, instance_id: InstanceId) -> Option<Arc<Place>> {
+        let place = self.0.lock().unwrap_or_else(PoisonError::into_inner).used.remove(&instance_id)?;
+        let is_clean = place.clean().unwrap_or_default();
+        let mut stock = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_clean && stock.idle.len() < MOST {
+            stock.idle.push(place);
+            return None;
         }
+        Some(place)
     }
 }
 
-/// Empties what the attempt may write to, and tells whether nothing else is left of it.
-fn clean(place: &Workplace) -> io::Result<bool> {
-    let _ = fs::remove_file(place.stdin_file());
-    for dir in [&place.dir, &place.working_dir()] {
-        let meta = fs::symlink_metadata(dir)?;
-        if !meta.is_dir() || meta.mode() & 0o7777 != super::DIR_MODE || !is_own(&meta) {
+impl Place {
+    pub(super) fn new(dir: PathBuf) -> Self {
+        Self { dir, furniture: OnceLock::new() }
+    }
+
+    /// Puts the body into one that has served before; `false` for a new one.
+    pub(super) fn furnish_again(&self, body: &[u8]) -> io::Result<bool> {
+        let Some(Furniture { event, .. }) = self.furniture.get() else { return Ok(false) };
+        // Not cut to nothing first: ext4 takes that for the replacing of a file, and writes it to the disk at once.
+        event.write_all_at(body, 0)?;
+        if fstat(event)?.st_size.unsigned_abs() > body.len() as u64 {
+            event.set_len(body.len() as u64)?;
+        }
+        Ok(true)
+    }
+
+    /// Empties what the attempt may write to, and tells whether nothing else is left of it.
+    fn clean(&self) -> io::Result<bool> {
+        let furniture = match self.furniture.get() {
+            Some(furniture) => furniture,
+            None => self.furniture.get_or_init({
+                let opened = Furniture::open(&self.dir)?;
+                || opened
+            }),
+        };
+        let _ = unlinkat(&furniture.dir, STDIN, AtFlags::empty());
+        let here = statat(CWD, &self.dir, AtFlags::SYMLINK_NOFOLLOW)?;
+        let (dir, work) = (fstat(&furniture.dir)?, fstat(&furniture.work)?);
+        let (event, output) = (fstat(&furniture.event)?, fstat(&furniture.output)?);
+        let is_as_made = (here.st_dev, here.st_ino) == (dir.st_dev, dir.st_ino)
+            && [&dir, &work].into_iter().all(is_own_dir)
+            && [&event, &output].into_iter().all(is_own_file);
+        let expected = [(WORK, work.st_ino), (EVENT, event.st_ino), (OUTPUT, output.st_ino)];
+        if !is_as_made || !holds_only(&furniture.dir, &expected)? || !holds_only(&furniture.work, &[])? {
             return Ok(false);
         }
-    }
-    for file in [place.event_file(), place.output_file()] {
-        let meta = fs::symlink_metadata(file)?;
-        // A second name, and the next attempt would write into what this one has kept.
-        if !meta.is_file() || meta.mode() & 0o7777 != super::FILE_MODE || meta.nlink() != 1 || !is_own(&meta)
-        {
-            return Ok(false);
+        if output.st_size > 0 {
+            furniture.output.set_len(0)?;
         }
+        Ok(true)
     }
-    let known = |entry: &DirEntry| {
-        ["work", "event", "output"].iter().any(|name| entry.file_name().as_encoded_bytes() == name.as_bytes())
-    };
-    for entry in fs::read_dir(&place.dir)? {
-        if !known(&entry?) {
-            return Ok(false);
-        }
+}
+
+impl Furniture {
+    fn open(dir: &Path) -> io::Result<Self> {
+        let directory = |path: &Path| open(path, libc::O_DIRECTORY).map(OwnedFd::from);
+        let file = |name: &str| open(&dir.join(name), libc::O_NONBLOCK);
+        Ok(Self {
+            dir: directory(dir)?,
+            work: directory(&dir.join(WORK))?,
+            event: file(EVENT)?,
+            output: file(OUTPUT)?,
+        })
     }
-    if fs::read_dir(place.working_dir())?.next().is_some() {
-        return Ok(false);
-    }
-    let output = open(&place.output_file())?;
-    if output.metadata()?.len() > 0 {
-        output.set_len(0)?;
-    }
-    Ok(true)
 }
 
 /// A place that was another user's would be his for ever.
-fn is_own(meta: &fs::Metadata) -> bool {
-    meta.uid() == rustix::process::geteuid().as_raw()
+fn is_own(meta: &Stat, kind: FileType, mode: u32) -> bool {
+    FileType::from_raw_mode(meta.st_mode) == kind
+        && meta.st_mode & 0o7777 == mode
+        && meta.st_uid == rustix::process::geteuid().as_raw()
 }
 
-/// Not cut to nothing first: ext4 takes that for the replacing of a file, and writes it to the disk at once.
-fn overwrite(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut file = open(path)?;
-    file.write_all(content)?;
-    file.set_len(content.len() as u64)
+fn is_own_dir(meta: &Stat) -> bool {
+    is_own(meta, FileType::Directory, DIR_MODE)
 }
 
-fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)
+/// With a second name, the next attempt would write into what this one has kept.
+fn is_own_file(meta: &Stat) -> bool {
+    is_own(meta, FileType::RegularFile, FILE_MODE) && meta.st_nlink == 1
+}
+
+/// Whether these and no others are in it, and still the same.
+fn holds_only(dir: &OwnedFd, expected: &[(&str, u64)]) -> io::Result<bool> {
+    seek(dir, rustix::fs::SeekFrom::Start(0))?;
+    let mut buffer = [MaybeUninit::uninit(); 1024];
+    let (mut entries, mut found) = (RawDir::new(dir.as_fd(), &mut buffer), 0);
+    while let Some(entry) = entries.next() {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name == b"." || name == b".." {
+            continue;
+        }
+        if !expected.iter().any(|(known, number)| name == known.as_bytes() && entry.ino() == *number) {
+            return Ok(false);
+        }
+        found += 1;
+    }
+    Ok(found == expected.len())
+}
+
+fn open(path: &Path, flags: i32) -> io::Result<File> {
+    let write = flags & libc::O_DIRECTORY == 0;
+    OpenOptions::new().read(!write).write(write).custom_flags(flags | libc::O_NOFOLLOW).open(path)
 }
 
 #[cfg(test)]
@@ -125,7 +193,7 @@ mod tests {
 
     use hetuflow_core::id::InstanceId;
 
-    use super::super::Workplaces;
+    use super::super::{Workplace, Workplaces};
     use super::*;
 
     /// What one attempt does to its place, and whether the next one gets the same.
@@ -134,23 +202,28 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let places = Workplaces::open(dir.path().join("work"), Duration::ZERO).expect("opened");
         let id = || InstanceId::at(hetuflow_core::Clock::system().now());
-        let (first, second) = (id(), id());
-        let names = || -> Vec<String> {
-            let entries = fs::read_dir(&places.base).expect("listed").flatten();
-            entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
-        };
-        places.of(first).prepare(b"the first, which is longer", Some("input"), None).expect("prepared");
-        leaves(&places.of(first));
-        places.leave(first);
-        let expected = if reused { vec!["spare-1".to_owned()] } else { Vec::new() };
-        assert_eq!(names(), expected, "{what}: what is left");
-        let next = places.of(second);
-        next.prepare(b"the second", None, None).expect("prepared");
-        assert_eq!(names(), [second.to_string()], "{what}: nothing else is there");
-        assert_eq!(fs::read(next.event_file()).expect("read"), b"the second", "{what}");
-        assert_eq!(fs::read(next.output_file()).expect("read"), b"", "{what}");
-        assert!(!next.stdin_file().exists(), "{what}");
-        assert_eq!(fs::read_dir(next.working_dir()).expect("listed").count(), 0, "{what}");
+        // Twice: what has served before is judged as what is new.
+        for round in ["first", "second"] {
+            let what = format!("{what}, {round} time");
+            let (before, after) = (id(), id());
+            let place = places.of(before);
+            place.prepare(b"the first, which is longer", Some("input"), None).expect("prepared");
+            if round == "second" || !reused {
+                leaves(&place);
+            }
+            let leaving = places.leave(before);
+            assert_eq!(leaving.is_none(), reused, "{what}");
+            leaving.into_iter().for_each(super::super::Leaving::remove);
+            assert_eq!(place.0.dir.exists(), reused, "{what}: what is left");
+            let next = places.of(after);
+            assert_eq!(next.0.dir == place.0.dir, reused, "{what}");
+            next.prepare(b"the second", None, None).expect("prepared");
+            assert_eq!(fs::read(next.event_file()).expect("read"), b"the second", "{what}");
+            assert_eq!(fs::read(next.output_file()).expect("read"), b"", "{what}");
+            assert!(!next.stdin_file().exists(), "{what}");
+            assert_eq!(fs::read_dir(next.working_dir()).expect("listed").count(), 0, "{what}");
+            assert!(places.leave(after).is_none(), "{what}: nothing was done to it");
+        }
     }
 
     #[test]
@@ -159,10 +232,29 @@ mod tests {
         check("said something", |place| fs::write(place.output_file(), "a=1").expect("written"), true);
     }
 
+    /// It looks like the one that was there, and is not the one that the next attempt's body would be written into.
+    #[test]
+    fn another_file_of_the_same_name_is_seen() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let places = Workplaces::open(dir.path().join("work"), Duration::ZERO).expect("opened");
+        for is_kept in [true, false] {
+            let id = InstanceId::at(hetuflow_core::Clock::system().now());
+            let place = places.of(id);
+            place.prepare(b"body", None, None).expect("prepared");
+            if !is_kept {
+                let event = place.event_file();
+                fs::copy(&event, place.0.dir.join("new")).expect("copied");
+                fs::rename(&event, dir.path().join("kept")).expect("moved");
+                fs::rename(place.0.dir.join("new"), &event).expect("moved");
+            }
+            assert_eq!(places.leave(id).is_none(), is_kept);
+        }
+    }
+
     #[test]
     fn what_an_attempt_has_changed_no_other_gets() {
         check("a file", |place| fs::write(place.working_dir().join("x"), "").expect("written"), false);
-        check("a file beside", |place| fs::write(place.dir.join(".x"), "").expect("written"), false);
+        check("a file beside", |place| fs::write(place.0.dir.join(".x"), "").expect("written"), false);
         check("no output", |place| fs::remove_file(place.output_file()).expect("removed"), false);
         check(
             "a closed directory",
@@ -174,8 +266,7 @@ mod tests {
         check(
             "a second name",
             |place| {
-                let root = place.dir.parent().and_then(Path::parent).expect("a root");
-                fs::hard_link(place.event_file(), root.join("kept")).expect("linked");
+                fs::hard_link(place.event_file(), place.0.dir.with_extension("kept")).expect("linked");
             },
             false,
         );

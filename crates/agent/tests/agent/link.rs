@@ -28,9 +28,8 @@ async fn a_repeated_assignment_starts_nothing() {
     server.started(run.lease).await;
     fs::write(&go, "").expect("written");
     server.result(run.lease).await;
-    // Ended, and still held: the whole answer again.
+    // Ended, and still held: the result again, which is the whole answer.
     server.run(&run).await;
-    server.accepted(run.lease).await;
     server.result(run.lease).await;
     server.acknowledge(run.lease).await;
     // Over and forgotten: never again, nor an older attempt of the task.
@@ -67,8 +66,9 @@ async fn what_was_refused_stays_refused() {
     // The server has given this attempt away; a late copy of it must not start.
     server.run(&second).await;
     assert_eq!(server.refused(second.lease).await, "stale");
-    server.run(&again(&second, 2)).await;
-    server.credit(0).await;
+    let other = again(&second, 2);
+    server.run(&other).await;
+    server.result(other.lease).await;
     agent.stop().await;
 }
 

@@ -66,6 +66,7 @@ impl Split {
             ("HETUFLOW_AGENT__AGENT__ID".to_owned(), id.to_owned()),
             ("HETUFLOW_AGENT__AGENT__DATA_DIR".to_owned(), data.display().to_string()),
             ("SERVER_URL".to_owned(), format!("ws://{}", self.link.address)),
+            ("HETUFLOW_AGENT__LOGGING__LEVEL".to_owned(), "info,hetuflow_agent=debug".to_owned()),
         ];
         for (key, value) in labels {
             environment

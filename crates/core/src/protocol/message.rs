@@ -26,7 +26,8 @@ pub enum FromAgent {
     Credit {
         free: u32,
     },
-    /// The assignment is in the journal (durably); the process starts next.
+    /// The assignment is in the journal (durably); the process starts next. Said a moment later, or not at all when the
+    /// attempt has ended by then.
     Accepted {
         lease: Lease,
     },
@@ -44,7 +45,8 @@ pub enum FromAgent {
         lease: Lease,
         at: Timestamp,
     },
-    /// Sent until acknowledged.
+    /// Sent until acknowledged. Where it is the first answer to its assignment, the place was never taken off what the
+    /// agent said that it could start.
     Result(RunResult),
     /// Files that are complete. Sent until acknowledged.
     Files {

@@ -223,6 +223,7 @@ impl Session {
         if own.is_empty() {
             return Ok(());
         }
+        self.state.hub.reported(&self.key, own.iter().map(|result| result.lease));
         self.settling.push_back(results::settle(&self.state, own).await.map_err(unrecorded)?);
         Ok(())
     }

@@ -147,9 +147,13 @@ impl Connection {
         self.attempts.refused(lease)
     }
 
+    /// The agent says how it ended. When that is its first answer, its place is free again at once: the agent has never
+    /// taken it off the credit that it told.
+    pub(super) fn reported(&mut self, lease: Lease) -> Answer {
+        self.attempts.answered(lease)
+    }
+
     pub(super) fn ended(&mut self, lease: Lease) {
-        // A result may be the first answer; its credit message follows.
-        self.accepted(lease);
         self.attempts.ended(lease);
     }
 
