@@ -6,9 +6,9 @@
 //! starts at most once" hold against assignments that come twice or late.
 //!
 //! Two kinds of entries: what somebody waits for (an acceptance, a refusal, an end, the next epoch) is committed at once,
-//! together with all that came meanwhile. What nobody waits for (a start, an end that was acknowledged) goes along with
-//! the next commit, and has one of its own only when there is none for a moment: without the first, the marker and the
-//! cgroup find the process; without the second, the result is reported and acknowledged once more.
+//! together with all that came meanwhile. What nobody waits for (a start, an end that was acknowledged) waits a moment:
+//! the start for an end that makes it needless, both for a commit that writes many of them. Without the first, the
+//! marker and the cgroup find the process; without the second, the result is reported and acknowledged once more.
 
 mod file;
 mod group;

@@ -68,7 +68,7 @@ async fn an_answer_means_that_it_is_on_the_disk() {
 }
 
 #[tokio::test]
-async fn what_nobody_waits_for_goes_along_with_the_next() {
+async fn what_nobody_waits_for_is_there_before_the_next_hello() {
     let folder = Folder::new();
     let (journal, _) = folder.open().await;
     let (first, second) = (lease(1), lease(1));
@@ -78,7 +78,7 @@ async fn what_nobody_waits_for_goes_along_with_the_next() {
     let (process, at) = (ProcessId { pid: 7, start_time: 9 }, now());
     journal.started(first.instance_id, Some(process), at).await;
     journal.forget(second.instance_id).await;
-    journal.refuse(lease(1), now()).await.expect("answered");
+    journal.next_epoch().await.expect("answered");
     let left = folder.after_a_crash().await;
     assert_eq!(codes(&left), [(first, None)]);
     assert_eq!((left[0].process, left[0].started_at), (Some(process), Some(at)));

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use hetuflow_core::id::InstanceId;
 use sqlx::{Connection, SqliteConnection};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -18,8 +19,11 @@ use super::{
 /// Entries of one commit, at most.
 const GROUP: usize = 256;
 
-/// How long an entry that nobody waits for may wait for company.
+/// How long an entry that nobody waits for may wait for company, or for what makes it needless.
 const PATIENCE: Duration = Duration::from_millis(20);
+
+/// The same after a commit that failed.
+const AGAIN: Duration = Duration::from_secs(1);
 
 pub(super) type Done<T> = oneshot::Sender<Result<T, JournalError>>;
 
@@ -37,19 +41,25 @@ pub(super) enum Last {
     Close(Done<()>),
 }
 
-/// What goes into one commit.
+/// What goes into one commit, with who waits for it.
 #[derive(Debug, Default)]
 struct Batch {
-    entries: Vec<Entry>,
-    waiting: Vec<Option<Done<Acceptance>>>,
+    entries: Vec<(Entry, Option<Done<Acceptance>>)>,
     last: Option<Last>,
 }
 
+/// What nobody waits for.
+#[derive(Debug, Default)]
+struct Lazy {
+    entries: Vec<Entry>,
+    /// When the oldest has waited long enough.
+    due: Option<Instant>,
+}
+
 pub(super) async fn run(mut connection: SqliteConnection, mut requests: mpsc::Receiver<Request>) {
-    // What nobody waits for and could not be written; it goes along with the next commit.
-    let mut left = Vec::new();
-    while let Some(Batch { entries, waiting, last }) = next(&mut requests).await {
-        left = write(&mut connection, left, entries, waiting).await;
+    let mut lazy = Lazy::default();
+    while let Some(Batch { entries, last }) = next(&mut requests, &mut lazy).await {
+        write(&mut connection, entries, &mut lazy).await;
         match last {
             Some(Last::Epoch(done)) => drop(done.send(next_epoch(&mut connection).await)),
             Some(Last::Close(done)) => {
@@ -64,50 +74,51 @@ pub(super) async fn run(mut connection: SqliteConnection, mut requests: mpsc::Re
 }
 
 /// Waits for something to write, and takes all that is there with it.
-async fn next(requests: &mut mpsc::Receiver<Request>) -> Option<Batch> {
+async fn next(requests: &mut mpsc::Receiver<Request>, lazy: &mut Lazy) -> Option<Batch> {
     let mut batch = Batch::default();
-    batch.add(requests.recv().await?);
-    let latest = Instant::now() + PATIENCE;
-    while !batch.is_full() && !batch.is_urgent() {
-        match timeout_at(latest, requests.recv()).await {
-            Ok(Some(request)) => batch.add(request),
-            Ok(None) | Err(_) => break,
-        }
+    while batch.is_empty() && !lazy.is_full() {
+        let request = match lazy.due {
+            None => Some(requests.recv().await?),
+            // Nobody asks any more, or nobody has for long enough.
+            Some(due) => timeout_at(due, requests.recv()).await.unwrap_or_default(),
+        };
+        let Some(request) = request else { break };
+        batch.add(request, lazy);
     }
     while !batch.is_full()
+        && !lazy.is_full()
         && let Ok(request) = requests.try_recv()
     {
-        batch.add(request);
+        batch.add(request, lazy);
+    }
+    if batch.is_empty() || batch.last.is_some() || lazy.is_full() || lazy.due <= Some(Instant::now()) {
+        batch.entries.extend(lazy.take().map(|entry| (entry, None)));
     }
     Some(batch)
 }
 
-/// Yields what is to be tried again.
+/// What nobody waits for and cannot be written waits on.
 async fn write(
     connection: &mut SqliteConnection,
-    left: Vec<Entry>,
-    entries: Vec<Entry>,
-    waiting: Vec<Option<Done<Acceptance>>>,
-) -> Vec<Entry> {
-    let skipped = left.len();
-    let entries: Vec<Entry> = left.into_iter().chain(entries).collect();
+    entries: Vec<(Entry, Option<Done<Acceptance>>)>,
+    lazy: &mut Lazy,
+) {
+    let (entries, waiting): (Vec<Entry>, Vec<_>) = entries.into_iter().unzip();
     match group::write(connection, &entries).await {
         Ok(acceptances) => {
-            for (done, acceptance) in waiting.into_iter().zip(acceptances.into_iter().skip(skipped)) {
+            for (done, acceptance) in waiting.into_iter().zip(acceptances) {
                 answer(done, Ok(acceptance));
             }
-            Vec::new()
         }
         Err(error) => {
             tracing::error!(error = &error as &dyn std::error::Error, "the journal cannot be written");
-            // Whoever waits decides what to do about it.
-            let patient = (0..skipped).map(|_| true).chain(waiting.iter().map(Option::is_none));
-            let again = entries.into_iter().zip(patient.collect::<Vec<_>>());
-            let again = again.filter_map(|(entry, patient)| patient.then_some(entry)).take(GROUP).collect();
-            for done in waiting {
-                answer(done, Err(error.clone()));
+            for (entry, done) in entries.into_iter().zip(waiting) {
+                match done {
+                    // Whoever waits decides what to do about it.
+                    Some(_) => answer(done, Err(error.clone())),
+                    None => lazy.again(entry),
+                }
             }
-            again
         }
     }
 }
@@ -127,21 +138,89 @@ async fn next_epoch(connection: &mut SqliteConnection) -> Result<u64, JournalErr
 }
 
 impl Batch {
-    fn add(&mut self, request: Request) {
+    fn add(&mut self, request: Request, lazy: &mut Lazy) {
         match request {
+            Request::Write(entry, None) => lazy.add(entry),
             Request::Write(entry, done) => {
-                self.entries.push(entry);
-                self.waiting.push(done);
+                if let Entry::Ended(result) = &entry {
+                    lazy.ended(result.lease.instance_id);
+                }
+                self.entries.push((entry, done));
             }
             Request::Last(last) => self.last = Some(last),
         }
     }
 
+    fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.last.is_none()
+    }
+
     fn is_full(&self) -> bool {
         self.entries.len() >= GROUP || self.last.is_some()
     }
+}
 
-    fn is_urgent(&self) -> bool {
-        self.waiting.last().is_some_and(Option::is_some)
+impl Lazy {
+    fn add(&mut self, entry: Entry) {
+        self.entries.push(entry);
+        self.due.get_or_insert_with(|| Instant::now() + PATIENCE);
+    }
+
+    /// It could not be written. Of these there is only so much room: without them no more is lost than by a crash.
+    fn again(&mut self, entry: Entry) {
+        if self.entries.len() < GROUP / 2 {
+            self.entries.push(entry);
+            self.due = Some(Instant::now() + AGAIN);
+        }
+    }
+
+    /// The end says when it started.
+    fn ended(&mut self, of: InstanceId) {
+        self.entries
+            .retain(|entry| !matches!(entry, Entry::Started { instance_id, .. } if *instance_id == of));
+        if self.entries.is_empty() {
+            self.due = None;
+        }
+    }
+
+    fn take(&mut self) -> impl Iterator<Item = Entry> {
+        self.due = None;
+        std::mem::take(&mut self.entries).into_iter()
+    }
+
+    fn is_full(&self) -> bool {
+        self.entries.len() >= GROUP
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hetuflow_core::{
+        id::TaskId,
+        protocol::RunResult,
+        task::{EndReason, Lease, Outcome},
+    };
+    use jiff::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn a_start_is_needless_after_its_end() {
+        let (at, mut lazy, mut batch) = (Timestamp::UNIX_EPOCH, Lazy::default(), Batch::default());
+        let lease = || Lease { task_id: TaskId::at(at), instance_id: InstanceId::at(at), fence: 1 };
+        let (over, other) = (lease(), lease());
+        for lease in [over, other] {
+            let entry = Entry::Started { instance_id: lease.instance_id, process: None, at };
+            batch.add(Request::Write(entry, None), &mut lazy);
+        }
+        batch.add(Request::Write(Entry::Forget(over.instance_id), None), &mut lazy);
+        assert!(batch.is_empty() && lazy.due.is_some());
+        let outcome = Outcome::because(EndReason::Exit, "");
+        let result = RunResult { lease: over, outcome, started_at: None, finished_at: at, output_dropped: 0 };
+        batch.add(Request::Write(Entry::Ended(Box::new(result)), Some(oneshot::channel().0)), &mut lazy);
+        assert!(matches!(batch.entries.as_slice(), [(Entry::Ended(_), Some(_))]));
+        let left: Vec<Entry> = lazy.take().collect();
+        assert!(matches!(&left[..], [Entry::Started { instance_id, .. }, Entry::Forget(_)]
+            if *instance_id == other.instance_id));
     }
 }

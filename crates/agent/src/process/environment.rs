@@ -1,7 +1,7 @@
 //! The environment of a process: nothing of the agent's own, a fixed base, what the job names, and
 //! what the attempt is about. Later ones win, so that a job cannot lie about the attempt.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{borrow::Cow, collections::BTreeMap, path::Path};
 
 use hetuflow_core::protocol::Assignment;
 
@@ -10,33 +10,37 @@ use crate::workplace::Workplace;
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-pub(super) fn of(assignment: &Assignment, place: &Workplace, home: &Path) -> BTreeMap<String, String> {
-    let mut all = BTreeMap::new();
-    let mut set = |name: &str, value: String| {
-        all.insert(name.to_owned(), value);
-    };
-    set("PATH", PATH.to_owned());
-    set("HOME", home.display().to_string());
-    set("LANG", "C.UTF-8".to_owned());
-    set("TZ", "UTC".to_owned());
-    for (name, value) in &assignment.command.environment {
-        set(name, value.clone());
-    }
+/// Names and values.
+pub(super) type Environment<'a> = BTreeMap<&'a str, Cow<'a, str>>;
+
+pub(super) fn of<'a>(assignment: &'a Assignment, place: &Workplace, home: &'a Path) -> Environment<'a> {
     let event = &assignment.event;
-    set("HETUFLOW_EVENT_ID", event.id.to_string());
-    set("HETUFLOW_EVENT_TYPE", event.event_type.clone());
-    set("HETUFLOW_EVENT_SOURCE", event.source.clone());
-    set("HETUFLOW_EVENT_SUBJECT", event.subject.clone().unwrap_or_default());
-    set("HETUFLOW_EVENT_FILE", place.event_file().display().to_string());
-    set("HETUFLOW_OUTPUT", place.output_file().display().to_string());
-    set("HETUFLOW_TASK_ID", assignment.lease.task_id.to_string());
-    set(MARKER, assignment.lease.instance_id.to_string());
-    set("HETUFLOW_ATTEMPT", assignment.attempt.to_string());
-    set("TRACEPARENT", traceparent(rand::random(), rand::random()));
+    let mut all = Environment::from([
+        ("PATH", Cow::from(PATH)),
+        ("HOME", home.to_string_lossy()),
+        ("LANG", "C.UTF-8".into()),
+        ("TZ", "UTC".into()),
+    ]);
+    let job = &assignment.command.environment;
+    all.extend(job.iter().map(|(name, value)| (name.as_str(), Cow::from(value))));
+    all.extend([
+        ("HETUFLOW_EVENT_ID", Cow::from(event.id.to_string())),
+        ("HETUFLOW_EVENT_TYPE", Cow::from(&event.event_type)),
+        ("HETUFLOW_EVENT_SOURCE", Cow::from(&event.source)),
+        ("HETUFLOW_EVENT_SUBJECT", event.subject.as_deref().unwrap_or_default().into()),
+        ("HETUFLOW_EVENT_FILE", place.event_file().display().to_string().into()),
+        ("HETUFLOW_OUTPUT", place.output_file().display().to_string().into()),
+        ("HETUFLOW_TASK_ID", assignment.lease.task_id.to_string().into()),
+        (MARKER, assignment.lease.instance_id.to_string().into()),
+        ("HETUFLOW_ATTEMPT", assignment.attempt.to_string().into()),
+        ("TRACEPARENT", traceparent(rand::random(), rand::random()).into()),
+    ]);
     if let Some(file) = &event.file {
-        set("HETUFLOW_FILE", file.path.clone());
-        set("HETUFLOW_FILE_SIZE", file.size.to_string());
-        set("HETUFLOW_FILE_MTIME", file.mtime.to_string());
+        all.extend([
+            ("HETUFLOW_FILE", Cow::from(&file.path)),
+            ("HETUFLOW_FILE_SIZE", file.size.to_string().into()),
+            ("HETUFLOW_FILE_MTIME", file.mtime.to_string().into()),
+        ]);
     }
     all
 }

@@ -2,7 +2,6 @@
 //! take it, because nothing can be made there any more.
 
 use std::{
-    collections::BTreeMap,
     ffi::{CString, OsStr, c_char},
     io,
     os::{
@@ -16,7 +15,7 @@ use std::{
 
 use hetuflow_core::job::Command;
 
-use super::RunAs;
+use super::{RunAs, environment::Environment};
 
 /// Holds what the lists point to; the numbers are of descriptors that outlive the making.
 pub(super) struct Image {
@@ -58,15 +57,16 @@ impl Image {
     /// Fails for a text with a zero byte in it.
     pub(super) fn new(
         job: &Command,
-        environment: &BTreeMap<String, String>,
+        environment: &Environment<'_>,
         working_dir: &Path,
         user: Option<&RunAs>,
         descriptors: &Descriptors<'_>,
     ) -> io::Result<Self> {
         let arguments = std::iter::once(&job.cmd).chain(&job.args).map(text);
-        let variables = environment.iter().map(|(name, value)| text(&format!("{name}={value}")));
+        let variables =
+            environment.iter().map(|(name, value)| bytes([name, "=", value].concat().into_bytes()));
         Ok(Self {
-            programs: programs(&job.cmd, environment.get("PATH").map_or("", String::as_str))?,
+            programs: programs(&job.cmd, environment.get("PATH").map_or("", |path| path))?,
             arguments: List::new(arguments.collect::<io::Result<_>>()?),
             environment: List::new(variables.collect::<io::Result<_>>()?),
             working_dir: text(working_dir)?,
@@ -102,8 +102,12 @@ fn programs(cmd: &str, path: &str) -> io::Result<Vec<CString>> {
 }
 
 fn text(text: &(impl AsRef<OsStr> + ?Sized)) -> io::Result<CString> {
+    bytes(text.as_ref().as_bytes().to_vec())
+}
+
+fn bytes(bytes: Vec<u8>) -> io::Result<CString> {
     let refused = |_| io::Error::new(io::ErrorKind::InvalidInput, "nul byte found in provided data");
-    CString::new(text.as_ref().as_bytes()).map_err(refused)
+    CString::new(bytes).map_err(refused)
 }
 
 #[cfg(test)]

@@ -18,7 +18,8 @@ use rustix::{
 use tokio::{io::unix::AsyncFd, net::unix::pipe::Receiver};
 
 use super::{
-    Cgroups, Leaf, RunAs, Tree, environment,
+    Cgroups, Leaf, RunAs, Tree,
+    environment::{self, Environment},
     image::{Descriptors, Image},
     procfs, raw, user,
 };
@@ -185,7 +186,7 @@ impl Pipes {
 /// Yields a process that has become its program.
 fn start(
     job: &Command,
-    environment: &std::collections::BTreeMap<String, String>,
+    environment: &Environment<'_>,
     working_dir: &Path,
     run_as: Option<&RunAs>,
     (stdio, cgroup): ([&OwnedFd; 3], Option<BorrowedFd<'_>>),
