@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures_util::{StreamExt, stream::SplitStream};
+use futures_util::{FutureExt, StreamExt, stream::SplitStream};
 use hetuflow_core::protocol::{
     Assignment, FromAgent, Hello, MAX_MESSAGE, SUBPROTOCOL, ToAgent, VERSION, Welcome,
 };
@@ -35,6 +35,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// An agent lives next to the work of its host: it keeps no 128 KiB ready per direction.
 const BUFFER: usize = 8 * 1024;
+
+/// Messages that are handled together, at most.
+const AT_ONCE: usize = 64;
 
 /// Answers that wait for the session; whoever has another waits.
 const ANSWERS: usize = 64;
@@ -193,7 +196,7 @@ impl Session<'_> {
             match self.wake(stop, &mut ping, writer).await {
                 Wake::Stop => return Ok(End::Stopped),
                 Wake::Incoming(message) => {
-                    if let Some(end) = self.receive(message).await? {
+                    if let Some(end) = self.receive_all(message).await? {
                         return Ok(end);
                     }
                 }
@@ -250,6 +253,20 @@ impl Session<'_> {
             failpoint!("say.after");
         }
         Ok(())
+    }
+
+    /// With what has come together with it: an assignment follows its body, and many come at once.
+    async fn receive_all(&mut self, first: Option<Result<Message, Error>>) -> Result<Option<End>, Cut> {
+        let (mut next, mut count) = (Some(first), 0);
+        while let Some(message) = next {
+            if let Some(end) = self.receive(message).await? {
+                return Ok(Some(end));
+            }
+            count += 1;
+            let goes_on = count < AT_ONCE && self.outbox.has_room();
+            next = if goes_on { self.incoming.next().now_or_never() } else { None };
+        }
+        Ok(None)
     }
 
     async fn receive(&mut self, message: Option<Result<Message, Error>>) -> Result<Option<End>, Cut> {
