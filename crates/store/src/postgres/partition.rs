@@ -37,7 +37,7 @@ begin
     set local lock_timeout = '500ms';
     -- An attempt's end finds room beside its beginning, and then no index has to know of it.
     for p in select * from (values ('sched_event', 'day', 3, 100), ('sched_task', 'week', 2, 100),
-        ('sched_attempt', 'week', 2, 75), ('sched_task_output', 'day', 3, 100)) v(parent, width, ahead, fill)
+        ('sched_attempt', 'week', 2, 90), ('sched_task_output', 'day', 3, 100)) v(parent, width, ahead, fill)
     loop
         for n in 0..p.ahead loop
             first := date_trunc(p.width, now(), 'UTC') + n * ('1 ' || p.width)::interval;
