@@ -68,8 +68,9 @@ impl Store for Sqlite {
         self.changes.subscribe()
     }
 
+    /// One writes while the next is being prepared and the last is being answered.
     fn writers(&self) -> usize {
-        1
+        2
     }
 
     fn describe(&self) -> String {

@@ -6,6 +6,7 @@ use std::{
     fs, io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use hetuflow_core::id::{Namespace, TriggerName};
@@ -54,8 +55,8 @@ pub(super) struct Stamp {
 #[derive(Debug, Clone)]
 pub(super) struct Read {
     stamp: Stamp,
-    /// Its triggers, or why it has none.
-    triggers: Result<Vec<NewTrigger>, String>,
+    /// Its triggers, or why it has none. Shared: every look at the folder takes over what has not changed.
+    triggers: Arc<Result<Vec<NewTrigger>, String>>,
 }
 
 pub(super) type Files = BTreeMap<PathBuf, Read>;
@@ -81,7 +82,7 @@ pub(super) fn scan(
         let stamp = Stamp::of(&metadata);
         let read = match before.get(&path) {
             Some(known) if known.stamp == stamp => known.clone(),
-            _ => Read { triggers: read(&path, &metadata, namespace, now), stamp },
+            _ => Read { triggers: Arc::new(read(&path, &metadata, namespace, now)), stamp },
         };
         files.insert(path, read);
     }
@@ -135,7 +136,7 @@ pub(super) fn changes(
     let mut claimed: BTreeMap<String, &Path> = BTreeMap::new();
     let mut changes = Vec::new();
     for (path, read) in files {
-        let of_file = match &read.triggers {
+        let of_file = match &*read.triggers {
             Ok(triggers) => match taken(triggers, &claimed, path) {
                 None => triggers.iter().cloned().map(TriggerChange::Put).collect(),
                 Some(problem) => broken(path, namespace, &mine, &claimed, &problem),

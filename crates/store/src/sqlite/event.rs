@@ -22,9 +22,7 @@ pub(super) const BY_ID: &str = "select e.* from ( \
 #[async_trait]
 impl EventStore for Sqlite {
     async fn ingest(&self, batch: &[Ingest], offers: &[Offer]) -> Result<Committed, StoreError> {
-        let turn = self.writer.turn().await?;
-        failpoint!("ingest.before_insert");
-        let (tx, committed) = insert::begin(turn, batch, offers).await?;
+        let (tx, committed) = insert::begin(self, batch, offers).await?;
         failpoint!("ingest.before_commit");
         tx.commit().await?;
         failpoint!("ingest.after_commit", StoreError::Unavailable(sqlx::Error::WorkerCrashed));

@@ -8,6 +8,7 @@ use hetuflow_core::{
     id::{EventId, TaskId},
     task::{Lease, NewTask},
 };
+use hetuflow_failpoint::failpoint;
 use jiff::Timestamp;
 
 use super::{
@@ -18,8 +19,8 @@ use crate::{
     Committed, Ingest, Ingested, Offer, StoreError,
     row::{self, Columns},
     sqlite::{
+        Sqlite, Tx,
         batch::{Bound, Done, FEW, MOST, Script},
-        writer::{Idle, Tx},
     },
 };
 
@@ -44,11 +45,14 @@ pub(in crate::sqlite) async fn insert(
 
 /// In a transaction of its own, which has not committed yet.
 pub(in crate::sqlite) async fn begin(
-    turn: Idle,
+    db: &Sqlite,
     batch: &[Ingest],
     offers: &[Offer],
 ) -> Result<(Tx, Committed), StoreError> {
-    let (mut tx, answers) = turn.begin(known::questions(batch, offers)?).await?;
+    let questions = known::questions(batch, offers)?;
+    let turn = db.writer.turn().await?;
+    failpoint!("ingest.before_insert");
+    let (mut tx, answers) = turn.begin(questions).await?;
     let committed = insert_after(&mut tx, batch, offers, answers).await?;
     Ok((tx, committed))
 }
