@@ -68,9 +68,8 @@ impl Store for Sqlite {
         self.changes.subscribe()
     }
 
-    /// One writes while the next is being prepared and the last is being answered.
     fn writers(&self) -> usize {
-        2
+        1
     }
 
     fn describe(&self) -> String {
