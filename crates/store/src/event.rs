@@ -73,7 +73,8 @@ pub trait EventStore: Send + Sync {
     async fn event(&self, id: EventId) -> Result<Event, StoreError>;
 
     /// The first of the events that are there, by id, with their bodies: as many as have `bytes` of bodies together,
-    /// and at least the first that has one. Those after the last of them have not been looked at.
+    /// and at least the first that has one. Those after the last of them have not been looked at. An id that is named
+    /// twice counts once.
     async fn events_by_id(&self, ids: &[EventId], bytes: usize) -> Result<Vec<Event>, StoreError>;
 
     /// Newest first, bodies left out.

@@ -4,6 +4,8 @@ pub(super) mod insert;
 pub(super) mod known;
 pub(super) mod rows;
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use hetuflow_core::{event::Event, id::EventId};
 use hetuflow_failpoint::failpoint;
@@ -42,7 +44,8 @@ impl EventStore for Sqlite {
     }
 
     async fn events_by_id(&self, ids: &[EventId], bytes: usize) -> Result<Vec<Event>, StoreError> {
-        let ids: Vec<String> = ids.iter().map(|id| id.uuid().simple().to_string()).collect();
+        // Each once: what a body adds to the bytes would count for each mention.
+        let ids: BTreeSet<String> = ids.iter().map(|id| id.uuid().simple().to_string()).collect();
         let rows = sqlx::query(BY_ID)
             .bind(row::json(&ids)?)
             .bind(i64::try_from(bytes).unwrap_or(i64::MAX))

@@ -232,6 +232,10 @@ pub(crate) async fn events_come_as_far_as_their_bodies_have_room(db: &Db) {
     }
     let found = store.events_by_id(&ids[..2], 5).await.expect("events");
     assert_eq!(found, [batch[2].event.clone()], "the first, however large");
+    let found = store.events_by_id(&[ids[1], ids[1], ids[1]], 15).await.expect("events");
+    assert_eq!(found, [batch[2].event.clone()], "the tasks of one event share it");
+    let found = store.events_by_id(&[ids[1], ids[1]], 5).await.expect("events");
+    assert_eq!(found, [batch[2].event.clone()], "however large");
 }
 
 pub(crate) async fn expired_keys_are_forgotten(db: &Db) {

@@ -5,7 +5,7 @@ use hetuflow_core::{status::Status, task::Lease};
 use hetuflow_failpoint::failpoint;
 use jiff::Timestamp;
 
-use super::attempt::{end_attempts, instances, tasks};
+use super::attempt::{end_attempts, fences, instances, tasks};
 use crate::{
     Finish, Report, StoreError,
     postgres::{
@@ -94,7 +94,7 @@ async fn succeed(db: &Postgres, batch: &[Finish]) -> Result<Vec<(usize, bool)>, 
         .bind(tasks(&leases).into_iter().map(at).collect::<Vec<Time>>())
         .bind(instances(&leases))
         .bind(instances(&leases).into_iter().map(at).collect::<Vec<Time>>())
-        .bind(leases.iter().map(|lease| lease.fence).collect::<Vec<_>>())
+        .bind(fences(&leases))
         .bind(finishes().map(|finish| row::json(&finish.outcome)).collect::<Result<Vec<_>, _>>()?)
         .bind(finishes().map(|finish| finish.started_at.map(time)).collect::<Vec<_>>())
         .bind(finishes().map(|finish| time(finish.finished_at)).collect::<Vec<_>>())

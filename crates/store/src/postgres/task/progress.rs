@@ -11,7 +11,7 @@ use crate::{
 use hetuflow_core::task::Lease;
 use hetuflow_failpoint::failpoint;
 
-use super::attempt::{instances, tasks};
+use super::attempt::{fences, instances, tasks};
 
 /// `held` locks the tasks whose newest attempt this is, in the order of the batch; only those are answered. What has
 /// come further is left alone. 5 is `locked`, 8 `dispatched`, 10 `running`.
@@ -55,7 +55,7 @@ pub(super) async fn progress(db: &Postgres, batch: &[Progress]) -> Result<Vec<Re
         .bind(tasks(&leases).into_iter().map(at).collect::<Vec<Time>>())
         .bind(instances(&leases))
         .bind(instances(&leases).into_iter().map(at).collect::<Vec<Time>>())
-        .bind(leases.iter().map(|lease| lease.fence).collect::<Vec<_>>())
+        .bind(fences(&leases))
         .bind(order.iter().map(|n| batch[*n].started_at.map(time)).collect::<Vec<_>>())
         .fetch_all(&mut *hot)
         .await;
