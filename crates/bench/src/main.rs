@@ -11,7 +11,9 @@ mod agents;
 mod child;
 mod claim;
 mod database;
+mod debian;
 mod engine;
+mod ingress;
 mod life;
 mod machine;
 mod monotonic;
@@ -41,6 +43,8 @@ enum What {
     Engine(engine::Args),
     /// From a signed delivery to a process that runs, beside Debian's webhook
     Webhook(webhook::Args),
+    /// Signed deliveries accepted, beside Debian's webhook and beside a server that only verifies
+    Ingress(ingress::Args),
     /// A claim after many tasks, beside an old snapshot and beside the textbook's
     Claim(claim::Args),
     /// Thousands of connected agents: memory and heartbeats
@@ -62,6 +66,7 @@ fn main() -> ExitCode {
         match cli.what {
             What::Engine(args) => engine::run(args).await,
             What::Webhook(args) => webhook::run(args).await,
+            What::Ingress(args) => ingress::run(args).await,
             What::Claim(args) => claim::run(args).await,
             What::Agents(args) => agents::run(args).await,
             What::Schedules(args) => schedules::run(args).await,

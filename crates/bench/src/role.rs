@@ -5,6 +5,7 @@ pub(crate) mod agents;
 pub(crate) mod feed;
 mod http;
 pub(crate) mod load;
+pub(crate) mod verify;
 
 use std::io::Write;
 
@@ -18,6 +19,8 @@ pub(crate) enum Role {
     Agents(agents::Args),
     /// Sends webhooks over keep-alive connections
     Load(load::Args),
+    /// A server that verifies deliveries and does nothing else
+    Verify,
     /// A server in this process, and events that enter it without HTTP
     Feed(feed::Args),
 }
@@ -26,6 +29,7 @@ pub(crate) async fn play(role: Role) -> anyhow::Result<()> {
     match role {
         Role::Agents(args) => agents::run(args).await,
         Role::Load(args) => load::run(args).await,
+        Role::Verify => verify::run().await,
         Role::Feed(args) => feed::run(args).await,
     }
 }

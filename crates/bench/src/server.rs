@@ -11,7 +11,8 @@ use crate::{
 const START_WITHIN: Duration = Duration::from_mins(5);
 
 /// What runs for every delivery.
-const TRIGGER: &str = "[on.webhook]\nscheme = \"github\"\nsecret = { env = \"BENCH_SECRET\" }\nevents = [\"push\"]\n\n\
+const TRIGGER: &str = "[on.webhook]\nscheme = \"github\"\nsecret = { env = \"BENCH_SECRET\" }\nevents = [\"push\"]\n\
+                       when = 'body.ref == \"refs/heads/main\"'\n\n\
                        [job]\ncmd = \"true\"\n";
 
 pub(crate) struct Server {

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use crate::{
     child::Child,
     database::Cluster,
+    debian,
     machine::Machine,
     report::{Figure, Form, Report},
     role::load::Sent,
@@ -74,6 +75,7 @@ pub(crate) async fn run(mut args: Args) -> anyhow::Result<()> {
     let cluster = Cluster::find().await?;
     explain(&mut report, &args);
     let (form, rounds) = (if args.json { Form::Json } else { Form::Table }, args.rounds);
+    debian::install().await;
     let kinds = Kind::present(&mut report);
     let mut ring = Ring { args, cluster, folder: folder.path().to_owned() };
     for round in 1..=rounds {

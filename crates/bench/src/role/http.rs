@@ -27,11 +27,10 @@ const DIGITS: usize = 12;
 
 impl Template {
     /// `series` makes the deliveries others than those of another series.
-    pub(super) fn new(host: &str, path: &str, series: u64) -> anyhow::Result<Self> {
-        let body = payload::body(0);
+    pub(super) fn new(host: &str, path: &str, series: u64, body: &[u8]) -> anyhow::Result<Self> {
         let mark = "#".repeat(DIGITS);
         let delivery = format!("{series}-{mark}");
-        let bytes = request(host, path, &delivery, &body, &payload::signature(&body));
+        let bytes = request(host, path, &delivery, body, &payload::signature(body));
         let start = bytes.windows(DIGITS).position(|part| part == mark.as_bytes());
         let start = start.context("the mark is in the request")?;
         Ok(Self { bytes, number: start..start + DIGITS })
@@ -75,7 +74,7 @@ mod tests {
 
     #[test]
     fn only_the_number_differs() {
-        let template = Template::new("h", "/hooks/x", 3).expect("a template");
+        let template = Template::new("h", "/hooks/x", 3, b"{}").expect("a template");
         let (mut one, mut two) = (Vec::new(), Vec::new());
         template.write(7, &mut one);
         template.write(8, &mut two);

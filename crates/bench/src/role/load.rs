@@ -38,6 +38,9 @@ pub(crate) struct Args {
     /// The answer of a receiver that takes a delivery
     #[arg(long, default_value_t = 202)]
     status: u16,
+    /// A push as GitHub sends it, of 7 KiB, instead of 1 KiB; not at a rate
+    #[arg(long)]
+    push: bool,
     /// So many in a second, one at a time, instead of as many as possible
     #[arg(long)]
     rate: Option<u32>,
@@ -65,7 +68,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
 async fn flood(args: Arc<Args>) -> anyhow::Result<Sent> {
     let next = Arc::new(AtomicU64::new(0));
     // So that no two floods of one server send the same deliveries.
-    let template = Arc::new(Template::new(&args.address, &args.path, monotonic::now())?);
+    let body = if args.push { payload::push() } else { payload::body(0) };
+    let template = Arc::new(Template::new(&args.address, &args.path, monotonic::now(), &body)?);
     let mut connections = Vec::new();
     for _ in 0..args.connections {
         connections.push(connect(&args.address).await?);

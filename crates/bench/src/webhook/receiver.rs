@@ -1,29 +1,20 @@
 //! Who receives and runs: `hetuflow up`, server and agent apart, or Debian's `webhook`.
 
-use std::{
-    fs,
-    net::{SocketAddr, TcpListener},
-    path::Path,
-    time::Duration,
-};
+use std::{fs, net::SocketAddr, path::Path, time::Duration};
 
-use tokio::{
-    net::TcpStream,
-    time::{Instant, interval},
-};
+use serde_json::json;
 
 use super::Runs;
 use crate::{
     child::{Child, Drained, Voice, sibling},
     database::Cluster,
-    payload,
+    debian, payload,
     processor::{self, Whose},
     report::Report,
 };
 
 const NAME: &str = "bench_webhook";
 const START_WITHIN: Duration = Duration::from_secs(30);
-const DEBIAN: &str = "/usr/bin/webhook";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -35,10 +26,7 @@ pub(super) enum Kind {
 impl Kind {
     /// Those that this machine has.
     pub(super) fn present(report: &mut Report) -> Vec<Self> {
-        let debian = Path::new(DEBIAN).exists();
-        if !debian {
-            report.note("Debian's webhook is not here and was left out: `apt-get install webhook`");
-        }
+        let debian = debian::present(report);
         [Self::Debian, Self::Up, Self::Split]
             .into_iter()
             .filter(|kind| debian || *kind != Self::Debian)
@@ -79,7 +67,12 @@ impl Receiver {
         let job = sibling("hetuflow-bench-job")?.display().to_string();
         let runs = runs.file.display().to_string();
         match kind {
-            Kind::Debian => debian(folder, &job, &runs).await,
+            Kind::Debian => {
+                let arguments =
+                    [json!({"source": "string", "name": runs}), json!({"source": "payload", "name": "sent"})];
+                let (process, address) = debian::start(folder, &job, &arguments, &[]).await?;
+                Ok(Receiver { kind, address, processes: vec![process] })
+            }
             Kind::Up => up(folder, &job, &runs, slots).await,
             Kind::Split => split(&cluster.fresh(NAME).await?, folder, &job, &runs, slots).await,
         }
@@ -96,36 +89,6 @@ impl Receiver {
         }
         if self.kind == Kind::Split { cluster.remove(NAME).await } else { Ok(()) }
     }
-}
-
-async fn debian(folder: &Path, job: &str, runs: &str) -> anyhow::Result<Receiver> {
-    let hooks = serde_json::json!([{
-        "id": "bench",
-        "execute-command": job,
-        "command-working-directory": folder,
-        "pass-arguments-to-command": [
-            {"source": "string", "name": runs},
-            {"source": "payload", "name": "sent"},
-        ],
-        "trigger-rule": {"match": {
-            "type": "payload-hmac-sha256",
-            "secret": payload::SECRET,
-            "parameter": {"source": "header", "name": "X-Hub-Signature-256"},
-        }},
-    }]);
-    let file = folder.join("hooks.json");
-    fs::write(&file, hooks.to_string())?;
-    // It takes no socket and tells no port: one that is free now must do.
-    let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-    let port = address.port().to_string();
-    let args = ["-hooks", &file.display().to_string(), "-ip", "127.0.0.1", "-port", &port];
-    let process = Child::start(Path::new(DEBIAN), args, &[], Voice::Stderr)?.drain();
-    let (deadline, mut look) = (Instant::now() + START_WITHIN, interval(Duration::from_millis(20)));
-    while TcpStream::connect(address).await.is_err() {
-        anyhow::ensure!(Instant::now() < deadline, "Debian's webhook does not listen");
-        look.tick().await;
-    }
-    Ok(Receiver { kind: Kind::Debian, address, processes: vec![process] })
 }
 
 async fn up(folder: &Path, job: &str, runs: &str, slots: u32) -> anyhow::Result<Receiver> {
