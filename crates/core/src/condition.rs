@@ -20,7 +20,7 @@ use std::{
 use cel::{Context, Env, ExecutionError, Program, Value};
 use regex::Regex;
 
-use crate::matching::{Facts, Path, describe};
+use crate::matching::{Facts, Path, Wanted, describe};
 
 /// Bytes of source, at most.
 const MAX_SOURCE: usize = 4096;
@@ -54,7 +54,7 @@ struct Compiled {
     source: String,
     clauses: Vec<Clause>,
     /// What all clauses together look at, by root.
-    wanted: BTreeMap<String, prune::Wanted>,
+    wanted: BTreeMap<String, Wanted>,
     patterns: pattern::Patterns,
 }
 
@@ -111,6 +111,12 @@ impl Condition {
         ["all", "exists", "exists_one", "filter", "map"].iter().any(|name| self.0.source.contains(name))
     }
 
+    /// What it looks at below one of [`crate::matching::ROOTS`].
+    #[must_use]
+    pub fn wants(&self, root: &str) -> Option<&Wanted> {
+        self.0.wanted.get(root)
+    }
+
     pub fn judge(&self, facts: &Facts<'_>) -> Judgement {
         // The evaluator is a third party's; a panic in it must not take the ingress down.
         catch_unwind(AssertUnwindSafe(|| self.judge_bounded(facts))).unwrap_or_else(|_| {
@@ -134,7 +140,7 @@ impl Condition {
         }
         let mut context = Context::with_env(Arc::clone(&ENV));
         for cost::Root { name, value, wanted } in &roots {
-            let Ok(value) = wanted.convert(value) else {
+            let Ok(value) = prune::converted(wanted, value) else {
                 return Judgement::TooCostly(format!("the condition looks at too many values of {name}"));
             };
             context.add_variable_from_value(*name, value);
@@ -169,7 +175,7 @@ impl Condition {
 impl Compiled {
     fn of(source: &str) -> Result<Self, ConditionError> {
         let (whole, patterns) = Clause::compile(source)?;
-        let mut wanted: BTreeMap<String, prune::Wanted> = BTreeMap::new();
+        let mut wanted: BTreeMap<String, Wanted> = BTreeMap::new();
         for path in &whole.paths {
             wanted.entry(path.root.clone()).or_default().add(path);
         }

@@ -3,11 +3,13 @@
 mod body;
 mod facts;
 mod plan;
+mod wanted;
 
 pub use body::Body;
 pub use facts::{Facts, ROOTS};
 pub(crate) use facts::{Path, Step, describe};
-pub use plan::{Plan, plan};
+pub use plan::{Plan, plan, wanted};
+pub use wanted::Wanted;
 
 use crate::{
     condition::{Condition, Judgement},

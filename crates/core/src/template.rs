@@ -99,10 +99,20 @@ impl Template {
 
     /// The names of [`crate::matching::ROOTS`] that it looks below.
     pub fn roots(&self) -> impl Iterator<Item = &str> {
+        self.paths().map(|path| path.root.as_str())
+    }
+
+    /// What it looks up.
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &Path> {
         self.parts.iter().filter_map(|part| match part {
             Part::Text(_) => None,
-            Part::Look { path, .. } => Some(path.root.as_str()),
+            Part::Look { path, .. } => Some(path),
         })
+    }
+
+    /// Whether a text stands for itself, without compiling it.
+    pub(crate) fn is_plain(text: &str) -> bool {
+        !text.contains(['{', '\0']) && text.len() <= MAX_RENDERED
     }
 
     pub fn render(&self, facts: &Facts<'_>) -> Result<String, RenderError> {

@@ -12,7 +12,7 @@ use std::{
 use hetuflow_core::{
     event::{Decision, DecisionOutcome, Event, Verdict},
     id::TaskId,
-    matching::{Body, Facts, Plan, decide_event, decide_webhook, plan},
+    matching::{Body, Facts, Plan, Wanted, decide_event, decide_webhook, plan},
     task::NewTask,
 };
 use tokio::sync::Semaphore;
@@ -97,7 +97,12 @@ fn broken(mut event: Event, reason: &str) -> Judged {
 }
 
 fn judge(mut event: Event, set: &TriggerSet, candidates: &Candidates) -> Judged {
-    let body = match Body::parse(event.content_type.as_deref(), &event.body) {
+    let all = Wanted::whole();
+    let wanted = match candidates {
+        Candidates::Route(key) => set.routes.get(key).map_or(&all, |route| &route.wanted),
+        Candidates::Events => &all,
+    };
+    let body = match Body::parse_for(wanted, event.content_type.as_deref(), &event.body) {
         Ok(body) => body,
         Err(reason) => {
             event.verdict = Verdict::Malformed { reason };

@@ -16,7 +16,8 @@ use cel::{
 use scope::{Bound, Data, Scope, Values};
 use serde_json::Value;
 
-use super::{names, pattern, prune::Wanted};
+use super::{names, pattern};
+use crate::matching::Wanted;
 
 /// Rounds, at most.
 pub(super) const MAX_ROUNDS: usize = 100_000;

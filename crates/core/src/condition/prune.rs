@@ -6,53 +6,32 @@ use std::{collections::HashMap, sync::Arc};
 use cel::{Value, objects::Key};
 use serde_json::Value as Json;
 
-use crate::matching::{Path, Step};
+use crate::matching::Wanted;
 
 /// Values that one judgement converts, at most.
 const MAX_VALUES: usize = 100_000;
 
-/// Which parts of a value are wanted: all of it, or only some fields.
-#[derive(Debug, Default)]
-pub(super) struct Wanted {
-    whole: bool,
-    fields: HashMap<String, Wanted>,
-}
-
 pub(super) struct TooMany;
 
-impl Wanted {
-    pub(super) fn add(&mut self, path: &Path) {
-        let mut wanted = self;
-        for step in &path.steps {
-            match step {
-                Step::Field(name) => wanted = wanted.fields.entry(name.clone()).or_default(),
-                // Lists are taken whole.
-                Step::Index(_) => break,
-            }
-        }
-        wanted.whole = true;
-    }
+/// Shows every value that is wanted.
+pub(super) fn show<'v>(wanted: &Wanted, json: &'v Json, show: &mut impl FnMut(&'v Json)) {
+    visit(json, Some(wanted), show);
+}
 
-    /// Shows every value that is wanted.
-    pub(super) fn visit<'v>(&self, json: &'v Json, show: &mut impl FnMut(&'v Json)) {
-        visit(json, Some(self), show);
-    }
-
-    pub(super) fn convert(&self, json: &Json) -> Result<Value, TooMany> {
-        let mut left = MAX_VALUES;
-        convert(json, Some(self), &mut left)
-    }
+pub(super) fn converted(wanted: &Wanted, json: &Json) -> Result<Value, TooMany> {
+    let mut left = MAX_VALUES;
+    convert(json, Some(wanted), &mut left)
 }
 
 /// `wanted` is `None` below a part that is wanted whole.
 fn visit<'v>(json: &'v Json, wanted: Option<&Wanted>, show: &mut impl FnMut(&'v Json)) {
-    let wanted = wanted.filter(|wanted| !wanted.whole);
+    let wanted = wanted.and_then(Wanted::fields);
     show(json);
     match (json, wanted) {
         (Json::Array(list), _) => list.iter().for_each(|element| visit(element, None, show)),
         (Json::Object(object), None) => object.values().for_each(|value| visit(value, None, show)),
         (Json::Object(object), Some(wanted)) => {
-            let parts = wanted.fields.iter().filter_map(|(name, below)| Some((object.get(name)?, below)));
+            let parts = wanted.iter().filter_map(|(name, below)| Some((object.get(name)?, below)));
             parts.for_each(|(value, below)| visit(value, Some(below), show));
         }
         (Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_), _) => {}
@@ -61,7 +40,7 @@ fn visit<'v>(json: &'v Json, wanted: Option<&Wanted>, show: &mut impl FnMut(&'v 
 
 /// `wanted` is `None` below a part that is wanted whole.
 fn convert(json: &Json, wanted: Option<&Wanted>, left: &mut usize) -> Result<Value, TooMany> {
-    let wanted = wanted.filter(|wanted| !wanted.whole);
+    let wanted = wanted.and_then(Wanted::fields);
     *left = left.checked_sub(1).ok_or(TooMany)?;
     Ok(match json {
         Json::Null => Value::Null,
@@ -87,10 +66,8 @@ fn convert(json: &Json, wanted: Option<&Wanted>, left: &mut usize) -> Result<Val
             match wanted {
                 None => object.iter().try_for_each(|(name, value)| add(name, value, None))?,
                 Some(wanted) => {
-                    let mut parts = wanted
-                        .fields
-                        .iter()
-                        .filter_map(|(name, below)| Some((name, object.get(name)?, below)));
+                    let mut parts =
+                        wanted.iter().filter_map(|(name, below)| Some((name, object.get(name)?, below)));
                     parts.try_for_each(|(name, value, below)| add(name, value, Some(below)))?;
                 }
             }

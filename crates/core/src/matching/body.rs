@@ -1,7 +1,10 @@
 //! The body of an event, parsed by its content type under a bound: what breaks the bound is an
 //! error with a reason, never a crash and never an unbounded amount of memory.
 
+use memchr::memchr2;
 use serde_json::{Map, Value};
+
+use super::Wanted;
 
 /// Lists and objects inside each other, at most.
 const MAX_DEPTH: usize = 64;
@@ -30,17 +33,22 @@ pub enum Body {
 impl Body {
     /// The error says why the bytes are not what the content type says (or nest too deep).
     pub fn parse(content_type: Option<&str>, bytes: &[u8]) -> Result<Self, String> {
+        Self::parse_for(&Wanted::whole(), content_type, bytes)
+    }
+
+    /// The same, of JSON with no more than the wanted parts.
+    pub fn parse_for(wanted: &Wanted, content_type: Option<&str>, bytes: &[u8]) -> Result<Self, String> {
         if bytes.is_empty() {
             return Ok(Self::Empty);
         }
         let media_type = content_type.map(essence);
         match media_type.as_deref() {
-            Some("application/x-www-form-urlencoded") => form(bytes),
+            Some("application/x-www-form-urlencoded") => form(wanted, bytes),
             Some(kind) if kind == "application/json" || kind.ends_with("+json") => {
-                json(bytes).map(Self::Json)
+                json(wanted, bytes).map(Self::Json)
             }
             None if matches!(bytes.first(), Some(b'{' | b'[')) => {
-                Ok(json(bytes).map_or_else(|_| text(bytes), Self::Json))
+                Ok(json(wanted, bytes).map_or_else(|_| text(bytes), Self::Json))
             }
             Some(_) | None => Ok(text(bytes)),
         }
@@ -56,20 +64,20 @@ fn text(bytes: &[u8]) -> Body {
     str::from_utf8(bytes).map_or(Body::Bytes, |text| Body::Text(text.to_owned()))
 }
 
-fn json(bytes: &[u8]) -> Result<Value, String> {
+fn json(wanted: &Wanted, bytes: &[u8]) -> Result<Value, String> {
     bound(bytes)?;
-    serde_json::from_slice(bytes).map_err(|error| format!("the body is not JSON: {error}"))
+    let text = str::from_utf8(bytes).map_err(|error| format!("the body is not JSON: {error}"))?;
+    wanted.read(text).map_err(|error| format!("the body is not JSON: {error}"))
 }
 
 /// Judges depth and number of values from the punctuation alone, before anything is allocated.
 fn bound(bytes: &[u8]) -> Result<(), String> {
-    let (mut depth, mut values, mut in_string, mut escaped) = (0_usize, 1_usize, false, false);
-    for byte in bytes {
+    let (mut depth, mut values) = (0_usize, 1_usize);
+    let mut rest = bytes;
+    while let Some((byte, after)) = rest.split_first() {
+        rest = after;
         match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            _ if in_string => {}
+            b'"' => rest = after_string(after),
             b'[' | b'{' => {
                 depth += 1;
                 values += 1;
@@ -88,10 +96,21 @@ fn bound(bytes: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
-fn form(bytes: &[u8]) -> Result<Body, String> {
+/// What follows a string that has begun.
+fn after_string(mut bytes: &[u8]) -> &[u8] {
+    while let Some(at) = memchr2(b'"', b'\\', bytes) {
+        if bytes[at] == b'"' {
+            return &bytes[at + 1..];
+        }
+        bytes = bytes.get(at + 2..).unwrap_or_default();
+    }
+    &[]
+}
+
+fn form(wanted: &Wanted, bytes: &[u8]) -> Result<Body, String> {
     let fields = fields(bytes).ok_or_else(|| format!("the form has more than {MAX_FIELDS} fields"))?;
     match fields.get("payload").and_then(Value::as_str) {
-        Some(payload) if payload.trim_start().starts_with(['{', '[']) => json(payload.as_bytes())
+        Some(payload) if payload.trim_start().starts_with(['{', '[']) => json(wanted, payload.as_bytes())
             .map(Body::Form)
             .map_err(|reason| format!("the form's field \"payload\": {reason}")),
         Some(_) | None => Ok(Body::Form(Value::Object(fields))),

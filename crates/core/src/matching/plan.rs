@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::Facts;
+use super::{Facts, Wanted};
 use crate::{
     id::{AgentId, JobId, ScheduleId, TaskId},
     job::{Command, JobSpec},
@@ -48,6 +48,21 @@ pub fn plan(plan: &Plan<'_>, facts: &Facts<'_>) -> NewTask {
     }
 }
 
+/// What planning this job looks at in a body.
+pub fn wanted(job: &JobSpec) -> Wanted {
+    let mut wanted = Wanted::default();
+    let optional = job.working_dir.iter().chain(&job.stdin);
+    for text in job.args.iter().chain(job.environment.values()).chain(optional) {
+        // One that does not compile is never filled.
+        for path in
+            Template::compile(text).iter().flat_map(Template::paths).filter(|path| path.root == "body")
+        {
+            wanted.add(path);
+        }
+    }
+    wanted
+}
+
 fn command(job: &JobSpec, facts: &Facts<'_>) -> Result<Command, String> {
     let mut args = Vec::with_capacity(job.args.len());
     for (n, arg) in job.args.iter().enumerate() {
@@ -82,6 +97,9 @@ fn command(job: &JobSpec, facts: &Facts<'_>) -> Result<Command, String> {
 }
 
 fn fill(text: &str, facts: &Facts<'_>, place: impl Fn() -> String) -> Result<String, String> {
+    if Template::is_plain(text) {
+        return Ok(text.to_owned());
+    }
     let template = Template::compile(text).map_err(|errors| {
         let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
         format!("{}: {}", place(), errors.join("; "))

@@ -3,7 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use hetuflow_core::trigger::{SecretRef, WebhookSource};
+use hetuflow_core::{
+    matching::{Wanted, wanted},
+    trigger::{SecretRef, WebhookSource},
+};
 use hetuflow_signature::{Scheme, Secret};
 use serde_json::{Map, Value};
 
@@ -22,6 +25,8 @@ pub(crate) struct Route {
     /// The largest that any member allows.
     pub(crate) max_body: u64,
     pub(crate) secret_headers: Vec<String>,
+    /// What all members together look at in a body.
+    pub(crate) wanted: Wanted,
     agreed: Agreed,
 }
 
@@ -47,12 +52,11 @@ pub(crate) fn routes(live: &BTreeMap<String, Live>) -> (BTreeMap<String, Route>,
             let key = route_key(live.trigger.namespace.as_str(), &source.path);
             let joined = match routes.get_mut(&key) {
                 Some(route) => route.join(name, index, source),
-                None => Route::new(name, index, source).map(|route| {
-                    routes.insert(key, route);
-                }),
+                None => Route::new(name, index, source).map(|route| routes.entry(key).or_insert(route)),
             };
-            if let Err(problem) = joined {
-                problems.push((name.clone(), problem));
+            match joined {
+                Ok(route) => route.look_at(live, source),
+                Err(problem) => problems.push((name.clone(), problem)),
             }
         }
     }
@@ -68,12 +72,13 @@ impl Route {
             members: BTreeMap::from([(name.to_owned(), vec![index])]),
             max_body: source.max_body,
             secret_headers: scheme.secret_headers(),
+            wanted: Wanted::default(),
             scheme,
             agreed: Agreed::of(source),
         })
     }
 
-    fn join(&mut self, name: &str, index: usize, source: &WebhookSource) -> Result<(), String> {
+    fn join(&mut self, name: &str, index: usize, source: &WebhookSource) -> Result<&mut Self, String> {
         if self.agreed != Agreed::of(source) {
             let other = self.members.keys().next().map_or("another trigger", String::as_str);
             return Err(format!(
@@ -84,7 +89,14 @@ impl Route {
         }
         self.members.entry(name.to_owned()).or_default().push(index);
         self.max_body = self.max_body.max(source.max_body);
-        Ok(())
+        Ok(self)
+    }
+
+    fn look_at(&mut self, live: &Live, source: &WebhookSource) {
+        self.wanted.merge(&wanted(&live.job));
+        if let Some(body) = source.when.as_ref().and_then(|when| when.wants("body")) {
+            self.wanted.merge(body);
+        }
     }
 
     /// Every member with every secret that could not be resolved.

@@ -6,7 +6,7 @@ use cel::{
 };
 use serde_json::Value;
 
-use super::{Root, names};
+use super::{super::prune, Root, names};
 use crate::matching::{Path, Step};
 
 /// A list that an expression makes itself may be this long even where the body has none.
@@ -38,7 +38,7 @@ impl<'v> Data<'v> {
     pub(super) fn new(roots: &'v [Root<'v>]) -> Self {
         let (mut values, mut longest_list, mut longest_text) = (0, 0, 0);
         for root in roots {
-            root.wanted.visit(&root.value, &mut |value| {
+            prune::show(root.wanted, &root.value, &mut |value| {
                 values += 1;
                 longest_list = longest_list.max(length(value));
                 longest_text = longest_text.max(value.as_str().map_or(0, str::len));
