@@ -129,12 +129,19 @@ create table sched_event (
     query           text,
     verdict         text not null check (verdict in ('accepted', 'malformed', 'rejected')),
     verdict_reason  text,
+    -- Where the secret is kept that it was signed with.
+    secret          text,
+    -- The event that it repeats.
+    replay_of       uuid,
     decisions       json not null,
     body            bytea not null,
     primary key (id, created_at)
 ) partition by range (created_at);
 
 create table sched_event_default partition of sched_event default;
+
+-- Few among many.
+create index sched_event_replays on sched_event (replay_of) where replay_of is not null;
 
 create table sched_dedupe (
     namespace   text not null,

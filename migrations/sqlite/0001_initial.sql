@@ -126,10 +126,17 @@ create table sched_event (
     query           text,
     verdict         text not null check (verdict in ('accepted', 'malformed', 'rejected')),
     verdict_reason  text,
+    -- Where the secret is kept that it was signed with.
+    secret          text,
+    -- The event that it repeats.
+    replay_of       blob,
     decisions       text not null,
     -- Last, so that a list never touches its pages.
     body            blob not null
 ) strict;
+
+-- Few among many.
+create index sched_event_replays on sched_event (replay_of) where replay_of is not null;
 
 create table sched_dedupe (
     namespace   text not null,

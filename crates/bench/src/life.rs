@@ -90,6 +90,8 @@ fn event(now: Timestamp, body: Bytes) -> Event {
         headers: Vec::new(),
         query: None,
         verdict: Verdict::Accepted,
+        secret: None,
+        replay_of: None,
         decisions: Vec::new(),
         body,
     }

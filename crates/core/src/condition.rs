@@ -4,8 +4,10 @@
 //! module. It never runs away: the source is short, loops nest little, and what they would walk is
 //! measured ([`cost`]) before they do.
 
+mod clause;
 mod cost;
 mod names;
+mod network;
 mod pattern;
 mod prune;
 mod source;
@@ -17,10 +19,14 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use cel::{Context, Env, ExecutionError, Program, Value};
-use regex::Regex;
+use cel::{Context, Env};
+use clause::{Answer, Clause};
+use names::Names;
 
-use crate::matching::{Facts, Path, Wanted, describe};
+use crate::{
+    event,
+    matching::{Facts, Wanted},
+};
 
 /// Bytes of source, at most.
 const MAX_SOURCE: usize = 4096;
@@ -31,8 +37,8 @@ const MAX_BRACKETS: usize = 32;
 /// Bytes of stack for the parser, of which the system provides only those that are touched.
 const PARSER_STACK: usize = 64 * 1024 * 1024;
 
-/// Values that a reason quotes.
-const MAX_QUOTED: usize = 3;
+/// Clauses that are kept with each event; those that did not hold come first.
+const MAX_CLAUSES: usize = 16;
 
 /// Characters of an error message that CEL makes out of values.
 const MAX_MESSAGE: usize = 300;
@@ -41,7 +47,7 @@ const MAX_MESSAGE: usize = 300;
 static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| {
     let mut env = Env::stdlib();
     // Fails only for a name that is taken, and a test would see it.
-    let declared = pattern::declare(&mut env);
+    let declared = pattern::declare(&mut env).and_then(|()| network::declare(&mut env));
     debug_assert_eq!(declared, Ok(()));
     Arc::new(env)
 });
@@ -56,13 +62,15 @@ struct Compiled {
     /// What all clauses together look at, by root.
     wanted: BTreeMap<String, Wanted>,
     patterns: pattern::Patterns,
+    networks: network::Networks,
 }
 
-/// One of the parts that `&&` joins.
-struct Clause {
-    source: String,
-    program: Program,
-    paths: Vec<Path>,
+/// A judgement, and what it was made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    pub judgement: Judgement,
+    /// In their order, unless there are too many to be kept; none where it came to no judgement.
+    pub clauses: Vec<event::Clause>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,6 +80,17 @@ pub enum Judgement {
     No(String),
     TooCostly(String),
     Error(String),
+}
+
+impl Judgement {
+    /// Why not, in a sentence.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Yes => None,
+            Self::No(reason) | Self::TooCostly(reason) | Self::Error(reason) => Some(reason),
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -117,14 +136,14 @@ impl Condition {
         self.0.wanted.get(root)
     }
 
-    pub fn judge(&self, facts: &Facts<'_>) -> Judgement {
+    pub fn judge(&self, facts: &Facts<'_>) -> Finding {
         // The evaluator is a third party's; a panic in it must not take the ingress down.
         catch_unwind(AssertUnwindSafe(|| self.judge_bounded(facts))).unwrap_or_else(|_| {
-            Judgement::Error("the condition could not be judged: CEL panicked".to_owned())
+            Judgement::Error("the condition could not be judged: CEL panicked".to_owned()).into()
         })
     }
 
-    fn judge_bounded(&self, facts: &Facts<'_>) -> Judgement {
+    fn judge_bounded(&self, facts: &Facts<'_>) -> Finding {
         let roots: Vec<cost::Root<'_>> = self
             .0
             .wanted
@@ -133,58 +152,61 @@ impl Condition {
             .collect();
         let mut meter = cost::Meter::new(&roots);
         if self.0.clauses.iter().any(|clause| meter.add(clause.program.expression()).is_err()) {
-            return Judgement::TooCostly(format!(
-                "the condition would walk more than {} rounds",
-                cost::MAX_ROUNDS
-            ));
+            let reason = format!("the condition would walk more than {} rounds", cost::MAX_ROUNDS);
+            return Judgement::TooCostly(reason).into();
         }
         let mut context = Context::with_env(Arc::clone(&ENV));
         for cost::Root { name, value, wanted } in &roots {
             let Ok(value) = prune::converted(wanted, value) else {
-                return Judgement::TooCostly(format!("the condition looks at too many values of {name}"));
+                let reason = format!("the condition looks at too many values of {name}");
+                return Judgement::TooCostly(reason).into();
             };
             context.add_variable_from_value(*name, value);
         }
-        if let Err(error) = self.0.patterns.provide(&mut context) {
-            return Judgement::Error(error.to_string());
+        let provided = self.0.patterns.provide(&mut context);
+        if let Err(error) = provided.and_then(|()| self.0.networks.provide(&mut context)) {
+            return Judgement::Error(error.to_string()).into();
         }
-        self.judge_clauses(&context, facts)
+        self.judge_clauses(&context, &roots)
     }
 
-    /// As CEL's `&&` does: one clause that is false decides, whatever is wrong with another.
-    fn judge_clauses(&self, context: &Context<'_, '_>, facts: &Facts<'_>) -> Judgement {
-        let mut trouble = None;
+    /// As CEL's `&&` does: one clause that is false decides, whatever is wrong with another. The others are judged all
+    /// the same: who asks why is told of each.
+    fn judge_clauses(&self, context: &Context<'_, '_>, roots: &[cost::Root<'_>]) -> Finding {
+        let (mut no, mut trouble) = (None, None);
+        let mut clauses = Vec::with_capacity(self.0.clauses.len());
         for clause in &self.0.clauses {
-            match clause.program.execute(context) {
-                Ok(Value::Bool(true)) => {}
-                Ok(Value::Bool(false)) => return Judgement::No(clause.is_false(facts)),
-                Ok(other) => {
-                    let message =
-                        format!("{} is neither true nor false but {}", clause.source, other.type_of());
-                    trouble.get_or_insert(Judgement::Error(message));
-                }
-                Err(error) => {
-                    trouble.get_or_insert_with(|| clause.trouble(&error, facts));
-                }
+            let answer = clause.judge(context, roots);
+            clauses.push(clause.told(&answer, roots));
+            match answer {
+                Answer::Holds => {}
+                Answer::IsFalse => no = no.or_else(|| Some(Judgement::No(clause.is_false(roots)))),
+                Answer::Trouble(judgement) => trouble = trouble.or(Some(judgement)),
             }
         }
-        trouble.unwrap_or(Judgement::Yes)
+        let judgement = no.or(trouble).unwrap_or(Judgement::Yes);
+        Finding { judgement, clauses: kept(clauses) }
     }
 }
 
 impl Compiled {
     fn of(source: &str) -> Result<Self, ConditionError> {
-        let (whole, patterns) = Clause::compile(source)?;
+        let (whole, names) = compile_clause(source)?;
         let mut wanted: BTreeMap<String, Wanted> = BTreeMap::new();
         for path in &whole.paths {
             wanted.entry(path.root.clone()).or_default().add(path);
         }
         let parts: Result<Vec<Clause>, _> = source::clauses(source)
             .into_iter()
-            .map(|part| Clause::compile(part).map(|(clause, _)| clause))
+            .map(|part| compile_clause(part).map(|(clause, _)| clause))
             .collect();
-        let clauses = parts.unwrap_or_else(|_| vec![whole]);
-        Ok(Self { source: source.to_owned(), clauses, wanted, patterns: pattern::Patterns::new(patterns) })
+        Ok(Self {
+            source: source.to_owned(),
+            clauses: parts.unwrap_or_else(|_| vec![whole]),
+            wanted,
+            patterns: pattern::Patterns::new(names.patterns),
+            networks: network::Networks::new(names.networks),
+        })
     }
 }
 
@@ -197,49 +219,32 @@ fn on_deep_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
     })
 }
 
-impl Clause {
-    fn compile(source: &str) -> Result<(Self, BTreeMap<String, Regex>), ConditionError> {
-        let program = ENV.compile(source).map_err(|errors| syntax_error(source, &errors))?;
-        let names = names::read(program.expression()).map_err(|complaint| ConditionError {
-            offset: program
-                .source_info()
-                .offset_for(complaint.expr_id)
-                .and_then(|(start, _)| usize::try_from(start).ok()),
-            message: complaint.message,
-        })?;
-        Ok((Self { source: source.to_owned(), program, paths: names.paths }, names.patterns))
-    }
+/// Without the names' paths, which go with the clause.
+fn compile_clause(source: &str) -> Result<(Clause, Names), ConditionError> {
+    let program = ENV.compile(source).map_err(|errors| syntax_error(source, &errors))?;
+    let mut names = names::read(program.expression()).map_err(|complaint| ConditionError {
+        offset: program
+            .source_info()
+            .offset_for(complaint.expr_id)
+            .and_then(|(start, _)| usize::try_from(start).ok()),
+        message: complaint.message,
+    })?;
+    let paths = std::mem::take(&mut names.paths);
+    Ok((Clause { source: source.to_owned(), program, paths }, names))
+}
 
-    fn is_false(&self, facts: &Facts<'_>) -> String {
-        let mut values: Vec<String> = Vec::new();
-        for path in &self.paths {
-            let Ok(value) = facts.find(path) else { continue };
-            let said = format!("{path} is {}", describe(&value));
-            if !values.contains(&said) && values.len() < MAX_QUOTED {
-                values.push(said);
-            }
-        }
-        let colon = if values.is_empty() { "" } else { ": " };
-        format!("{} is false{colon}{}", self.source, values.join(", "))
+/// As many as an event keeps; of too many those that say most.
+fn kept(mut clauses: Vec<event::Clause>) -> Vec<event::Clause> {
+    if clauses.len() > MAX_CLAUSES {
+        clauses.sort_by_key(|clause| clause.held);
+        clauses.truncate(MAX_CLAUSES);
     }
+    clauses
+}
 
-    /// A field that is not there is an answer; anything else is an error.
-    fn trouble(&self, error: &ExecutionError, facts: &Facts<'_>) -> Judgement {
-        let missing =
-            self.paths.iter().find_map(|path| facts.find(path).err().map(|missing| missing.to_string()));
-        let missing = missing.or_else(|| {
-            if let ExecutionError::NoSuchKey(name) = error {
-                Some(format!("there is no field {name:?}"))
-            } else if let ExecutionError::IndexOutOfBounds(_) = error {
-                Some("the list is shorter".to_owned())
-            } else {
-                None
-            }
-        });
-        match missing {
-            Some(missing) => Judgement::No(format!("{} does not hold: {missing}", self.source)),
-            None => Judgement::Error(format!("{}: {}", self.source, shorten(&error.to_string()))),
-        }
+impl From<Judgement> for Finding {
+    fn from(judgement: Judgement) -> Self {
+        Self { judgement, clauses: Vec::new() }
     }
 }
 

@@ -1,6 +1,8 @@
 //! An event: something that happened, with its raw bytes. Its attributes follow CloudEvents 1.0
 //! (`id`, `source`, `type`, `subject`, `time`).
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -65,6 +67,12 @@ pub struct Event {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub query: Option<String>,
     pub verdict: Verdict,
+    /// Which of the hook's secrets it was signed with: where that is kept, such as `env DEPLOY_SECRET`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
+    /// The event that this one repeats, because somebody asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay_of: Option<EventId>,
     /// What each trigger that looked at it decided, and why.
     #[serde(default)]
     pub decisions: Vec<Decision>,
@@ -118,11 +126,36 @@ impl Verdict {
 /// What one trigger decided about one event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decision {
+    /// The store searches for this field and the next as they are written here: they stay the first two.
     pub trigger: String,
     pub outcome: DecisionOutcome,
+    /// The version of the trigger that decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<i64>,
     /// Why not, in a sentence: `type is "ping", wanted one of push`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// What each part of the trigger's `when` came to; none where it was not asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clauses: Vec<Clause>,
+}
+
+/// One of the parts that `&&` joins in a condition, and what it came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Clause {
+    /// As the trigger says it, shortened if it is long.
+    #[serde(rename = "if")]
+    pub text: String,
+    pub held: bool,
+    /// What was there, as messages quote it, by its path.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub found: BTreeMap<String, String>,
+    /// Of one that did not hold: what should have been there, where the clause is a plain comparison.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wanted: Option<String>,
+    /// Why it could not be judged: a field that is missing, a text where a number was wanted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,12 +7,12 @@ mod wanted;
 
 pub use body::Body;
 pub use facts::{Facts, ROOTS};
-pub(crate) use facts::{Path, Step, describe};
+pub(crate) use facts::{Missing, Path, Step, describe, walk};
 pub use plan::{Plan, plan, wanted};
 pub use wanted::Wanted;
 
 use crate::{
-    condition::{Condition, Judgement},
+    condition::{Condition, Finding, Judgement},
     event::{Decision, DecisionOutcome, Event, Verdict},
     trigger::{EventSource, Trigger, WebhookSource},
 };
@@ -35,18 +35,19 @@ fn decide(
     when: Option<&Condition>,
 ) -> Decision {
     let judged = is_readable(facts.event).and_then(|()| takes_type());
-    let judgement = match (judged, when) {
-        (Err(reason), _) => Judgement::No(reason),
-        (Ok(()), None) => Judgement::Yes,
+    let Finding { judgement, clauses } = match (judged, when) {
+        (Err(reason), _) => Judgement::No(reason).into(),
+        (Ok(()), None) => Judgement::Yes.into(),
         (Ok(()), Some(when)) => when.judge(facts),
     };
-    let (outcome, reason) = match judgement {
-        Judgement::Yes => (DecisionOutcome::Matched, None),
-        Judgement::No(reason) => (DecisionOutcome::NoMatch, Some(reason)),
-        Judgement::TooCostly(reason) => (DecisionOutcome::TooCostly, Some(reason)),
-        Judgement::Error(reason) => (DecisionOutcome::Error, Some(reason)),
+    let outcome = match judgement {
+        Judgement::Yes => DecisionOutcome::Matched,
+        Judgement::No(_) => DecisionOutcome::NoMatch,
+        Judgement::TooCostly(_) => DecisionOutcome::TooCostly,
+        Judgement::Error(_) => DecisionOutcome::Error,
     };
-    Decision { trigger: trigger.name.to_string(), outcome, reason }
+    let reason = judgement.reason().map(str::to_owned);
+    Decision { trigger: trigger.name.to_string(), outcome, revision: None, reason, clauses }
 }
 
 /// No trigger sees what is not authentic or not what it claims to be.

@@ -6,7 +6,7 @@ mod tests;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use hetuflow_core::{
-    event::{Decision, DecisionOutcome, DedupeKey, Event, SourceKind, Verdict},
+    event::{DecisionOutcome, DedupeKey, Event, SourceKind, Verdict},
     id::{AgentId, EventId, ScheduleId, TaskId},
     labels::Labels,
     matching::{self, Body, Facts, Plan},
@@ -124,11 +124,9 @@ fn event(live: &Live, agent_id: &AgentId, file: &FileEvent, now: Timestamp) -> E
         headers: Vec::new(),
         query: None,
         verdict: Verdict::Accepted,
-        decisions: vec![Decision {
-            trigger: live.trigger.name.to_string(),
-            outcome: DecisionOutcome::Matched,
-            reason: None,
-        }],
+        secret: None,
+        replay_of: None,
+        decisions: vec![live.decision(DecisionOutcome::Matched, None)],
         body: Bytes::from(body),
     }
 }

@@ -117,7 +117,10 @@ fn judge(mut event: Event, set: &TriggerSet, candidates: &Candidates) -> Judged 
         Candidates::Events => by_events(set, &facts),
     };
     let tasks = decided.iter().filter_map(|decided| task(decided, &facts)).collect();
-    event.decisions = decided.into_iter().map(|decided| decided.decision).collect();
+    event.decisions = decided
+        .into_iter()
+        .map(|Decided { live, decision, .. }| Decision { revision: Some(live.revision), ..decision })
+        .collect();
     Judged { event, tasks }
 }
 
@@ -253,6 +256,8 @@ mod tests {
             headers: Vec::new(),
             query: None,
             verdict: Verdict::Accepted,
+            secret: None,
+            replay_of: None,
             decisions: Vec::new(),
             body: bytes::Bytes::from_static(b"{}"),
         }

@@ -109,7 +109,8 @@ fn read(what: &str, path: &Path) -> Result<Vec<u8>, SecretError> {
     Ok(bytes)
 }
 
-fn describe(reference: &SecretRef) -> String {
+/// Where it is kept, in words: `env DEPLOY_SECRET`.
+pub(crate) fn describe(reference: &SecretRef) -> String {
     match reference {
         SecretRef::Env(name) => format!("env {name}"),
         SecretRef::File(path) => format!("file {path}"),

@@ -16,6 +16,7 @@ use std::{
 };
 
 use hetuflow_core::{
+    event::{Decision, DecisionOutcome},
     id::{JobId, ScheduleId},
     job::JobSpec,
     schedule::{ClockSchedule, DaemonSchedule},
@@ -132,6 +133,12 @@ impl Triggers {
 }
 
 impl Live {
+    /// What it decided where no condition was asked.
+    pub(crate) fn decision(&self, outcome: DecisionOutcome, reason: Option<String>) -> Decision {
+        let trigger = self.trigger.name.to_string();
+        Decision { trigger, outcome, revision: Some(self.revision), reason, clauses: Vec::new() }
+    }
+
     /// The schedule of the `index`th `[on.kind]`, counted from 0.
     pub fn schedule_id(&self, kind: &str, index: usize) -> Option<ScheduleId> {
         self.schedules.get(&schedule_name(kind, index)).copied()

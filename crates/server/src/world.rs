@@ -231,6 +231,8 @@ fn event(now: Timestamp, body: &[u8]) -> Event {
         headers: Vec::new(),
         query: None,
         verdict: Verdict::Accepted,
+        secret: None,
+        replay_of: None,
         decisions: Vec::new(),
         body: Bytes::copy_from_slice(body),
     }

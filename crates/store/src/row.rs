@@ -84,6 +84,8 @@ pub(crate) fn event(row: &impl Columns) -> Result<Event, StoreError> {
         query: row.text_or_null("query")?,
         verdict: Verdict::from_parts(&verdict, row.text_or_null("verdict_reason")?)
             .ok_or_else(|| corrupt("verdict", verdict))?,
+        secret: row.text_or_null("secret")?,
+        replay_of: row.uuid_or_null("replay_of")?.map(EventId::from_uuid),
         decisions: row.json("decisions")?,
         body: row.bytes("body")?.into(),
     })

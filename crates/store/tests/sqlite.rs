@@ -134,6 +134,8 @@ fn large_event(now: Timestamp) -> Event {
         headers: Vec::new(),
         query: None,
         verdict: Verdict::Accepted,
+        secret: None,
+        replay_of: None,
         decisions: Vec::new(),
         body: vec![7; 100_000].into(),
     }

@@ -8,7 +8,7 @@ use hetuflow_core::{
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{query, send, typed};
+use super::{decision, query, send, typed};
 use crate::{
     args::{EventListArgs, EventVerb},
     client::{Client, List},
@@ -87,9 +87,11 @@ async fn show(id: EventId, client: &Client, output: Output) -> Result<(), CliErr
         ("received", time(event.received_at)),
         ("verdict", verdict(output, &event.verdict)),
         ("reason", plain(event.verdict.reason().unwrap_or_default())),
+        ("signed with", plain(event.secret.as_deref().unwrap_or_default())),
+        ("replay of", event.replay_of.map(|id| id.to_string()).unwrap_or_default()),
     ])?;
     for decision in &event.decisions {
-        output.line(&decided(output, decision))?;
+        decision::print(output, decision)?;
     }
     for task in &tasks {
         output.line(&format!(
@@ -105,18 +107,6 @@ async fn show(id: EventId, client: &Client, output: Output) -> Result<(), CliErr
     output.line(
         &output.tone(&format!("hetuflow event show {id} --body prints what was received."), Tone::Faint),
     )
-}
-
-fn decided(output: Output, decision: &Decision) -> String {
-    let (word, tone) = match decision.outcome {
-        DecisionOutcome::Matched => ("matched", Tone::Good),
-        DecisionOutcome::NoMatch => ("no match", Tone::Faint),
-        DecisionOutcome::Skipped => ("skipped", Tone::Faint),
-        DecisionOutcome::TooCostly => ("too costly", Tone::Bad),
-        DecisionOutcome::Error => ("error", Tone::Bad),
-    };
-    let reason = decision.reason.as_deref().map(|reason| format!(": {}", plain(reason))).unwrap_or_default();
-    format!("trigger {}  {}{reason}", plain(&decision.trigger), output.tone(word, tone))
 }
 
 fn matched(decisions: &[Decision]) -> String {

@@ -3,6 +3,7 @@
 pub(crate) mod agent;
 pub(crate) mod completions;
 pub(crate) mod config;
+mod decision;
 pub(crate) mod event;
 pub(crate) mod health;
 mod logs;

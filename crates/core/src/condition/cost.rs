@@ -16,7 +16,7 @@ use cel::{
 use scope::{Bound, Data, Scope, Values};
 use serde_json::Value;
 
-use super::{names, pattern};
+use super::{names, network, pattern};
 use crate::matching::Wanted;
 
 /// Rounds, at most.
@@ -136,6 +136,7 @@ impl<'v> Meter<'v> {
             _ => Use::Look,
         };
         let rounds = match call.func_name.as_str() {
+            network::APPLY => network::count(call.args.last()),
             operators::IN => call.args.last().map_or(0, |list| self.data.searched(list, scope)),
             operators::EQUALS | operators::NOT_EQUALS
                 if !call.args.iter().any(|arg| self.data.is_small(arg, scope)) =>

@@ -8,7 +8,7 @@ use cel::{
 };
 use regex::Regex;
 
-use super::pattern;
+use super::{network, pattern};
 use crate::{
     matching::{Path, ROOTS, Step},
     suggest,
@@ -23,7 +23,7 @@ const MAX_NESTING: usize = 64;
 const TYPES: [&str; 10] =
     ["bool", "bytes", "double", "dyn", "int", "list", "map", "null_type", "string", "uint"];
 
-const FUNCTIONS: [&str; 40] = [
+const FUNCTIONS: [&str; 41] = [
     "all",
     "bool",
     "bytes",
@@ -47,6 +47,7 @@ const FUNCTIONS: [&str; 40] = [
     "getSeconds",
     "has",
     "hasValue",
+    "inCidr",
     "int",
     "map",
     "matches",
@@ -66,6 +67,18 @@ const FUNCTIONS: [&str; 40] = [
     "value",
 ];
 
+/// What other languages call them.
+const ELSEWHERE: [(&str, &str); 8] = [
+    ("any", "exists"),
+    ("some", "exists"),
+    ("every", "all"),
+    ("includes", "contains"),
+    ("length", "size"),
+    ("len", "size"),
+    ("cidr", "inCidr"),
+    ("regex", "matches"),
+];
+
 /// What is wrong with one place of the expression.
 pub(super) struct Complaint {
     pub(super) message: String,
@@ -78,6 +91,8 @@ pub(super) struct Names {
     pub(super) paths: Vec<Path>,
     /// By their source.
     pub(super) patterns: BTreeMap<String, Regex>,
+    /// Likewise.
+    pub(super) networks: BTreeMap<String, network::Network>,
 }
 
 pub(super) fn read(expr: &IdedExpr) -> Result<Names, Complaint> {
@@ -220,7 +235,9 @@ impl<'e> Walk<'e> {
         let complain = |message: String| Complaint { message, expr_id: expr.id };
         let is_operator = name.contains(['_', '@', '!', '-']) && !name.starts_with(char::is_alphabetic);
         if !is_operator && !FUNCTIONS.contains(&name) {
-            return Err(complain(match suggest::closest(name, FUNCTIONS) {
+            let known_as = ELSEWHERE.iter().find(|(other, _)| other.eq_ignore_ascii_case(name));
+            let close = known_as.map(|(_, here)| *here).or_else(|| suggest::closest(name, FUNCTIONS));
+            return Err(complain(match close {
                 Some(close) => format!("there is no function {name:?}; did you mean {close:?}?"),
                 None => format!("there is no function {name:?}"),
             }));
@@ -228,6 +245,9 @@ impl<'e> Walk<'e> {
         if name == pattern::APPLY {
             let (source, pattern) = pattern::compile(args.last()).map_err(complain)?;
             self.names.patterns.insert(source, pattern);
+        }
+        if name == network::APPLY {
+            self.names.networks.extend(network::compile(args.last()).map_err(complain)?);
         }
         Ok(())
     }

@@ -83,12 +83,15 @@ impl<'a> Facts<'a> {
     }
 
     fn attributes(&self) -> Value {
-        let Event { id, event_type, source, subject, time, .. } = self.event;
-        json!({ "id": id, "type": event_type, "source": source, "subject": subject, "time": time })
+        let Event { id, event_type, source, subject, time, received_at, replay_of, .. } = self.event;
+        json!({
+            "id": id, "type": event_type, "source": source, "subject": subject, "time": time,
+            "received_at": received_at, "replay_of": replay_of,
+        })
     }
 }
 
-fn walk<'v>(root: &'v Value, path: &Path) -> Result<&'v Value, Missing> {
+pub(crate) fn walk<'v>(root: &'v Value, path: &Path) -> Result<&'v Value, Missing> {
     let mut value = root;
     for (n, step) in path.steps.iter().enumerate() {
         value = step.of(value).ok_or_else(|| {

@@ -31,6 +31,8 @@ pub(crate) fn event() -> Event {
         ],
         query: Some("env=prod&name=a+b".to_owned()),
         verdict: Verdict::Accepted,
+        secret: None,
+        replay_of: None,
         decisions: Vec::new(),
         body: bytes::Bytes::new(),
     }

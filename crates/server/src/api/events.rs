@@ -170,6 +170,8 @@ fn event(new: NewEvent, now: Timestamp) -> Event {
         headers: Vec::new(),
         query: None,
         verdict: Verdict::Accepted,
+        secret: None,
+        replay_of: None,
         decisions: Vec::new(),
         body: data,
     }

@@ -189,7 +189,8 @@ async fn commit(
 ) -> Result<Response, ApiError> {
     let metrics = &hooks.app.metrics;
     let event_type = verified.event_type.unwrap_or_else(|| "webhook".to_owned());
-    let event = delivery.event(route, body, event_type);
+    let mut event = delivery.event(route, body, event_type);
+    event.secret = route.secrets_from.get(verified.secret).cloned();
     let candidates = Candidates::Route(delivery.key.clone());
     failpoint!("match.before");
     let judged = hooks.judge.judge(event, Arc::clone(&delivery.set), candidates).await;
@@ -231,6 +232,8 @@ impl Delivery {
             headers: head::stored(&self.headers, route),
             query: self.parts.uri.query().map(str::to_owned),
             verdict: Verdict::Accepted,
+            secret: None,
+            replay_of: None,
             decisions: Vec::new(),
             body,
         }

@@ -74,6 +74,8 @@ fn event(key: Option<&str>) -> Ingest {
         headers: Vec::new(),
         query: None,
         verdict: Verdict::Accepted,
+        secret: None,
+        replay_of: None,
         decisions: Vec::new(),
         body: bytes::Bytes::from_static(b"{}"),
     };

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use hetuflow_core::{
-    event::{Decision, DecisionOutcome, Event, SourceKind, Verdict},
+    event::{DecisionOutcome, Event, SourceKind, Verdict},
     id::{EventId, ScheduleId, TaskId},
     matching::{self, Body, Facts, Plan},
     retry::RetryPolicy,
@@ -98,7 +98,9 @@ fn event(live: &Live, name: &str, run_at: Timestamp, now: Timestamp, told: Told)
         headers: Vec::new(),
         query: None,
         verdict: Verdict::Accepted,
-        decisions: vec![Decision { trigger: live.trigger.name.to_string(), outcome, reason }],
+        secret: None,
+        replay_of: None,
+        decisions: vec![live.decision(outcome, reason)],
         body: Bytes::from(body.to_string()),
     }
 }

@@ -11,13 +11,15 @@ use hetuflow_signature::{Scheme, Secret};
 use serde_json::{Map, Value};
 
 use super::Live;
-use crate::secrets::{SecretError, Vault};
+use crate::secrets::{self, SecretError, Vault};
 
 #[derive(Debug)]
 pub(crate) struct Route {
     pub(crate) scheme: Scheme,
     /// Those that could be resolved. None: every delivery is refused.
     pub(crate) secrets: Vec<Secret>,
+    /// Where each of them is kept.
+    pub(crate) secrets_from: Vec<String>,
     /// Why the others could not.
     pub(crate) missing_secrets: Vec<String>,
     /// The triggers, by `namespace/name`, each with the places of its sources.
@@ -68,6 +70,7 @@ impl Route {
         let scheme = Scheme::builtin(&source.scheme, &source.options).map_err(|error| error.to_string())?;
         Ok(Self {
             secrets: Vec::new(),
+            secrets_from: Vec::new(),
             missing_secrets: Vec::new(),
             members: BTreeMap::from([(name.to_owned(), vec![index])]),
             max_body: source.max_body,
@@ -115,7 +118,10 @@ impl Route {
                     Err(why) => Err(SecretError::unusable(reference, why)),
                 });
             match usable {
-                Ok(secret) => self.secrets.push(secret),
+                Ok(secret) => {
+                    self.secrets.push(secret);
+                    self.secrets_from.push(secrets::describe(reference));
+                }
                 Err(error) => self.missing_secrets.push(error.to_string()),
             }
         }

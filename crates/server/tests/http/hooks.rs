@@ -33,7 +33,14 @@ async fn a_signed_delivery_becomes_an_event_and_a_task() {
     assert_eq!(event["type"], "push");
     assert_eq!(event["source"], "/hooks/deploy-site");
     assert_eq!(event["body"], MAIN);
-    assert_eq!(event["decisions"], json!([{ "trigger": "deploy-site", "outcome": "matched" }]));
+    let clause = json!({
+        "if": "body.ref == \"refs/heads/main\"", "held": true, "found": { "body.ref": "\"refs/heads/main\"" },
+    });
+    assert_eq!(
+        event["decisions"],
+        json!([{ "trigger": "deploy-site", "outcome": "matched", "revision": 1, "clauses": [clause] }])
+    );
+    assert_eq!(event["secret"], "env DEPLOY_SECRET");
     assert_eq!(event["tasks"][0]["id"], receipt["task_ids"][0]);
     let task = world.get(&format!("tasks/{}", receipt["task_ids"][0].as_str().expect("an id"))).await;
     assert_eq!(task["command"]["environment"]["REF"], "refs/heads/main");
@@ -51,6 +58,9 @@ async fn what_does_not_match_is_accepted_with_the_reason() {
     let event = &events(&world).await[0];
     assert_eq!(event["decisions"][0]["outcome"], "no_match");
     assert!(event["decisions"][0]["reason"].is_string(), "{event}");
+    let clause = &event["decisions"][0]["clauses"][0];
+    assert_eq!((&clause["held"], &clause["wanted"]), (&json!(false), &json!("== \"refs/heads/main\"")));
+    assert_eq!(clause["found"]["body.ref"], "\"refs/heads/other\"");
 }
 
 #[tokio::test]

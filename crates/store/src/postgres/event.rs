@@ -107,7 +107,7 @@ async fn ingest(db: &Postgres, batch: &[Ingest], offers: &[Offer]) -> Result<Com
 fn select_events(filter: &EventFilter, page: Page) -> QueryBuilder<sqlx::Postgres> {
     let mut query = QueryBuilder::new(
         "select id, namespace, kind, source, type, subject, time, received_at, content_type, headers, query, verdict, \
-         verdict_reason, decisions, ''::bytea as body from sched_event where true",
+         verdict_reason, secret, replay_of, decisions, ''::bytea as body from sched_event where true",
     );
     if let Some(namespace) = &filter.namespace {
         query.push(" and namespace = ").push_bind(namespace.as_str().to_owned());

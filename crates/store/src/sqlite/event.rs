@@ -83,7 +83,7 @@ impl EventStore for Sqlite {
 fn select_events(filter: &EventFilter, page: Page) -> QueryBuilder<sqlx::Sqlite> {
     let mut query = QueryBuilder::new(
         "select id, namespace, kind, source, type, subject, time, received_at, content_type, headers, query, verdict, \
-         verdict_reason, decisions, x'' as body from sched_event where true",
+         verdict_reason, secret, replay_of, decisions, x'' as body from sched_event where true",
     );
     if let Some(namespace) = &filter.namespace {
         query.push(" and namespace = ").push_bind(namespace.as_str().to_owned());

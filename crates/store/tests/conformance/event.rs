@@ -31,7 +31,8 @@ async fn stored_events(db: &Db) -> Vec<Event> {
 }
 
 pub(crate) async fn an_event_reads_back_as_it_was_stored(db: &Db) {
-    let ingest = ingest(at(0), |task| task.priority = -3);
+    let mut ingest = ingest(at(0), |task| task.priority = -3);
+    ingest.event.replay_of = Some(EventId::at(at(0)));
     assert_eq!(take_in(&*db.store, vec![ingest.clone()]).await.expect("stored"), [Ingested::Stored]);
     assert_eq!(db.store.event(ingest.event.id).await.expect("the event"), ingest.event);
     let NewTask { id, policy, command, lane, run_at, .. } = ingest.tasks[0].clone();

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use hetuflow_core::{
-    event::{Decision, DecisionOutcome, DedupeKey, Event, SourceKind, Verdict},
+    event::{Clause, Decision, DecisionOutcome, DedupeKey, Event, SourceKind, Verdict},
     id::{AgentId, EventId, JobId, JournalId, Namespace, ServerId, TaskId},
     job::{Command, JobSpec},
     labels::{Lane, Selector},
@@ -40,10 +40,20 @@ pub(crate) fn event(received_at: Timestamp) -> Event {
         headers: vec![("x-github-event".to_owned(), "push".to_owned())],
         query: Some("a=b".to_owned()),
         verdict: Verdict::Accepted,
+        secret: Some("env DEPLOY_SECRET".to_owned()),
+        replay_of: None,
         decisions: vec![Decision {
             trigger: "deploy-site".to_owned(),
             outcome: DecisionOutcome::Matched,
+            revision: Some(3),
             reason: None,
+            clauses: vec![Clause {
+                text: "body.ref == \"refs/heads/main\"".to_owned(),
+                held: true,
+                found: [("body.ref".to_owned(), "\"refs/heads/main\"".to_owned())].into(),
+                wanted: None,
+                problem: None,
+            }],
         }],
         body: Bytes::from_static(b"{\"ref\": \"refs/heads/main\"}\0\xff"),
     }

@@ -78,6 +78,8 @@ pub(crate) fn event(subject: &str) -> Event {
         headers: Vec::new(),
         query: None,
         verdict: Verdict::Accepted,
+        secret: None,
+        replay_of: None,
         decisions: Vec::new(),
         body: bytes::Bytes::from_static(b"{}"),
     }

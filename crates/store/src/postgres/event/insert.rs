@@ -108,14 +108,15 @@ with key as (
 ),
 event as (
     insert into sched_event (id, created_at, namespace, kind, source, type, subject, time, received_at, content_type,
-        headers, query, verdict, verdict_reason, decisions, body)
+        headers, query, verdict, verdict_reason, secret, replay_of, decisions, body)
     select e.id, e.created_at, e.namespace, e.kind, e.source, e.type, e.subject, e.time, e.received_at,
-        e.content_type, e.headers::json, e.query, e.verdict, e.verdict_reason, e.decisions::json, e.body
+        e.content_type, e.headers::json, e.query, e.verdict, e.verdict_reason, e.secret,
+        e.replay_of, e.decisions::json, e.body
     from unnest($7::uuid[], $8::timestamptz[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[],
         $14::timestamptz[], $15::timestamptz[], $16::text[], $17::text[], $18::text[], $19::text[], $20::text[],
-        $21::text[], $22::bytea[], $23::boolean[])
+        $21::text[], $22::bytea[], $23::boolean[], $44::text[], $45::uuid[])
         as e(id, created_at, namespace, kind, source, type, subject, time, received_at, content_type, headers, query,
-        verdict, verdict_reason, decisions, body, keyed)
+        verdict, verdict_reason, decisions, body, keyed, secret, replay_of)
     where not e.keyed or e.id in (select event_id from key)
     on conflict (id, created_at) do nothing
     returning id
@@ -163,7 +164,7 @@ async fn store(
         .flat_map(|i| i.tasks.iter().map(|task| Planned::of(task, &i.event, lanes, &offers)))
         .collect::<Result<_, _>>()?;
     let query = bind_keys(sqlx::query(STORE), new);
-    let query = bind_tasks(bind_events(query, new)?, &tasks)?;
+    let query = bind_journal(bind_tasks(bind_events(query, new)?, &tasks)?, new);
     let mut stored = Stored { ids: HashSet::new(), owners: HashMap::new(), leased: Vec::new() };
     for row in query.fetch_all(connection).await? {
         let id = row.uuid("event_id")?;
@@ -215,6 +216,12 @@ fn bind_events<'q>(query: Query<'q>, new: &[&'q Ingest]) -> Result<Query<'q>, St
         .bind(events.iter().map(|e| row::json(&e.decisions)).collect::<Result<Vec<_>, _>>()?)
         .bind(column(&events, |e| e.body.as_ref()))
         .bind(column(new, |i| i.dedupe.is_some())))
+}
+
+fn bind_journal<'q>(query: Query<'q>, new: &[&'q Ingest]) -> Query<'q> {
+    query
+        .bind(column(new, |i| i.event.secret.as_deref().map(text)))
+        .bind(column(new, |i| i.event.replay_of.map(EventId::uuid)))
 }
 
 /// A task with what its row says beyond it. One whose command could not be rendered has ended before it began.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use hetuflow_core::{
     event::Event,
-    id::{ScheduleId, TaskId},
+    id::{EventId, ScheduleId, TaskId},
     status::Status,
     task::{EndReason, Lease, NewTask, Outcome},
 };
@@ -39,9 +39,9 @@ pub(super) fn taken_key(bound: &mut Bound, (taken, owner): &(Key<'_>, Owner)) {
 
 pub(in crate::sqlite) const EVENTS: Over = Over {
     text: "insert or fail into sched_event (id, created_at, namespace, kind, source, type, subject, time, received_at, \
-           content_type, headers, query, verdict, verdict_reason, decisions, body) \
+           content_type, headers, query, verdict, verdict_reason, secret, replay_of, decisions, body) \
            select * from {rows} where column1 is not null",
-    columns: 16,
+    columns: 18,
 };
 
 pub(super) fn event(bound: &mut Bound, event: &Event) {
@@ -60,6 +60,8 @@ pub(super) fn event(bound: &mut Bound, event: &Event) {
         .bind(event.query.as_deref())
         .bind(event.verdict.name())
         .bind(event.verdict.reason())
+        .bind(event.secret.as_deref())
+        .bind(event.replay_of.map(EventId::uuid))
         .json(&event.decisions)
         .bind(event.body.as_ref());
 }
