@@ -134,9 +134,14 @@ create table sched_event (
     -- The event that it repeats.
     replay_of       uuid,
     decisions       json not null,
+    -- Bytes of the body as it came. Where fewer are stored, they are an LZ4 block.
+    body_size       integer not null,
     body            bytea not null,
     primary key (id, created_at)
 ) partition by range (created_at);
+
+-- Compressed already, where that is of any use.
+alter table sched_event alter column body set storage external;
 
 create table sched_event_default partition of sched_event default;
 

@@ -131,6 +131,8 @@ create table sched_event (
     -- The event that it repeats.
     replay_of       blob,
     decisions       text not null,
+    -- Bytes of the body as it came. Where fewer are stored, they are an LZ4 block.
+    body_size       integer not null,
     -- Last, so that a list never touches its pages.
     body            blob not null
 ) strict;

@@ -9,6 +9,7 @@
 //! Callers hold an `Arc<dyn Store>` from [`open`] and know no SQL.
 
 mod agent;
+mod body;
 mod daemon;
 mod error;
 mod event;

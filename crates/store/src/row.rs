@@ -87,7 +87,7 @@ pub(crate) fn event(row: &impl Columns) -> Result<Event, StoreError> {
         secret: row.text_or_null("secret")?,
         replay_of: row.uuid_or_null("replay_of")?.map(EventId::from_uuid),
         decisions: row.json("decisions")?,
-        body: row.bytes("body")?.into(),
+        body: crate::body::unpacked(row.bytes("body")?, number(row, "body_size")?)?,
     })
 }
 

@@ -19,7 +19,7 @@ use crate::{Committed, EventFilter, EventStore, Ingest, Leadership, Offer, Page,
 
 pub(in crate::postgres) const BY_ID: &str = "
 select * from (
-    select *, octet_length(body) as size, sum(octet_length(body)) over (order by id) as bytes
+    select *, body_size as size, sum(body_size) over (order by id) as bytes
     from sched_event where id = any($1) and created_at = any($2)
 ) e where bytes <= $3 or bytes = size order by id";
 
@@ -107,7 +107,7 @@ async fn ingest(db: &Postgres, batch: &[Ingest], offers: &[Offer]) -> Result<Com
 fn select_events(filter: &EventFilter, page: Page) -> QueryBuilder<sqlx::Postgres> {
     let mut query = QueryBuilder::new(
         "select id, namespace, kind, source, type, subject, time, received_at, content_type, headers, query, verdict, \
-         verdict_reason, secret, replay_of, decisions, ''::bytea as body from sched_event where true",
+         verdict_reason, secret, replay_of, decisions, 0 as body_size, ''::bytea as body from sched_event where true",
     );
     if let Some(namespace) = &filter.namespace {
         query.push(" and namespace = ").push_bind(namespace.as_str().to_owned());

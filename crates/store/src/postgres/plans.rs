@@ -97,8 +97,8 @@ insert into sched_agent (id, hostname, version, labels, slots, journal_id, journ
     from generate_series(1, 300) i;
 create temp table n as select i, gen_random_uuid() as id, gen_random_uuid() as other,
     now() + (i % 26 - 9) * interval '1 day' as at from generate_series(1, 20000) i;
-insert into sched_event (id, created_at, namespace, kind, source, type, time, received_at, headers, verdict, decisions, body)
-    select id, at, 'default', 'webhook', 's', 't', at, at, '[]', 'accepted', '[]', '' from n;
+insert into sched_event (id, created_at, namespace, kind, source, type, time, received_at, headers, verdict, decisions,
+    body_size, body) select id, at, 'default', 'webhook', 's', 't', at, at, '[]', 'accepted', '[]', 0, '' from n;
 insert into sched_dedupe select 'default', 's', i::text, id, at from n;
 insert into sched_task (id, created_at, namespace, trigger_name, job_id, event_id, status, scheduled_at, priority, lane_id,
     policy, attempt, fence, cancel_requested, agent_id, instance_id, leased_at)

@@ -15,9 +15,9 @@ use sqlx::QueryBuilder;
 use super::{Sqlite, leader::guard};
 use crate::{Committed, EventFilter, EventStore, Ingest, Leadership, Offer, Page, StoreError, row};
 
-/// The ids come as JSON. The length of a body is known without reading it.
+/// The ids come as JSON. The size of a body stands before it.
 pub(super) const BY_ID: &str = "select e.* from ( \
-     select e.id, length(e.body) as size, sum(length(e.body)) over (order by e.id) as bytes \
+     select e.id, e.body_size as size, sum(e.body_size) over (order by e.id) as bytes \
      from json_each(?) u cross join sched_event e where e.id = unhex(u.value) \
      ) u cross join sched_event e where (u.bytes <= ? or u.bytes = u.size) and e.id = u.id order by u.id";
 
@@ -83,7 +83,7 @@ impl EventStore for Sqlite {
 fn select_events(filter: &EventFilter, page: Page) -> QueryBuilder<sqlx::Sqlite> {
     let mut query = QueryBuilder::new(
         "select id, namespace, kind, source, type, subject, time, received_at, content_type, headers, query, verdict, \
-         verdict_reason, secret, replay_of, decisions, x'' as body from sched_event where true",
+         verdict_reason, secret, replay_of, decisions, 0 as body_size, x'' as body from sched_event where true",
     );
     if let Some(namespace) = &filter.namespace {
         query.push(" and namespace = ").push_bind(namespace.as_str().to_owned());

@@ -85,7 +85,7 @@ insert into sched_agent (id, hostname, version, labels, slots, journal_id, journ
     session_until, online, first_seen_at, last_seen_at)
     select 'agent-' || i, '', '', '{}', 1, id, 1, 1, id, 0, 1, 0, 0 from n limit 50;
 insert into sched_event (id, created_at, namespace, kind, source, type, time, received_at, headers, verdict, decisions,
-    body) select id, i, 'default', 'webhook', 's', 't', i, i, '[]', 'accepted', '[]', zeroblob(100) from n;
+    body_size, body) select id, i, 'default', 'webhook', 's', 't', i, i, '[]', 'accepted', '[]', 100, zeroblob(100) from n;
 insert into sched_dedupe (namespace, scope, key, event_id, expires_at) select 'default', 's', i, id, i from n;
 insert into sched_task (id, created_at, namespace, trigger_name, job_id, event_id, status, scheduled_at, priority, lane_id,
     policy, attempt, fence, cancel_requested, agent_id, instance_id, leased_at)

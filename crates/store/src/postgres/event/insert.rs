@@ -15,7 +15,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
-    Committed, Ingest, Ingested, Offer, StoreError,
+    Committed, Ingest, Ingested, Offer, StoreError, body,
     postgres::{
         columns::{at, text, time},
         lanes::Lanes,
@@ -108,15 +108,16 @@ with key as (
 ),
 event as (
     insert into sched_event (id, created_at, namespace, kind, source, type, subject, time, received_at, content_type,
-        headers, query, verdict, verdict_reason, secret, replay_of, decisions, body)
+        headers, query, verdict, verdict_reason, secret, replay_of, decisions, body_size,
+        body)
     select e.id, e.created_at, e.namespace, e.kind, e.source, e.type, e.subject, e.time, e.received_at,
         e.content_type, e.headers::json, e.query, e.verdict, e.verdict_reason, e.secret,
-        e.replay_of, e.decisions::json, e.body
+        e.replay_of, e.decisions::json, e.body_size, e.body
     from unnest($7::uuid[], $8::timestamptz[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[],
         $14::timestamptz[], $15::timestamptz[], $16::text[], $17::text[], $18::text[], $19::text[], $20::text[],
-        $21::text[], $22::bytea[], $23::boolean[], $44::text[], $45::uuid[])
+        $21::text[], $22::bytea[], $23::boolean[], $44::text[], $45::uuid[], $46::integer[])
         as e(id, created_at, namespace, kind, source, type, subject, time, received_at, content_type, headers, query,
-        verdict, verdict_reason, decisions, body, keyed, secret, replay_of)
+        verdict, verdict_reason, decisions, body, keyed, secret, replay_of, body_size)
     where not e.keyed or e.id in (select event_id from key)
     on conflict (id, created_at) do nothing
     returning id
@@ -214,7 +215,7 @@ fn bind_events<'q>(query: Query<'q>, new: &[&'q Ingest]) -> Result<Query<'q>, St
         .bind(column(&events, |e| e.verdict.name()))
         .bind(column(&events, |e| e.verdict.reason().map(text)))
         .bind(events.iter().map(|e| row::json(&e.decisions)).collect::<Result<Vec<_>, _>>()?)
-        .bind(column(&events, |e| e.body.as_ref()))
+        .bind(column(&events, |e| body::packed(&e.body).into_owned()))
         .bind(column(new, |i| i.dedupe.is_some())))
 }
 
@@ -222,6 +223,7 @@ fn bind_journal<'q>(query: Query<'q>, new: &[&'q Ingest]) -> Query<'q> {
     query
         .bind(column(new, |i| i.event.secret.as_deref().map(text)))
         .bind(column(new, |i| i.event.replay_of.map(EventId::uuid)))
+        .bind(column(new, |i| body::size(&i.event.body)))
 }
 
 /// A task with what its row says beyond it. One whose command could not be rendered has ended before it began.

@@ -15,7 +15,7 @@ use super::{
     known::Known,
 };
 use crate::{
-    Ingest, Offer, StoreError, row,
+    Ingest, Offer, StoreError, body, row,
     sqlite::batch::{Bound, Over},
 };
 
@@ -39,9 +39,9 @@ pub(super) fn taken_key(bound: &mut Bound, (taken, owner): &(Key<'_>, Owner)) {
 
 pub(in crate::sqlite) const EVENTS: Over = Over {
     text: "insert or fail into sched_event (id, created_at, namespace, kind, source, type, subject, time, received_at, \
-           content_type, headers, query, verdict, verdict_reason, secret, replay_of, decisions, body) \
+           content_type, headers, query, verdict, verdict_reason, secret, replay_of, decisions, body_size, body) \
            select * from {rows} where column1 is not null",
-    columns: 18,
+    columns: 19,
 };
 
 pub(super) fn event(bound: &mut Bound, event: &Event) {
@@ -63,7 +63,8 @@ pub(super) fn event(bound: &mut Bound, event: &Event) {
         .bind(event.secret.as_deref())
         .bind(event.replay_of.map(EventId::uuid))
         .json(&event.decisions)
-        .bind(event.body.as_ref());
+        .bind(body::size(&event.body))
+        .bind(body::packed(&event.body).as_ref());
 }
 
 /// A task with what its row says beyond it. One whose command could not be rendered has ended before it began; one
