@@ -32,12 +32,16 @@ enum When {
     Every(u64),
 }
 
+/// Whether this process has an order for that point, so that the way that passes it is taken.
+#[must_use]
+pub fn armed(name: &str) -> bool {
+    orders().iter().any(|order| order.name == name)
+}
+
 /// True when the error is to be returned.
 #[must_use]
 pub fn hit(name: &str) -> bool {
-    static ORDERS: OnceLock<Vec<Order>> = OnceLock::new();
-    let orders = ORDERS.get_or_init(|| parse(&std::env::var(VARIABLE).unwrap_or_default()));
-    let Some(order) = orders.iter().find(|order| order.name == name) else { return false };
+    let Some(order) = orders().iter().find(|order| order.name == name) else { return false };
     let passed = order.passed.fetch_add(1, Ordering::SeqCst) + 1;
     let due = match order.when {
         When::Once(n) => passed == n,
@@ -54,6 +58,11 @@ pub fn hit(name: &str) -> bool {
         Action::Kill | Action::Freeze => {}
     }
     false
+}
+
+fn orders() -> &'static [Order] {
+    static ORDERS: OnceLock<Vec<Order>> = OnceLock::new();
+    ORDERS.get_or_init(|| parse(&std::env::var(VARIABLE).unwrap_or_default()))
 }
 
 fn send(signal: Signal) {

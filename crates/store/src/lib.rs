@@ -13,6 +13,7 @@ mod body;
 mod daemon;
 mod error;
 mod event;
+mod lanes;
 mod leader;
 mod migration;
 mod open;

@@ -28,11 +28,10 @@ use tokio::sync::watch;
 pub(crate) use open::open;
 
 use self::{
-    lanes::Lanes,
     notify::TaskChanges,
     warm::{Hot, Warm},
 };
-use crate::{Store, StoreError};
+use crate::{Store, StoreError, lanes::Lanes};
 
 type Tx = Transaction<'static, sqlx::Postgres>;
 

@@ -25,11 +25,12 @@ use tokio::sync::watch;
 pub(crate) use open::open;
 
 use self::writer::{Tx, Writer};
-use crate::{Store, StoreError};
+use crate::{Store, StoreError, lanes::Lanes};
 
 #[derive(Debug)]
 struct Sqlite {
     writer: Writer,
+    lanes: Lanes,
     readers: SqlitePool,
     changes: watch::Sender<u64>,
     resignations: watch::Sender<u64>,

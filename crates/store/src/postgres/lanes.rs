@@ -1,65 +1,38 @@
-//! The numbers of lanes. A lane is given its number when it is seen first, for ever, so what was once committed is
-//! remembered here and asked for no more.
+//! The numbers of the lanes of tasks: remembered, looked up, or given.
 
-use std::{
-    collections::HashMap,
-    sync::{PoisonError, RwLock},
-};
+use std::collections::HashMap;
 
 use hetuflow_core::{id::AgentId, task::NewTask};
 use sqlx::PgConnection;
 
-use crate::{StoreError, row};
+use crate::{StoreError, lanes::Lanes, row};
 
-/// Lanes that are remembered. A server that meets more forgets them all and asks again.
-const MAX_KNOWN: usize = 10_000;
-
-#[derive(Debug, Default)]
-pub(super) struct Lanes {
-    known: RwLock<HashMap<String, i64>>,
-}
-
-impl Lanes {
-    /// The number of each task's lane, by the lane's key. New ones are stored on `connection`, which is not in a
-    /// transaction unless all of them are known.
-    pub(super) async fn ids<'a>(
-        &self,
-        connection: &mut PgConnection,
-        tasks: impl Iterator<Item = &'a NewTask>,
-    ) -> Result<HashMap<String, i64>, StoreError> {
-        let mut wanted = HashMap::new();
-        for task in tasks {
-            wanted.insert(row::lane_key(task)?, task);
-        }
-        let mut ids = self.remembered(wanted.keys());
-        wanted.retain(|key, _| !ids.contains_key(key));
-        if wanted.is_empty() {
-            return Ok(ids);
-        }
-        let found = find(connection, &wanted).await?;
-        wanted.retain(|key, _| !found.contains_key(key));
-        ids.extend(found);
-        if !wanted.is_empty() {
-            insert(connection, &wanted).await?;
-            // Those that this or another server has just made.
-            ids.extend(find(connection, &wanted).await?);
-        }
-        self.remember(&ids);
-        Ok(ids)
+/// The number of each task's lane, by the lane's key. New ones are stored on `connection`, which is not in a
+/// transaction unless all of them are known.
+pub(super) async fn ids<'a>(
+    lanes: &Lanes,
+    connection: &mut PgConnection,
+    tasks: impl Iterator<Item = &'a NewTask>,
+) -> Result<HashMap<String, i64>, StoreError> {
+    let mut wanted = HashMap::new();
+    for task in tasks {
+        wanted.insert(row::lane_key(task)?, task);
     }
-
-    fn remembered<'a>(&self, keys: impl Iterator<Item = &'a String>) -> HashMap<String, i64> {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        keys.filter_map(|key| Some((key.clone(), *known.get(key)?))).collect()
+    let mut ids = lanes.remembered(wanted.keys());
+    wanted.retain(|key, _| !ids.contains_key(key));
+    if wanted.is_empty() {
+        return Ok(ids);
     }
-
-    fn remember(&self, found: &HashMap<String, i64>) {
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        if known.len() + found.len() > MAX_KNOWN {
-            known.clear();
-        }
-        known.extend(found.iter().map(|(key, id)| (key.clone(), *id)));
+    let found = find(connection, &wanted).await?;
+    wanted.retain(|key, _| !found.contains_key(key));
+    ids.extend(found);
+    if !wanted.is_empty() {
+        insert(connection, &wanted).await?;
+        // Those that this or another server has just made.
+        ids.extend(find(connection, &wanted).await?);
     }
+    lanes.remember(&ids);
+    Ok(ids)
 }
 
 async fn find(

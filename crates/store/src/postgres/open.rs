@@ -7,8 +7,8 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use super::{Postgres, fitness, lanes::Lanes, migrate, notify::TaskChanges, partition, warm::Warm};
-use crate::{Options, Store, StoreError};
+use super::{Postgres, fitness, migrate, notify::TaskChanges, partition, warm::Warm};
+use crate::{Options, Store, StoreError, lanes::Lanes};
 
 /// How long a caller waits for a free connection before it is told that the database is busy.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -12,10 +12,11 @@ use hetuflow_failpoint::failpoint;
 use jiff::Timestamp;
 use sqlx::QueryBuilder;
 
-use super::{Postgres, Tx, columns::time, event::insert::insert, lanes::Lanes, retrying};
+use super::{Postgres, Tx, columns::time, event::insert::insert, lanes, retrying};
 use crate::{
     Ahead, DaemonStart, Due, Fire, Fired, Ingest, Page, Passed, PlannedSchedule, ScheduleFilter,
     ScheduleStore, StoreError, Tended,
+    lanes::Lanes,
     row::{self, Columns},
 };
 
@@ -120,7 +121,7 @@ impl ScheduleStore for Postgres {
 async fn fire_all(db: &Postgres, batch: &[Fire]) -> Result<Vec<Fired>, StoreError> {
     // Before the transaction: what it stores of lanes may be rolled back with it.
     let tasks = batch.iter().filter_map(|fire| fire.ingest.as_ref()).flat_map(|ingest| &ingest.tasks);
-    db.lanes.ids(&mut *db.pool.acquire().await?, tasks).await?;
+    lanes::ids(&db.lanes, &mut *db.pool.acquire().await?, tasks).await?;
     let mut tx = db.begin().await?;
     let mut order: Vec<usize> = (0..batch.len()).collect();
     order.sort_by_key(|n| batch[*n].id);

@@ -55,12 +55,13 @@ pub(super) struct Script {
     /// For each statement whether it runs: without items nothing does.
     runs: Vec<bool>,
     begins: bool,
+    commits: bool,
 }
 
 impl Default for Script {
     fn default() -> Self {
         let bound = Bound { arguments: SqliteArguments::default(), problem: None };
-        Self { text: String::new(), bound, runs: Vec::new(), begins: false }
+        Self { text: String::new(), bound, runs: Vec::new(), begins: false, commits: false }
     }
 }
 
@@ -120,6 +121,11 @@ impl Script {
         Self { begins: true, ..self }
     }
 
+    /// As a transaction of its own.
+    pub(super) fn whole(self) -> Self {
+        Self { begins: true, commits: true, ..self }
+    }
+
     fn push(mut self, text: &str) -> Self {
         self.text.push_str(text);
         self.text.push(';');
@@ -128,9 +134,12 @@ impl Script {
 
     /// Yields what each of its statements did.
     pub(super) async fn run(self, tx: &mut Tx) -> Result<Vec<Done>, StoreError> {
-        let Self { mut text, bound, runs, begins } = self;
+        let Self { mut text, bound, runs, begins, commits } = self;
         if begins {
             text.insert_str(0, "begin immediate;");
+        }
+        if commits {
+            text.push_str("commit;");
         }
         let mut done = if text.is_empty() { Vec::new() } else { bound.run(tx, text).await? }.into_iter();
         if begins {

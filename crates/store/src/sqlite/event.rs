@@ -1,5 +1,6 @@
 //! Events on SQLite. How a batch is stored is in `event/insert.rs`.
 
+mod at_once;
 pub(super) mod insert;
 pub(super) mod known;
 pub(super) mod rows;
@@ -24,9 +25,7 @@ pub(super) const BY_ID: &str = "select e.* from ( \
 #[async_trait]
 impl EventStore for Sqlite {
     async fn ingest(&self, batch: &[Ingest], offers: &[Offer]) -> Result<Committed, StoreError> {
-        let (tx, committed) = insert::begin(self, batch, offers).await?;
-        failpoint!("ingest.before_commit");
-        tx.commit().await?;
+        let committed = insert::commit(self, batch, offers).await?;
         failpoint!("ingest.after_commit", StoreError::Unavailable(sqlx::Error::WorkerCrashed));
         if batch.iter().map(|ingest| ingest.tasks.len()).sum::<usize>() > committed.leased.len() {
             self.tasks_changed();

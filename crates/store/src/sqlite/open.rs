@@ -20,7 +20,7 @@ use sqlx::{
 use tokio::sync::watch;
 
 use super::{Sqlite, fitness, migrate, writer::Writer};
-use crate::{Options, Store, StoreError};
+use crate::{Options, Store, StoreError, lanes::Lanes};
 
 /// How long a statement waits for another process, and a caller for a connection.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -39,7 +39,7 @@ pub(super) async fn open_file(options: &Options) -> Result<Sqlite, StoreError> {
     let writer = Writer::new(writer.acquire().await?.detach(), PATIENCE);
     let readers = connect(file.pragma("query_only", "on"), options.pool_size.max(1)).await?;
     let (changes, resignations) = (watch::Sender::new(0), watch::Sender::new(0));
-    Ok(Sqlite { writer, readers, changes, resignations, version })
+    Ok(Sqlite { writer, lanes: Lanes::default(), readers, changes, resignations, version })
 }
 
 /// Payloads are nobody else's business: a new directory and a new file are their owner's alone. SQLite gives its log

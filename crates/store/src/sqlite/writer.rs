@@ -97,6 +97,22 @@ impl Idle {
         let done = script.after_begin().run(&mut tx).await?;
         Ok((tx, done))
     }
+
+    /// The script is a transaction, in one step. After an error nothing of it has happened, and the turn goes on.
+    pub(super) async fn run_whole(mut self, script: Script) -> Result<Vec<Done>, (Self, StoreError)> {
+        self.0.open.begun = true;
+        let mut tx = Tx(self.0);
+        match script.whole().run(&mut tx).await {
+            Ok(done) => {
+                tx.0.open.begun = false;
+                Ok(done)
+            }
+            Err(error) => {
+                tx.0.open.roll_back().await;
+                Err((Self(tx.0), error))
+            }
+        }
+    }
 }
 
 impl Tx {

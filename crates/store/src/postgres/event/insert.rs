@@ -16,9 +16,10 @@ use uuid::Uuid;
 
 use crate::{
     Committed, Ingest, Ingested, Offer, StoreError, body,
+    lanes::Lanes,
     postgres::{
         columns::{at, text, time},
-        lanes::Lanes,
+        lanes,
     },
     row::{self, Columns},
 };
@@ -37,7 +38,7 @@ pub(in crate::postgres) async fn insert(
     let mut new: Vec<&Ingest> =
         batch.iter().zip(0..).filter(|(_, n)| firsts[*n] == *n).map(|(i, _)| i).collect();
     new.sort_by_cached_key(|ingest| key(ingest));
-    let lanes = lanes.ids(connection, new.iter().flat_map(|ingest| &ingest.tasks)).await?;
+    let lanes = lanes::ids(lanes, connection, new.iter().flat_map(|ingest| &ingest.tasks)).await?;
     let stored = store(connection, &new, &lanes, offers).await?;
 
     let mut answers = Vec::with_capacity(batch.len());

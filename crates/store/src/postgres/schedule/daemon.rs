@@ -13,7 +13,7 @@ use crate::{
         Postgres, Tx,
         columns::{at, time},
         event::insert::insert as insert_events,
-        task,
+        lanes, task,
     },
     row,
 };
@@ -58,7 +58,7 @@ const FACTS: &str = "select d.phase, d.task_id, coalesce(d.restarts, 0) as resta
 
 pub(super) async fn start(db: &Postgres, start: &DaemonStart) -> Result<Fired, StoreError> {
     // Before the transaction: what it stores of lanes may be rolled back with it.
-    db.lanes.ids(&mut *db.pool.acquire().await?, start.ingest.tasks.iter()).await?;
+    lanes::ids(&db.lanes, &mut *db.pool.acquire().await?, start.ingest.tasks.iter()).await?;
     let mut tx = db.begin().await?;
     let Some(place) = place(&mut tx, start.id).await? else { return Ok(Fired::Elsewhere) };
     lock(&mut tx, &place).await?;

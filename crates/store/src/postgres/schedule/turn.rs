@@ -5,11 +5,11 @@ use jiff::Timestamp;
 
 use crate::{
     Ahead, Fire, Fired, Ingest, Passed, Queue, StoreError, Turns,
+    lanes::Lanes,
     postgres::{
         Postgres, Tx,
         columns::{at, time},
         event::insert::insert as insert_events,
-        lanes::Lanes,
         task,
     },
     row::Columns,

@@ -12,6 +12,7 @@ use hetuflow_failpoint::failpoint;
 use jiff::Timestamp;
 
 use super::{
+    at_once,
     known::{self, Known},
     rows::{self, Planned},
 };
@@ -20,7 +21,7 @@ use crate::{
     row::{self, Columns},
     sqlite::{
         Sqlite, Tx,
-        batch::{Bound, Done, FEW, MOST, Script},
+        batch::{Bound, FEW, MOST, Script},
     },
 };
 
@@ -40,33 +41,44 @@ pub(in crate::sqlite) async fn insert(
     offers: &[Offer],
 ) -> Result<Committed, StoreError> {
     let answers = known::questions(batch, offers)?.run(tx).await?;
-    insert_after(tx, batch, offers, answers).await
+    let mut known = known::learn(tx, batch, answers).await?;
+    insert_known(tx, batch, offers, &mut known).await
 }
 
-/// In a transaction of its own, which has not committed yet.
-pub(in crate::sqlite) async fn begin(
+/// In a transaction of its own: at once where nothing of the batch can be known, or after asking what is.
+pub(in crate::sqlite) async fn commit(
     db: &Sqlite,
     batch: &[Ingest],
     offers: &[Offer],
-) -> Result<(Tx, Committed), StoreError> {
+) -> Result<Committed, StoreError> {
+    let at_once = at_once::prepare(db, batch, offers)?;
     let questions = known::questions(batch, offers)?;
-    let turn = db.writer.turn().await?;
+    let mut turn = db.writer.turn().await?;
     failpoint!("ingest.before_insert");
+    if let Some(at_once) = at_once {
+        turn = match at_once.run(turn).await? {
+            Ok(committed) => return Ok(committed),
+            Err(turn) => turn,
+        };
+    }
     let (mut tx, answers) = turn.begin(questions).await?;
-    let committed = insert_after(&mut tx, batch, offers, answers).await?;
-    Ok((tx, committed))
+    let mut known = known::learn(&mut tx, batch, answers).await?;
+    let committed = insert_known(&mut tx, batch, offers, &mut known).await?;
+    failpoint!("ingest.before_commit");
+    tx.commit().await?;
+    db.lanes.remember(&known.lanes);
+    Ok(committed)
 }
 
-async fn insert_after(
+async fn insert_known<'a>(
     tx: &mut Tx,
-    batch: &[Ingest],
+    batch: &'a [Ingest],
     offers: &[Offer],
-    answers: Vec<Done>,
+    known: &mut Known<'a>,
 ) -> Result<Committed, StoreError> {
-    let mut known = known::learn(tx, batch, answers).await?;
-    let decided = decide(batch, &known);
-    known::add_lanes(tx, &mut known, decided.new.iter().flat_map(|ingest| &ingest.tasks)).await?;
-    let leased = store(tx, &decided, &known, offers).await?;
+    let decided = decide(batch, known);
+    known::add_lanes(tx, known, decided.new.iter().flat_map(|ingest| &ingest.tasks)).await?;
+    let leased = store(tx, &decided, known, offers).await?;
     let mut answers = decided.answers;
     add_tasks(tx, &mut answers).await?;
     Ok(Committed { answers, leased })
@@ -148,7 +160,7 @@ async fn store(
     let tasks: Vec<Planned<'_>> = decided
         .new
         .iter()
-        .flat_map(|ingest| ingest.tasks.iter().map(|task| Planned::of(task, ingest, known, &offers)))
+        .flat_map(|ingest| ingest.tasks.iter().map(|task| Planned::of(task, ingest, &known.lanes, &offers)))
         .collect::<Result<_, _>>()?;
     let keys: Vec<(Key<'_>, Owner)> = decided.taken.iter().map(|(key, owner)| (*key, *owner)).collect();
     write(tx, &keys, &decided.new, &tasks).await?;

@@ -10,10 +10,7 @@ use hetuflow_core::{
 };
 use jiff::Timestamp;
 
-use super::{
-    insert::{Key, Owner, offer_for},
-    known::Known,
-};
+use super::insert::{Key, Owner, offer_for};
 use crate::{
     Ingest, Offer, StoreError, body, row,
     sqlite::batch::{Bound, Over},
@@ -83,12 +80,11 @@ impl<'a> Planned<'a> {
     pub(super) fn of(
         task: &'a NewTask,
         ingest: &Ingest,
-        known: &Known<'_>,
+        lanes: &HashMap<String, i64>,
         offers: &HashMap<TaskId, &'a Offer>,
     ) -> Result<Self, StoreError> {
         let key = row::lane_key(task)?;
-        let lane_id =
-            *known.lanes.get(&key).ok_or_else(|| StoreError::CorruptRow(format!("no lane {key}")))?;
+        let lane_id = *lanes.get(&key).ok_or_else(|| StoreError::CorruptRow(format!("no lane {key}")))?;
         let render = |problem: &String| row::json(&Outcome::because(EndReason::Render, problem));
         let outcome = task.command.as_ref().err().map(render).transpose()?;
         let command = task.command.as_ref().ok().map(row::json).transpose()?;
@@ -107,11 +103,16 @@ impl<'a> Planned<'a> {
     }
 }
 
+/// A lease is in force only for the session that the agent has: else there is no agent, and a check of the table fails.
 pub(in crate::sqlite) const TASKS: Over = Over {
     text: "insert or fail into sched_task (id, created_at, namespace, trigger_name, job_id, schedule_id, event_id, status, \
-           outcome, scheduled_at, finished_at, priority, lane_id, policy, attempt, fence, command, agent_id, \
-           instance_id, leased_at, cancel_requested) select *, 0 from {rows} where column1 is not null",
-    columns: 20,
+           outcome, scheduled_at, finished_at, priority, lane_id, policy, attempt, fence, command, \
+           instance_id, leased_at, agent_id, cancel_requested) \
+           select column1, column2, column3, column4, column5, column6, column7, column8, column9, column10, column11, \
+           column12, column13, column14, column15, column16, column17, column18, column19, \
+           (select a.id from sched_agent a where a.id = column20 and a.session_epoch = column21), 0 \
+           from {rows} where column1 is not null",
+    columns: 21,
 };
 
 pub(super) fn task(bound: &mut Bound, planned: &Planned<'_>) {
@@ -135,12 +136,14 @@ pub(super) fn task(bound: &mut Bound, planned: &Planned<'_>) {
         .bind(i64::from(offer.is_some()))
         .bind(offer.map_or(0, |offer| offer.lease.fence))
         .bind(planned.command.as_deref())
-        .bind(offer.map(|offer| offer.slot.agent_id.as_str()))
         .bind(instance_id);
     match instance_id {
         Some(id) => bound.created_at(id),
         None => bound.bind(None::<i64>),
     };
+    bound
+        .bind(offer.map(|offer| offer.slot.agent_id.as_str()))
+        .bind(offer.map(|offer| offer.slot.session_epoch));
 }
 
 /// The ids come as JSON.
