@@ -35,6 +35,7 @@ declare
     strays bigint;
 begin
     set local lock_timeout = '500ms';
+    -- A row that fits into a page stays whole: to move what is over 2 KB into a table of its own costs a quarter of storing it.
     -- An attempt's end finds room beside its beginning, and then no index has to know of it.
     for p in select * from (values ('sched_event', 'day', 3, 100), ('sched_task', 'week', 2, 100),
         ('sched_attempt', 'week', 2, 90), ('sched_task_output', 'day', 3, 100)) v(parent, width, ahead, fill)
@@ -48,7 +49,7 @@ begin
                 execute format('select count(*) from (select from %I where created_at >= %L and created_at < %L limit %s) s',
                     p.parent || '_default', first, last, :most + 1) into strays;
                 continue when strays > :most;
-                execute format('create table %I (like %I including all) with (fillfactor = %s)', part, p.parent, p.fill);
+                execute format('create table %I (like %I including all) with (fillfactor = %s, toast_tuple_target = 8160)', part, p.parent, p.fill);
                 if strays > 0 then
                     execute format('lock table %I in access exclusive mode', p.parent);
                     execute format('with stray as (delete from %I where created_at >= %L and created_at < %L returning *)
