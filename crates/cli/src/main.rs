@@ -21,10 +21,6 @@ use client::Client;
 use error::CliError;
 use output::Output;
 
-/// Of the processor time of a delivery an eighth less than with the C library's.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let output = Output::new(cli.output, cli.color);

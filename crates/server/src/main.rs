@@ -9,10 +9,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
-/// Of the processor time of a delivery an eighth less than with the C library's.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// The hetuflow server: takes events in, decides, hands tasks to agents, records how they ended.
 #[derive(Debug, Parser)]
 #[command(version)]
