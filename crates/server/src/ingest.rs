@@ -24,6 +24,9 @@ const MAX_WAITING_BYTES: usize = 64 * 1024 * 1024;
 /// One transaction takes at most this many events and, unless the first alone is larger, bytes.
 const MAX_ROWS: usize = 500;
 const MAX_BATCH_BYTES: usize = 2 * 1024 * 1024;
+/// A commit beside another begins with at least so many events: fewer cost less together in the next one. With 16 senders
+/// PostgreSQL took 165 microseconds for each event when two commits shared them, and 96 with one at a time.
+const WORTH: usize = 64;
 /// A sender waits this long for its commit.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
@@ -95,7 +98,8 @@ impl IngestLoop {
     /// Runs until `stop`, then commits what waits and ends.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let at_once = self.committer.at_once();
-        let mut open = true;
+        // Whether a stop may still be asked for, and whether the queue may bring more.
+        let (mut open, mut more) = (true, true);
         // In this task, not in tasks of their own: an event on an idle server need not wait for another thread.
         let mut commits = FuturesUnordered::new();
         let mut waiting = VecDeque::new();
@@ -107,10 +111,14 @@ impl IngestLoop {
                 arrived.push(one);
             }
             waiting.extend(arrived.drain(..).filter(|one: &Waiting| !one.waiter.answer.is_closed()));
-            if commits.len() < at_once && !waiting.is_empty() {
+            let worth = if commits.is_empty() { 1 } else { WORTH };
+            if commits.len() < at_once && waiting.len() >= worth {
                 let commit = self.committer.commit(take_batch(&mut waiting));
                 commits.push(AssertUnwindSafe(commit).catch_unwind());
                 continue;
+            }
+            if !more && waiting.is_empty() && commits.is_empty() {
+                return;
             }
             tokio::select! {
                 biased;
@@ -119,13 +127,8 @@ impl IngestLoop {
                     self.queue.close();
                 }
                 Some(done) = commits.next() => note_panic(&done),
-                n = self.queue.recv_many(&mut arrived, MAX_ROWS), if waiting.is_empty() && commits.len() < at_once => {
-                    if n == 0 { break }
-                }
+                n = self.queue.recv_many(&mut arrived, MAX_ROWS), if more && commits.len() < at_once => more = n > 0,
             }
-        }
-        while let Some(done) = commits.next().await {
-            note_panic(&done);
         }
     }
 }

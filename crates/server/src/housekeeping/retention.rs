@@ -191,6 +191,13 @@ mod tests {
     }
 
     /// Events whose tasks have ended.
+    /// What takes as much room as it has bytes.
+    fn noise(bytes: usize) -> Vec<u8> {
+        let mut noise = vec![0; bytes];
+        rand::Rng::fill(&mut rand::rng(), noise.as_mut_slice());
+        noise
+    }
+
     async fn ended(world: &World, count: usize, body: &[u8]) {
         for _ in 0..count {
             let id = world.task(&[("role", "nobody")], body).await;
@@ -234,7 +241,7 @@ mod tests {
     async fn the_oldest_go_until_the_size_is_right() {
         let limit = 1 << 20;
         let (world, leader) = leading(|retention| retention.max_size = limit).await;
-        let body = vec![7; 100_000];
+        let body = noise(100_000);
         ended(&world, 6, &body).await;
         world.advance(3600);
         ended(&world, 6, &body).await;
@@ -252,7 +259,7 @@ mod tests {
     async fn too_much_that_still_waits_is_said_and_stays() {
         let (world, leader) = leading(|retention| retention.max_size = 1 << 20).await;
         for _ in 0..4 {
-            world.task(&[("role", "nobody")], &vec![7; 400_000]).await;
+            world.task(&[("role", "nobody")], &noise(400_000)).await;
         }
         world.advance(60);
         let report = sweep(&world.state, &leader).await.expect("swept");
