@@ -46,6 +46,17 @@ create table sched_trigger (
     primary key (namespace, name)
 );
 
+-- Every text that was in force, also of triggers that are gone: events name the revision that decided.
+create table sched_trigger_revision (
+    namespace    text not null,
+    name         text not null,
+    revision     bigint not null,
+    origin       text not null,
+    text         text not null,
+    created_at   timestamptz not null,
+    primary key (namespace, name, revision)
+);
+
 create table sched_schedule (
     id           uuid not null primary key,
     namespace    text not null,

@@ -43,6 +43,17 @@ create table sched_trigger (
     primary key (namespace, name)
 ) strict;
 
+-- Every text that was in force, also of triggers that are gone: events name the revision that decided.
+create table sched_trigger_revision (
+    namespace    text not null,
+    name         text not null,
+    revision     integer not null,
+    origin       text not null,
+    text         text not null,
+    created_at   integer not null,
+    primary key (namespace, name, revision)
+) strict, without rowid;
+
 create table sched_schedule (
     id           blob not null primary key,
     namespace    text not null,

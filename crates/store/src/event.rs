@@ -2,11 +2,12 @@
 
 use async_trait::async_trait;
 use hetuflow_core::{
-    event::{DedupeKey, Event, SourceKind},
+    event::{DecisionOutcome, DedupeKey, Event, SourceKind},
     id::{EventId, Namespace, TaskId},
     task::{Lease, NewTask},
 };
 use jiff::Timestamp;
+use uuid::Uuid;
 
 use crate::{Leadership, Page, Slot, StoreError};
 
@@ -37,6 +38,50 @@ pub struct EventFilter {
     pub event_type: Option<String>,
     /// `accepted`, `malformed`, `rejected`.
     pub verdict: Option<String>,
+    pub trigger: Option<ByTrigger>,
+    /// The event that they repeat.
+    pub replay_of: Option<EventId>,
+    /// By the time that is in their ids: received then or later, and before.
+    pub since: Option<Timestamp>,
+    pub until: Option<Timestamp>,
+}
+
+/// Events that have to do with a trigger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ByTrigger {
+    pub name: String,
+    /// Only those of which it decided this.
+    pub outcome: Option<DecisionOutcome>,
+    /// Sources of which also those count that no trigger was asked about, because they were not accepted; without
+    /// an `outcome` only.
+    pub sources: Vec<String>,
+}
+
+/// How far one request goes through the events, whatever a filter lets through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Walk {
+    pub order: Order,
+    /// Only events beyond this one.
+    pub from: Option<Uuid>,
+    /// Yields at most this many, up to 500.
+    pub limit: u32,
+    /// Looks at no more than this many.
+    pub look_at: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    NewestFirst,
+    OldestFirst,
+}
+
+/// What a walk came by.
+#[derive(Debug, Clone, Default)]
+pub struct Walked {
+    /// Bodies left out.
+    pub events: Vec<Event>,
+    /// Where the next walk goes on; `None` at the end.
+    pub next: Option<Uuid>,
 }
 
 /// A free place for one task of a batch.
@@ -77,8 +122,12 @@ pub trait EventStore: Send + Sync {
     /// twice counts once.
     async fn events_by_id(&self, ids: &[EventId], bytes: usize) -> Result<Vec<Event>, StoreError>;
 
-    /// Newest first, bodies left out.
+    /// Newest first, bodies left out. However many must be looked at for a page: see [`Self::walk_events`].
     async fn events(&self, filter: &EventFilter, page: Page) -> Result<Vec<Event>, StoreError>;
+
+    /// The events of a stretch that the filter lets through. `next` is the last event that was looked at, or that came
+    /// with a full `limit`: an answer without events is no end.
+    async fn walk_events(&self, filter: &EventFilter, walk: Walk) -> Result<Walked, StoreError>;
 
     /// Forgets dedupe keys that expired before `now`, at most `limit`: the leader's business. Yields how many went.
     async fn forget_expired_keys(

@@ -30,7 +30,9 @@ mod turn;
 pub use agent::{AgentStore, Session};
 pub use daemon::{DaemonNow, DaemonPlace, DaemonStart, DaemonState, Tended, Tending};
 pub use error::StoreError;
-pub use event::{Committed, EventFilter, EventStore, Ingest, Ingested, Offer};
+pub use event::{
+    ByTrigger, Committed, EventFilter, EventStore, Ingest, Ingested, Offer, Order, Walk, Walked,
+};
 pub use leader::{LeaderStore, Leadership};
 pub use open::{Options, open};
 pub use retention::{Dropped, RetentionStore, Size, Stock};
@@ -41,7 +43,9 @@ pub use task::{
     Cancelled, CancelledAll, Claimed, Finish, InstanceFilter, LaneId, LowWater, Progress, Report, Retried,
     Slot, Stretch, TaskFilter, TaskStore, WaitingLane,
 };
-pub use trigger::{NewSchedule, NewTrigger, StoredSchedule, StoredTrigger, TriggerChange, TriggerStore};
+pub use trigger::{
+    NewSchedule, NewTrigger, Revision, StoredSchedule, StoredTrigger, TriggerChange, TriggerStore,
+};
 
 use async_trait::async_trait;
 use tokio::sync::watch;

@@ -15,7 +15,9 @@ use jiff::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
 use uuid::Uuid;
 
-use crate::{LaneId, Leadership, Page, StoreError, StoredSchedule, StoredTrigger, WaitingLane};
+use crate::{
+    ByTrigger, LaneId, Leadership, Page, Revision, StoreError, StoredSchedule, StoredTrigger, WaitingLane,
+};
 
 /// The columns of one row by name. Integers of any width come as `i64`.
 pub(crate) trait Columns {
@@ -88,6 +90,26 @@ pub(crate) fn event(row: &impl Columns) -> Result<Event, StoreError> {
         replay_of: row.uuid_or_null("replay_of")?.map(EventId::from_uuid),
         decisions: row.json("decisions")?,
         body: crate::body::unpacked(row.bytes("body")?, number(row, "body_size")?)?,
+    })
+}
+
+/// What stands in `decisions` where the trigger decided about an event. Names need no escapes, and quotes within
+/// texts have one, so that it stands nowhere else.
+pub(crate) fn decision_mark(wanted: &ByTrigger) -> String {
+    let name = &wanted.name;
+    match wanted.outcome.map(|outcome| serde_json::to_value(outcome).unwrap_or_default()) {
+        Some(outcome) => format!("{{\"trigger\":\"{name}\",\"outcome\":{outcome}"),
+        None => format!("{{\"trigger\":\"{name}\",\"outcome\":"),
+    }
+}
+
+/// One version of a trigger's text.
+pub(crate) fn revision(row: &impl Columns) -> Result<Revision, StoreError> {
+    Ok(Revision {
+        revision: row.int("revision")?,
+        origin: row.text("origin")?,
+        text: row.text("text")?,
+        created_at: row.time("created_at")?,
     })
 }
 

@@ -94,6 +94,18 @@ pub struct StoredSchedule {
     pub last_run_at: Option<Timestamp>,
 }
 
+/// Versions of one trigger that are kept.
+pub(crate) const KEPT: i64 = 100;
+
+/// One version of a trigger: what decided about events of its time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revision {
+    pub revision: i64,
+    pub origin: String,
+    pub text: String,
+    pub created_at: Timestamp,
+}
+
 #[async_trait]
 pub trait TriggerStore: Send + Sync {
     /// Applies all changes in one transaction, raises the generation when anything differed, and yields it. A put
@@ -111,6 +123,15 @@ pub trait TriggerStore: Send + Sync {
     /// All triggers, by namespace and name. One whose job does not exist (yet) has no `job_id` and says so as its
     /// problem; its schedules are not due.
     async fn triggers(&self) -> Result<Vec<StoredTrigger>, StoreError>;
+
+    /// A version of a trigger, in force or not, also of one that was removed: the last 100 of each are kept. A trigger
+    /// that comes back goes on counting.
+    async fn trigger_revision(
+        &self,
+        namespace: &Namespace,
+        name: &str,
+        revision: i64,
+    ) -> Result<Revision, StoreError>;
 
     /// Grows with every change; servers poll it to notice what another one applied.
     async fn trigger_generation(&self) -> Result<i64, StoreError>;

@@ -1,12 +1,12 @@
 //! Events on PostgreSQL. How a batch is stored is in `event/insert.rs`.
 
 pub(super) mod insert;
+mod walk;
 
 use async_trait::async_trait;
 use hetuflow_core::{event::Event, id::EventId};
 use hetuflow_failpoint::failpoint;
 use jiff::Timestamp;
-use sqlx::QueryBuilder;
 use uuid::Uuid;
 
 use super::{
@@ -15,7 +15,9 @@ use super::{
     leader::guard,
     retrying,
 };
-use crate::{Committed, EventFilter, EventStore, Ingest, Leadership, Offer, Page, StoreError, row};
+use crate::{
+    Committed, EventFilter, EventStore, Ingest, Leadership, Offer, Order, Page, StoreError, Walk, Walked, row,
+};
 
 pub(in crate::postgres) const BY_ID: &str = "
 select * from (
@@ -56,8 +58,13 @@ impl EventStore for Postgres {
     }
 
     async fn events(&self, filter: &EventFilter, page: Page) -> Result<Vec<Event>, StoreError> {
-        let mut query = select_events(filter, page);
-        query.build().fetch_all(&self.pool).await?.iter().map(row::event).collect()
+        let limit = row::page_limit(page);
+        let stretch = walk::Stretch { order: Order::NewestFirst, from: page.before, end: None, limit };
+        walk::select(filter, stretch).build().fetch_all(&self.pool).await?.iter().map(row::event).collect()
+    }
+
+    async fn walk_events(&self, filter: &EventFilter, walk: Walk) -> Result<Walked, StoreError> {
+        walk::walk(&self.pool, filter, walk).await
     }
 
     async fn forget_expired_keys(
@@ -102,33 +109,4 @@ async fn ingest(db: &Postgres, batch: &[Ingest], offers: &[Offer]) -> Result<Com
     let committed = hot.done(committed)?;
     failpoint!("ingest.after_commit", StoreError::Unavailable(sqlx::Error::WorkerCrashed));
     Ok(committed)
-}
-
-fn select_events(filter: &EventFilter, page: Page) -> QueryBuilder<sqlx::Postgres> {
-    let mut query = QueryBuilder::new(
-        "select id, namespace, kind, source, type, subject, time, received_at, content_type, headers, query, verdict, \
-         verdict_reason, secret, replay_of, decisions, 0 as body_size, ''::bytea as body from sched_event where true",
-    );
-    if let Some(namespace) = &filter.namespace {
-        query.push(" and namespace = ").push_bind(namespace.as_str().to_owned());
-    }
-    if let Some(kind) = filter.kind {
-        query.push(" and kind = ").push_bind(kind.name());
-    }
-    if let Some(source) = &filter.source {
-        query.push(" and (source = ").push_bind(source.clone());
-        query.push(" or right(source, length(").push_bind(format!("/{source}"));
-        query.push(")) = ").push_bind(format!("/{source}")).push(")");
-    }
-    if let Some(event_type) = &filter.event_type {
-        query.push(" and type = ").push_bind(event_type.clone());
-    }
-    if let Some(verdict) = &filter.verdict {
-        query.push(" and verdict = ").push_bind(verdict.clone());
-    }
-    if let Some(before) = page.before {
-        query.push(" and id < ").push_bind(before).push(" and created_at <= ").push_bind(at(before));
-    }
-    query.push(" order by id desc limit ").push_bind(row::page_limit(page));
-    query
 }

@@ -4,6 +4,7 @@ mod at_once;
 pub(super) mod insert;
 pub(super) mod known;
 pub(super) mod rows;
+mod walk;
 
 use std::collections::BTreeSet;
 
@@ -11,10 +12,11 @@ use async_trait::async_trait;
 use hetuflow_core::{event::Event, id::EventId};
 use hetuflow_failpoint::failpoint;
 use jiff::Timestamp;
-use sqlx::QueryBuilder;
 
 use super::{Sqlite, leader::guard};
-use crate::{Committed, EventFilter, EventStore, Ingest, Leadership, Offer, Page, StoreError, row};
+use crate::{
+    Committed, EventFilter, EventStore, Ingest, Leadership, Offer, Order, Page, StoreError, Walk, Walked, row,
+};
 
 /// The ids come as JSON. The size of a body stands before it.
 pub(super) const BY_ID: &str = "select e.* from ( \
@@ -54,8 +56,13 @@ impl EventStore for Sqlite {
     }
 
     async fn events(&self, filter: &EventFilter, page: Page) -> Result<Vec<Event>, StoreError> {
-        let mut query = select_events(filter, page);
-        query.build().fetch_all(&self.readers).await?.iter().map(row::event).collect()
+        let limit = row::page_limit(page);
+        let stretch = walk::Stretch { order: Order::NewestFirst, from: page.before, end: None, limit };
+        walk::select(filter, stretch).build().fetch_all(&self.readers).await?.iter().map(row::event).collect()
+    }
+
+    async fn walk_events(&self, filter: &EventFilter, walk: Walk) -> Result<Walked, StoreError> {
+        walk::walk(&self.readers, filter, walk).await
     }
 
     async fn forget_expired_keys(
@@ -77,33 +84,4 @@ impl EventStore for Sqlite {
         tx.commit().await?;
         Ok(gone.rows_affected())
     }
-}
-
-fn select_events(filter: &EventFilter, page: Page) -> QueryBuilder<sqlx::Sqlite> {
-    let mut query = QueryBuilder::new(
-        "select id, namespace, kind, source, type, subject, time, received_at, content_type, headers, query, verdict, \
-         verdict_reason, secret, replay_of, decisions, 0 as body_size, x'' as body from sched_event where true",
-    );
-    if let Some(namespace) = &filter.namespace {
-        query.push(" and namespace = ").push_bind(namespace.as_str().to_owned());
-    }
-    if let Some(kind) = filter.kind {
-        query.push(" and kind = ").push_bind(kind.name());
-    }
-    if let Some(source) = &filter.source {
-        query.push(" and (source = ").push_bind(source.clone());
-        query.push(" or substr(source, - length(").push_bind(format!("/{source}"));
-        query.push(")) = ").push_bind(format!("/{source}")).push(")");
-    }
-    if let Some(event_type) = &filter.event_type {
-        query.push(" and type = ").push_bind(event_type.clone());
-    }
-    if let Some(verdict) = &filter.verdict {
-        query.push(" and verdict = ").push_bind(verdict.clone());
-    }
-    if let Some(before) = page.before {
-        query.push(" and id < ").push_bind(before);
-    }
-    query.push(" order by id desc limit ").push_bind(row::page_limit(page));
-    query
 }

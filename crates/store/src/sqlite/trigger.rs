@@ -9,8 +9,10 @@ use jiff::Timestamp;
 
 use super::{Sqlite, Tx};
 use crate::{
-    NewSchedule, NewTrigger, StoreError, StoredSchedule, StoredTrigger, TriggerChange, TriggerStore,
+    NewSchedule, NewTrigger, Revision, StoreError, StoredSchedule, StoredTrigger, TriggerChange,
+    TriggerStore,
     row::{self, Columns},
+    trigger::KEPT,
 };
 
 #[async_trait]
@@ -58,6 +60,24 @@ impl TriggerStore for Sqlite {
             trigger.schedules = rows.iter().map(row::schedule).collect::<Result<_, _>>()?;
         }
         Ok(triggers)
+    }
+
+    async fn trigger_revision(
+        &self,
+        namespace: &Namespace,
+        name: &str,
+        revision: i64,
+    ) -> Result<Revision, StoreError> {
+        let row = sqlx::query(
+            "select * from sched_trigger_revision where namespace = ? and name = ? and revision = ?",
+        )
+        .bind(namespace.as_str())
+        .bind(name)
+        .bind(revision)
+        .fetch_optional(&self.readers)
+        .await?
+        .ok_or(StoreError::NotFound)?;
+        row::revision(&row)
     }
 
     async fn trigger_generation(&self) -> Result<i64, StoreError> {
@@ -168,6 +188,7 @@ async fn put(
         return Ok(before.problem.is_some());
     }
     upsert(tx, owner, trigger, now).await?;
+    keep_revision(tx, trigger, now).await?;
     if let Some(spec) = &trigger.job {
         put_job(tx, trigger, spec, now).await?;
     }
@@ -178,8 +199,9 @@ async fn put(
 async fn upsert(tx: &mut Tx, owner: &str, trigger: &NewTrigger, now: Timestamp) -> Result<(), StoreError> {
     sqlx::query(
         "insert into sched_trigger as t (namespace, name, owner, origin, revision, text, description, problem, \
-         job_name, updated_at) values (?, ?, ?, ?, 1, ?, ?, null, ?, ?) \
-         on conflict (namespace, name) do update set origin = excluded.origin, revision = t.revision + 1, \
+         job_name, updated_at) values (?1, ?2, ?3, ?4, 1 + coalesce((select max(revision) from sched_trigger_revision \
+         where namespace = ?1 and name = ?2), 0), ?5, ?6, null, ?7, ?8) \
+         on conflict (namespace, name) do update set origin = excluded.origin, revision = excluded.revision, \
          text = excluded.text, description = excluded.description, problem = null, job_name = excluded.job_name, \
          updated_at = excluded.updated_at",
     )
@@ -191,6 +213,29 @@ async fn upsert(tx: &mut Tx, owner: &str, trigger: &NewTrigger, now: Timestamp) 
     .bind(&trigger.description)
     .bind(&trigger.job_name)
     .bind(now.as_microsecond())
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// Says what is in force now, and forgets the oldest.
+async fn keep_revision(tx: &mut Tx, trigger: &NewTrigger, now: Timestamp) -> Result<(), StoreError> {
+    sqlx::query(
+        "insert into sched_trigger_revision (namespace, name, revision, origin, text, created_at) \
+         select namespace, name, revision, origin, text, ?3 from sched_trigger where namespace = ?1 and name = ?2",
+    )
+    .bind(trigger.namespace.as_str())
+    .bind(&trigger.name)
+    .bind(now.as_microsecond())
+    .execute(&mut **tx)
+    .await?;
+    sqlx::query(
+        "delete from sched_trigger_revision where namespace = ?1 and name = ?2 and revision <= \
+         (select revision - ?3 from sched_trigger where namespace = ?1 and name = ?2)",
+    )
+    .bind(trigger.namespace.as_str())
+    .bind(&trigger.name)
+    .bind(KEPT)
     .execute(&mut **tx)
     .await?;
     Ok(())

@@ -1,13 +1,13 @@
 //! Promises about lists.
 
 use hetuflow_core::{
-    event::{SourceKind, Verdict},
+    event::{DecisionOutcome, Event, SourceKind, Verdict},
     id::{InstanceId, JobId, Namespace},
     retry::OnLost,
     status::Status,
     task::{EndReason, Outcome},
 };
-use hetuflow_store::{EventFilter, Ingest, InstanceFilter, Page, Store, TaskFilter};
+use hetuflow_store::{ByTrigger, EventFilter, Ingest, InstanceFilter, Order, Page, Store, TaskFilter, Walk};
 
 use crate::{
     database::Db,
@@ -55,6 +55,83 @@ pub(crate) async fn events_are_filtered(db: &Db) {
     check(source("hooks/deploy-site"), &[0, 1, 3, 4]).await;
     check(EventFilter { event_type: Some("ping".to_owned()), ..EventFilter::default() }, &[3]).await;
     check(EventFilter { verdict: Some("rejected".to_owned()), ..EventFilter::default() }, &[4]).await;
+}
+
+pub(crate) async fn events_are_found_by_trigger_time_and_original(db: &Db) {
+    let mut events: Vec<_> = (0..5).map(|n| event(at(n))).collect();
+    events[1].decisions[0].trigger = "deploy-site-2".to_owned();
+    events[1].decisions[0].reason = Some("{\"trigger\":\"deploy-site\",\"outcome\":\"matched\"".to_owned());
+    events[2].decisions[0].outcome = DecisionOutcome::NoMatch;
+    events[3].replay_of = Some(events[0].id);
+    events[3].decisions = Vec::new();
+    events[4].verdict = Verdict::Rejected { reason: "the signature differs".to_owned() };
+    events[4].decisions = Vec::new();
+    keep(db, &events).await;
+    let check = async |filter: EventFilter, expected: &[usize]| {
+        let listed = db.store.events(&filter, Page::default()).await.expect("a list");
+        let expected: Vec<_> = expected.iter().rev().map(|n| events[*n].id).collect();
+        assert_eq!(listed.iter().map(|event| event.id).collect::<Vec<_>>(), expected, "{filter:?}");
+    };
+    let by = |outcome, sources: &[&str]| {
+        let sources = sources.iter().map(|&source| source.to_owned()).collect();
+        let trigger = Some(ByTrigger { name: "deploy-site".to_owned(), outcome, sources });
+        EventFilter { trigger, ..EventFilter::default() }
+    };
+    check(by(None, &[]), &[0, 2]).await;
+    check(by(Some(DecisionOutcome::Matched), &["/hooks/deploy-site"]), &[0]).await;
+    check(by(Some(DecisionOutcome::NoMatch), &[]), &[2]).await;
+    // No trigger was asked about the last one.
+    check(by(None, &["/hooks/other", "/hooks/deploy-site"]), &[0, 2, 4]).await;
+    check(EventFilter { replay_of: Some(events[0].id), ..EventFilter::default() }, &[3]).await;
+    let times = |since, until| EventFilter { since, until, ..EventFilter::default() };
+    check(times(Some(at(2)), None), &[2, 3, 4]).await;
+    check(times(None, Some(at(2))), &[0, 1]).await;
+    check(times(Some(at(1)), Some(at(3))), &[1, 2]).await;
+}
+
+async fn keep(db: &Db, events: &[Event]) {
+    let ingest = |event: &Event| Ingest { event: event.clone(), dedupe: None, tasks: vec![] };
+    take_in(&*db.store, events.iter().map(ingest).collect()).await.expect("stored");
+}
+
+pub(crate) async fn a_walk_looks_at_no_more_than_it_may(db: &Db) {
+    let mut events: Vec<_> = (0..7).map(|n| event(at(n))).collect();
+    "ping".clone_into(&mut events[0].event_type);
+    "ping".clone_into(&mut events[5].event_type);
+    keep(db, &events).await;
+    let filter = EventFilter { event_type: Some("ping".to_owned()), ..EventFilter::default() };
+    let mut walk = Walk { order: Order::NewestFirst, from: None, limit: 10, look_at: 3 };
+    let mut found = Vec::new();
+    for expected in [Some(4), Some(1), None] {
+        let walked = db.store.walk_events(&filter, walk).await.expect("a stretch");
+        assert_eq!(walked.next, expected.map(|n: usize| events[n].id.uuid()));
+        found.push(walked.events.iter().map(|event| event.id).collect::<Vec<_>>());
+        walk.from = walked.next;
+    }
+    assert_eq!(found, [vec![events[5].id], vec![], vec![events[0].id]]);
+}
+
+pub(crate) async fn a_walk_goes_either_way_to_the_end(db: &Db) {
+    let events: Vec<_> = (0..5).map(|n| event(at(n))).collect();
+    keep(db, &events).await;
+    let filter = EventFilter { since: Some(at(1)), ..EventFilter::default() };
+    for (order, expected) in [
+        (Order::OldestFirst, vec![vec![1, 2], vec![3, 4], vec![]]),
+        (Order::NewestFirst, vec![vec![4, 3], vec![2, 1], vec![]]),
+    ] {
+        let (mut from, mut found) = (None, Vec::new());
+        loop {
+            let walk = Walk { order, from, limit: 2, look_at: 100 };
+            let walked = db.store.walk_events(&filter, walk).await.expect("a stretch");
+            let place = |event: &Event| events.iter().position(|known| known.id == event.id).expect("known");
+            found.push(walked.events.iter().map(place).collect::<Vec<_>>());
+            from = walked.next;
+            if from.is_none() {
+                break;
+            }
+        }
+        assert_eq!(found, expected, "{order:?}");
+    }
 }
 
 pub(crate) async fn tasks_are_newest_first_without_commands(db: &Db) {

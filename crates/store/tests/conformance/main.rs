@@ -142,6 +142,8 @@ promises! {
         a_broken_text_leaves_the_last_good_one,
         a_trigger_that_never_parsed_is_listed,
         a_removed_trigger_leaves_its_job_and_tasks,
+        every_text_that_was_in_force_is_kept,
+        the_oldest_of_many_texts_go,
         another_owner_is_refused_and_nothing_is_applied,
         a_job_by_name_may_come_later,
         triggers_and_jobs_are_in_order;
@@ -197,6 +199,9 @@ promises! {
     list:
         events_are_newest_first_without_bodies,
         events_are_filtered,
+        events_are_found_by_trigger_time_and_original,
+        a_walk_looks_at_no_more_than_it_may,
+        a_walk_goes_either_way_to_the_end,
         tasks_are_newest_first_without_commands,
         tasks_are_filtered,
         tasks_are_filtered_by_how_they_ended,

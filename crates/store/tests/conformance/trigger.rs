@@ -152,6 +152,36 @@ pub(crate) async fn a_trigger_that_never_parsed_is_listed(db: &Db) {
     assert_eq!((good.revision, good.problem, good.schedules.len()), (1, None, 2));
 }
 
+pub(crate) async fn every_text_that_was_in_force_is_kept(db: &Db) {
+    let store = &*db.store;
+    put(store, new_trigger("deploy", "v1"), at(1)).await;
+    put(store, new_trigger("deploy", "v1"), at(2)).await;
+    put(store, new_trigger("deploy", "v2"), at(3)).await;
+    let text = async |revision: i64| {
+        let found = store.trigger_revision(&Namespace::default(), "deploy", revision).await;
+        found.map(|found| (found.text, found.created_at))
+    };
+    assert_eq!(text(1).await.expect("kept"), ("v1".to_owned(), at(1)));
+    assert_eq!(text(2).await.expect("kept"), ("v2".to_owned(), at(3)));
+    let remove = TriggerChange::Remove { namespace: Namespace::default(), name: "deploy".to_owned() };
+    apply(store, remove, at(4)).await;
+    assert_eq!(text(2).await.expect("still kept").0, "v2");
+    apply(store, broken("deploy", "line 1: no job"), at(5)).await;
+    let back = put(store, new_trigger("deploy", "v1"), at(6)).await;
+    assert_eq!((back.revision, text(3).await.expect("kept").1), (3, at(6)), "no number has two meanings");
+    assert!(matches!(text(4).await, Err(StoreError::NotFound)));
+}
+
+pub(crate) async fn the_oldest_of_many_texts_go(db: &Db) {
+    let store = &*db.store;
+    for n in 1..=103 {
+        put(store, new_trigger("deploy", &format!("v{n}")), at(n)).await;
+    }
+    let there =
+        async |revision: i64| store.trigger_revision(&Namespace::default(), "deploy", revision).await.is_ok();
+    assert_eq!([there(3).await, there(4).await, there(103).await], [false, true, true]);
+}
+
 pub(crate) async fn a_removed_trigger_leaves_its_job_and_tasks(db: &Db) {
     let store = &*db.store;
     let trigger = put(store, new_trigger("deploy", "v1"), at(1)).await;

@@ -1,0 +1,118 @@
+//! A stretch of the journal: first how far it goes, then what a filter lets through of it.
+
+use sqlx::{QueryBuilder, Sqlite};
+use uuid::Uuid;
+
+use crate::{
+    EventFilter, Order, StoreError, Walk, Walked,
+    row::{self, Columns},
+};
+
+/// Events between two ids, without both, unless `end` is to be looked at too.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stretch {
+    pub(super) order: Order,
+    pub(super) from: Option<Uuid>,
+    /// The last one that is looked at.
+    pub(super) end: Option<Uuid>,
+    pub(super) limit: i64,
+}
+
+pub(super) async fn walk(
+    readers: &sqlx::Pool<Sqlite>,
+    filter: &EventFilter,
+    walk: Walk,
+) -> Result<Walked, StoreError> {
+    let limit = i64::from(walk.limit.clamp(1, 500));
+    let stretch = Stretch { order: walk.order, from: walk.from, end: None, limit };
+    let end = last_of(filter, stretch, walk.look_at).build().fetch_optional(readers).await?;
+    let end = end.map(|row| row.uuid("id")).transpose()?;
+    let rows = select(filter, Stretch { end, ..stretch }).build().fetch_all(readers).await?;
+    let events = rows.iter().map(row::event).collect::<Result<Vec<_>, _>>()?;
+    let is_full = i64::try_from(events.len()).is_ok_and(|count| count == limit);
+    let next = if is_full { events.last().map(|event| event.id.uuid()) } else { end };
+    Ok(Walked { events, next })
+}
+
+/// The event that is `look_at` places on, by the index of ids alone.
+fn last_of(filter: &EventFilter, stretch: Stretch, look_at: u32) -> QueryBuilder<Sqlite> {
+    let mut query = QueryBuilder::new("select id from sched_event where true");
+    within(&mut query, filter, stretch);
+    order(&mut query, stretch);
+    query.push(" limit 1 offset ").push_bind(i64::from(look_at.max(1)) - 1);
+    query
+}
+
+/// Bodies left out.
+pub(super) fn select(filter: &EventFilter, stretch: Stretch) -> QueryBuilder<Sqlite> {
+    let mut query = QueryBuilder::new(
+        "select id, namespace, kind, source, type, subject, time, received_at, content_type, headers, query, verdict, \
+         verdict_reason, secret, replay_of, decisions, 0 as body_size, x'' as body from sched_event where true",
+    );
+    within(&mut query, filter, stretch);
+    matching(&mut query, filter);
+    order(&mut query, stretch);
+    query.push(" limit ").push_bind(stretch.limit);
+    query
+}
+
+fn order(query: &mut QueryBuilder<Sqlite>, stretch: Stretch) {
+    query.push(match stretch.order {
+        Order::NewestFirst => " order by id desc",
+        Order::OldestFirst => " order by id",
+    });
+}
+
+fn within(query: &mut QueryBuilder<Sqlite>, filter: &EventFilter, stretch: Stretch) {
+    let (beyond, up_to) = match stretch.order {
+        Order::NewestFirst => (" and id < ", " and id >= "),
+        Order::OldestFirst => (" and id > ", " and id <= "),
+    };
+    if let Some(from) = stretch.from {
+        query.push(beyond).push_bind(from);
+    }
+    if let Some(end) = stretch.end {
+        query.push(up_to).push_bind(end);
+    }
+    if let Some(since) = filter.since {
+        query.push(" and id >= ").push_bind(row::first_id(since));
+    }
+    if let Some(until) = filter.until {
+        query.push(" and id < ").push_bind(row::first_id(until));
+    }
+}
+
+fn matching(query: &mut QueryBuilder<Sqlite>, filter: &EventFilter) {
+    if let Some(namespace) = &filter.namespace {
+        query.push(" and namespace = ").push_bind(namespace.as_str().to_owned());
+    }
+    if let Some(kind) = filter.kind {
+        query.push(" and kind = ").push_bind(kind.name());
+    }
+    if let Some(source) = &filter.source {
+        query.push(" and (source = ").push_bind(source.clone());
+        query.push(" or substr(source, - length(").push_bind(format!("/{source}"));
+        query.push(")) = ").push_bind(format!("/{source}")).push(")");
+    }
+    if let Some(event_type) = &filter.event_type {
+        query.push(" and type = ").push_bind(event_type.clone());
+    }
+    if let Some(verdict) = &filter.verdict {
+        query.push(" and verdict = ").push_bind(verdict.clone());
+    }
+    if let Some(original) = filter.replay_of {
+        query.push(" and replay_of = ").push_bind(original.uuid());
+    }
+    if let Some(trigger) = &filter.trigger {
+        query.push(" and (instr(decisions, ").push_bind(row::decision_mark(trigger)).push(") > 0");
+        if trigger.outcome.is_none() && !trigger.sources.is_empty() {
+            query.push(" or verdict <> 'accepted' and source in (");
+            let mut sources = query.separated(", ");
+            for source in &trigger.sources {
+                sources.push_bind(source.clone());
+            }
+            query.push(")");
+        }
+        query.push(")");
+    }
+}
