@@ -1,12 +1,14 @@
 //! The command line: nouns first, then verbs. Help texts teach: each says what comes next.
 
+mod event;
 mod task;
 
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use hetuflow_core::id::{AgentId, EventId};
+use hetuflow_core::id::AgentId;
 
+pub(crate) use event::{EventFilterArgs, EventListArgs, EventVerb, ReplayArgs, SendArgs};
 pub(crate) use task::{ManyArgs, TaskFilterArgs, TaskListArgs, TaskVerb};
 
 const EXIT_CODES: &str = "\
@@ -142,36 +144,6 @@ pub(crate) enum TriggerVerb {
     Remove { name: String },
 }
 
-#[derive(Debug, Subcommand)]
-pub(crate) enum EventVerb {
-    /// List events, newest first.
-    List(EventListArgs),
-    /// Show one event: its verdict, what each trigger decided and why, the tasks it caused.
-    Show {
-        id: EventId,
-        /// Print only the body, byte for byte as it was received.
-        #[arg(long)]
-        body: bool,
-    },
-    /// Sign a payload as the hook's provider would, and post it to the hook.
-    Send(SendArgs),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct EventListArgs {
-    /// webhook, file, schedule, api or internal.
-    #[arg(long)]
-    pub kind: Option<String>,
-    /// The event's type, such as `push`.
-    #[arg(long = "type", value_name = "TYPE")]
-    pub event_type: Option<String>,
-    /// accepted, malformed or rejected.
-    #[arg(long)]
-    pub verdict: Option<String>,
-    #[command(flatten)]
-    pub page: PageArgs,
-}
-
 #[derive(Debug, Args)]
 pub(crate) struct PageArgs {
     /// At most this many, up to 500.
@@ -180,32 +152,6 @@ pub(crate) struct PageArgs {
     /// Go on after this place: `next_cursor` of the page before.
     #[arg(long)]
     pub cursor: Option<String>,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "Example:\n  hetuflow event send deploy-site --data '{\"ref\":\"refs/heads/main\"}'")]
-pub(crate) struct SendArgs {
-    /// The trigger whose hook shall receive it.
-    pub trigger: String,
-    /// The payload: a text, `@FILE`, or `-` for standard input. Without it, the scheme's sample.
-    #[arg(long)]
-    pub data: Option<String>,
-    /// The event's type; without it, the sample's.
-    #[arg(long = "type", value_name = "TYPE")]
-    pub event_type: Option<String>,
-    /// The delivery's id; the same id again is a duplicate. Without it, a new one.
-    #[arg(long)]
-    pub id: Option<String>,
-    /// The environment variable with the secret; without it the one that the trigger names, then the secrets
-    /// that `hetuflow dev` made.
-    #[arg(long, value_name = "NAME")]
-    pub secret_env: Option<String>,
-    /// Where `hetuflow dev` keeps its data.
-    #[arg(long, default_value = ".hetuflow", value_name = "DIR")]
-    pub data_dir: PathBuf,
-    /// Where webhooks arrive.
-    #[arg(long, env = "HETUFLOW_HOOKS_URL", default_value = "http://127.0.0.1:8082", value_name = "URL")]
-    pub hooks: String,
 }
 
 #[derive(Debug, Subcommand)]

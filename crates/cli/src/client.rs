@@ -56,6 +56,18 @@ impl Client {
         self.read(response).await
     }
 
+    /// A POST that may be repeated: what was done under the key is not done again.
+    pub(crate) async fn post_once<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        key: &str,
+        body: &impl Serialize,
+    ) -> Result<T, CliError> {
+        let request = self.request(Method::POST, path).header("Idempotency-Key", key).json(body);
+        let response = self.send(request).await?;
+        self.read(response).await
+    }
+
     /// A POST or DELETE whose answer only matters when it is a refusal.
     pub(crate) async fn act(&self, method: Method, path: &str) -> Result<(), CliError> {
         self.send(self.request(method, path)).await.map(drop)

@@ -41,7 +41,10 @@ pub(crate) struct Api {
 pub(crate) fn router(api: Api) -> Router {
     let v1 = Router::new()
         .route("/events", get(events::list).post(events::send))
+        .route("/events/count", get(events::replay::count))
+        .route("/events/replay", post(events::replay::many))
         .route("/events/{id}", get(events::show))
+        .route("/events/{id}/replay", post(events::replay::one))
         .route("/events/{id}/body", get(events::body))
         .route("/tasks", get(tasks::list))
         .route("/tasks/page", post(tasks::page))

@@ -67,7 +67,14 @@ async fn submit(state: &AppState, ingest: Ingest) -> Result<FileVerdict, IngestE
     }
 }
 
-fn ingest(live: &Live, agent_id: &AgentId, labels: &Labels, file: &FileEvent, now: Timestamp) -> Ingest {
+/// What a file that an agent saw is to become.
+pub(crate) fn ingest(
+    live: &Live,
+    agent_id: &AgentId,
+    labels: &Labels,
+    file: &FileEvent,
+    now: Timestamp,
+) -> Ingest {
     let event = event(live, agent_id, file, now);
     let body = Body::parse(event.content_type.as_deref(), &event.body).unwrap_or(Body::Empty);
     let facts = Facts { event: &event, body: &body, file: Some(&file.facts) };

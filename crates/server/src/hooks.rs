@@ -62,7 +62,7 @@ pub(crate) fn router(hooks: Arc<Hooks>) -> Router {
 }
 
 /// `/hooks/deploy-site`, or `/hooks/{namespace}/deploy-site` outside of the default namespace: an event's `source`.
-fn source(namespace: &Namespace, name: &str) -> String {
+pub(crate) fn source(namespace: &Namespace, name: &str) -> String {
     if *namespace == Namespace::default() {
         format!("/hooks/{name}")
     } else {

@@ -19,6 +19,7 @@ mod intake;
 mod leader;
 mod listen;
 mod metrics;
+mod replay;
 mod results;
 mod run;
 mod scheduler;

@@ -26,12 +26,11 @@ use hetuflow_store::StoredTrigger;
 use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 
+pub(crate) use build::live;
 pub(crate) use definition::parse_text;
 pub(crate) use folder::TriggerFolder;
 pub(crate) use loader::Loader;
-#[cfg(test)]
-pub(crate) use route::routes;
-pub(crate) use route::{Route, route_key};
+pub(crate) use route::{Route, route_key, routes};
 pub use scheme::KnownSchemes;
 
 /// How long a change waits for being in force before it is answered.

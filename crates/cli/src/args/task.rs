@@ -107,7 +107,7 @@ impl TaskFilterArgs {
 }
 
 /// A time, or how long ago it was.
-fn moment(text: &str) -> Result<Timestamp, String> {
+pub(super) fn moment(text: &str) -> Result<Timestamp, String> {
     if let Ok(time) = text.parse() {
         return Ok(time);
     }

@@ -6,15 +6,18 @@ use hetuflow_core::{
     task::Task,
 };
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::{decision, query, send, typed};
+use super::{decision, query, replay, send, typed};
 use crate::{
-    args::{EventListArgs, EventVerb},
+    args::{EventFilterArgs, EventListArgs, EventVerb, PageArgs},
     client::{Client, List},
     error::CliError,
     output::{Output, Tone, plain, time},
 };
+
+/// Requests of one search.
+const MAX_REQUESTS: u32 = 20;
 
 const NOTHING_YET: &str =
     "Nothing has happened yet. `hetuflow trigger list` shows what would start something.";
@@ -26,6 +29,8 @@ struct Shown {
     event: Event,
     #[serde(default)]
     tasks: Vec<Task>,
+    #[serde(default)]
+    replays: Vec<EventId>,
 }
 
 pub(crate) async fn run(verb: EventVerb, client: &Client, output: Output) -> Result<(), CliError> {
@@ -36,20 +41,15 @@ pub(crate) async fn run(verb: EventVerb, client: &Client, output: Output) -> Res
             output.bytes(&response.bytes().await.map_err(|error| CliError::Failed(error.to_string()))?)
         }
         EventVerb::Show { id, body: false } => show(id, client, output).await,
+        EventVerb::Replay(args) => replay::run(args, client, output).await,
         EventVerb::Send(args) => send::run(args, client, output).await,
     }
 }
 
 async fn list(args: EventListArgs, client: &Client, output: Output) -> Result<(), CliError> {
-    let filtered = args.kind.is_some() || args.event_type.is_some() || args.verdict.is_some();
-    let parameters = query(&[
-        ("kind", args.kind),
-        ("type", args.event_type),
-        ("verdict", args.verdict),
-        ("limit", Some(args.page.limit.to_string())),
-        ("cursor", args.page.cursor),
-    ]);
-    let answer: Value = client.get("events", &parameters).await?;
+    let mut parameters = filters(&args.filter);
+    let filtered = !parameters.is_empty();
+    let answer = search(&mut parameters, &args.page, client).await?;
     if output.is_json() {
         return output.json(&answer);
     }
@@ -73,12 +73,52 @@ async fn list(args: EventListArgs, client: &Client, output: Output) -> Result<()
     more(output, list.next_cursor.as_deref())
 }
 
+/// The filter as the API takes it.
+pub(super) fn filters(filter: &EventFilterArgs) -> Vec<(&'static str, String)> {
+    query(&[
+        ("trigger", filter.trigger.clone()),
+        ("decision", filter.decision.map(|decision| decision.name().to_owned())),
+        ("kind", filter.kind.clone()),
+        ("source", filter.source.clone()),
+        ("type", filter.event_type.clone()),
+        ("verdict", filter.verdict.clone()),
+        ("replay_of", filter.replay_of.map(|id| id.to_string())),
+        ("since", filter.since.map(|time| time.to_string())),
+        ("until", filter.until.map(|time| time.to_string())),
+        ("header", filter.header.clone()),
+        ("json", filter.json.clone()),
+        ("when", filter.when.clone()),
+    ])
+}
+
+/// A request looks at a part of the journal: here are as many as it takes for a page, within reason.
+async fn search(
+    parameters: &mut Vec<(&'static str, String)>,
+    page: &PageArgs,
+    client: &Client,
+) -> Result<Value, CliError> {
+    let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
+    let (mut items, mut cursor) = (Vec::new(), page.cursor.clone());
+    for _ in 0..MAX_REQUESTS {
+        parameters.retain(|(name, _)| !["limit", "cursor"].contains(name));
+        parameters.push(("limit", (limit - items.len()).to_string()));
+        parameters.extend(cursor.take().map(|cursor| ("cursor", cursor)));
+        let found: List<Value> = client.get("events", parameters).await?;
+        items.extend(found.items);
+        cursor = found.next_cursor;
+        if cursor.is_none() || items.len() >= limit {
+            break;
+        }
+    }
+    Ok(json!({ "items": items, "next_cursor": cursor }))
+}
+
 async fn show(id: EventId, client: &Client, output: Output) -> Result<(), CliError> {
     let answer: Value = client.get(&format!("events/{id}"), &[]).await?;
     if output.is_json() {
         return output.json(&answer);
     }
-    let Shown { event, tasks } = typed(&answer)?;
+    let Shown { event, tasks, replays } = typed(&answer)?;
     output.fields(&[
         ("event", event.id.to_string()),
         ("source", plain(&event.source)),
@@ -100,6 +140,9 @@ async fn show(id: EventId, client: &Client, output: Output) -> Result<(), CliErr
             output.status(task.status),
             plain(&task.trigger)
         ))?;
+    }
+    for replay in &replays {
+        output.line(&format!("replayed as  {replay}"))?;
     }
     if tasks.is_empty() && event.verdict == Verdict::Accepted {
         output.line("It started nothing.")?;

@@ -7,6 +7,8 @@ mod decision;
 pub(crate) mod event;
 pub(crate) mod health;
 mod logs;
+mod progress;
+mod replay;
 pub(crate) mod schedule;
 mod send;
 pub(crate) mod signature;

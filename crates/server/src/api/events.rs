@@ -1,5 +1,9 @@
 //! Events: what happened, what was decided about it, and what it caused. And the door for new ones.
 
+mod filter;
+pub(super) mod replay;
+mod search;
+
 use std::sync::Arc;
 
 use axum::{
@@ -14,11 +18,10 @@ use hetuflow_core::{
     id::{EventId, Namespace},
     task::Task,
 };
-use hetuflow_store::{EventFilter, Ingest, Ingested, Page, StoreError, TaskFilter};
+use hetuflow_store::{EventFilter, Ingest, Ingested, Order, Page, StoreError, TaskFilter};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 use super::{
     Api, ApiError,
@@ -26,46 +29,24 @@ use super::{
     page::{Items, cursor_page},
 };
 use crate::{hooks::Receipt, intake::Candidates};
+use filter::Filter;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const MAX_KEY: usize = 200;
+/// The newest replays that an event names.
+const MAX_REPLAYS: u32 = 100;
 /// A larger body is not part of the event's JSON.
 const MAX_INLINE_BODY: usize = 1024 * 1024;
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Filter {
-    namespace: Option<Namespace>,
-    kind: Option<SourceKind>,
-    source: Option<String>,
-    #[serde(rename = "type")]
-    event_type: Option<String>,
-    verdict: Option<String>,
-    limit: Option<u32>,
-    cursor: Option<Uuid>,
-}
 
 pub(super) async fn list(
     State(api): State<Api>,
     Params(filter): Params<Filter>,
 ) -> Result<Json<Items<Event>>, ApiError> {
-    if let Some(verdict) = &filter.verdict
-        && Verdict::from_parts(verdict, None).is_none()
-    {
-        return Err(ApiError::BadRequest(format!(
-            "verdict is {verdict:?}; allowed is accepted, malformed, rejected"
-        )));
-    }
     let page = cursor_page(filter.limit, filter.cursor)?;
-    let filter = EventFilter {
-        namespace: filter.namespace,
-        kind: filter.kind,
-        source: filter.source,
-        event_type: filter.event_type,
-        verdict: filter.verdict,
-    };
-    let events = api.app.store.events(&filter, page).await?;
-    Ok(Json(Items::new(events, page, |event| event.id.uuid())))
+    let search = filter.read(&api.app.triggers.current())?;
+    let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
+    let found = search.run(&api.app, Order::NewestFirst, page.before, limit).await?;
+    Ok(Json(Items::up_to(found.events, found.next)))
 }
 
 #[derive(Debug, Serialize)]
@@ -73,6 +54,8 @@ pub(super) struct Shown {
     #[serde(flatten)]
     event: Event,
     tasks: Vec<Task>,
+    /// Events that repeat it.
+    replays: Vec<EventId>,
     body_size: usize,
     /// `utf-8`, `base64`, or `omitted` (too large; see `events/{id}/body`).
     body_encoding: &'static str,
@@ -84,8 +67,11 @@ pub(super) async fn show(State(api): State<Api>, Path(event): Path<String>) -> R
     let event = stored(&api, &event).await?;
     let filter = TaskFilter { event_id: Some(event.id), ..TaskFilter::default() };
     let tasks = api.app.store.tasks(&filter, Page { before: None, limit: 500 }).await?;
+    let filter = EventFilter { replay_of: Some(event.id), ..EventFilter::default() };
+    let replays = api.app.store.events(&filter, Page { before: None, limit: MAX_REPLAYS }).await?;
+    let replays = replays.into_iter().map(|replay| replay.id).collect();
     let (body_encoding, body) = readable(&event.body);
-    Ok(Json(Shown { body_size: event.body.len(), event, tasks, body_encoding, body }))
+    Ok(Json(Shown { body_size: event.body.len(), event, tasks, replays, body_encoding, body }))
 }
 
 async fn stored(api: &Api, event: &str) -> Result<Event, ApiError> {
@@ -183,11 +169,14 @@ fn dedupe(
     namespace: &Namespace,
     now: Timestamp,
 ) -> Result<Option<DedupeKey>, ApiError> {
+    let expires_at = now.checked_add(api.app.config.hooks.dedupe_for).unwrap_or(Timestamp::MAX);
+    let scope = format!("/api/events/{namespace}");
+    Ok(idempotency_key(headers)?.map(|key| DedupeKey { scope, key: key.to_owned(), expires_at }))
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
     let Some(key) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
     let allowed = |key: &&str| (1..=MAX_KEY).contains(&key.len());
-    let key = key.to_str().ok().filter(allowed).ok_or_else(|| {
-        ApiError::BadRequest(format!("Idempotency-Key must have 1 to {MAX_KEY} ASCII characters"))
-    })?;
-    let expires_at = now.checked_add(api.app.config.hooks.dedupe_for).unwrap_or(Timestamp::MAX);
-    Ok(Some(DedupeKey { scope: format!("/api/events/{namespace}"), key: key.to_owned(), expires_at }))
+    let wrong = || ApiError::BadRequest(format!("Idempotency-Key must have 1 to {MAX_KEY} ASCII characters"));
+    key.to_str().ok().filter(allowed).map(Some).ok_or_else(wrong)
 }

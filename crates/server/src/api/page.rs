@@ -36,6 +36,11 @@ impl<T> Items<T> {
         Self { items, next_cursor }
     }
 
+    /// What a search has found so far, and where it goes on.
+    pub(super) const fn up_to(items: Vec<T>, next_cursor: Option<Uuid>) -> Self {
+        Self { items, next_cursor }
+    }
+
     /// A list that is always whole.
     pub(super) const fn all(items: Vec<T>) -> Self {
         Self { items, next_cursor: None }

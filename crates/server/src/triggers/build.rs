@@ -44,7 +44,11 @@ impl TriggerSet {
     }
 }
 
-async fn live(store: &dyn Store, stored: &StoredTrigger) -> Result<Result<Live, String>, StoreError> {
+/// A trigger as its stored text says, or what keeps it from working.
+pub(crate) async fn live(
+    store: &dyn Store,
+    stored: &StoredTrigger,
+) -> Result<Result<Live, String>, StoreError> {
     let trigger = match parse_stored(stored) {
         Ok(trigger) => trigger,
         Err(problem) => return Ok(Err(problem)),

@@ -3,6 +3,7 @@
 mod api;
 mod bulk;
 mod hooks;
+mod journal;
 mod listeners;
 mod logs;
 mod triggers;

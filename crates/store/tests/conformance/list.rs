@@ -59,7 +59,7 @@ pub(crate) async fn events_are_filtered(db: &Db) {
 
 pub(crate) async fn events_are_found_by_trigger_time_and_original(db: &Db) {
     let mut events: Vec<_> = (0..5).map(|n| event(at(n))).collect();
-    events[1].decisions[0].trigger = "deploy-site-2".to_owned();
+    "deploy-site-2".clone_into(&mut events[1].decisions[0].trigger);
     events[1].decisions[0].reason = Some("{\"trigger\":\"deploy-site\",\"outcome\":\"matched\"".to_owned());
     events[2].decisions[0].outcome = DecisionOutcome::NoMatch;
     events[3].replay_of = Some(events[0].id);

@@ -1,10 +1,7 @@
 //! `hetuflow task retry --all` and `cancel --all`: says how many, asks, then walks over them in stretches and shows
 //! how far it is: a bar on a terminal, a line per stretch elsewhere.
 
-use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
-
 use hetuflow_core::status::Status;
-use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -13,6 +10,7 @@ use super::filter;
 use crate::{
     args::{ManyArgs, TaskFilterArgs},
     client::Client,
+    commands::progress::{Progress, confirm},
     error::CliError,
     output::Output,
 };
@@ -113,9 +111,10 @@ pub(super) async fn run(verb: Verb, args: ManyArgs, client: &Client, output: Out
         return summary(verb, 0, &Done::default(), output);
     }
     if !args.yes {
-        confirm(verb, total, &words)?;
+        let tasks = if total == 1 { "1 task".to_owned() } else { format!("{total} tasks") };
+        confirm(&format!("{} {tasks} ({words})", verb.name()))?;
     }
-    let done = walk(verb, total, &wanted, client, &Progress::new(total)).await?;
+    let done = walk(verb, total, &wanted, client, &Progress::new(total, "tasks")).await?;
     summary(verb, counted.count, &done, output)
 }
 
@@ -156,64 +155,4 @@ fn summary(verb: Verb, matched: u64, done: &Done, output: Output) -> Result<(), 
             output.json(&json!({ "matched": matched, "cancelled": done.cancelled, "asked": done.asked }))
         }
     }
-}
-
-/// Asks on a terminal; elsewhere nobody could answer.
-fn confirm(verb: Verb, total: u64, words: &str) -> Result<(), CliError> {
-    let tasks = if total == 1 { "1 task".to_owned() } else { format!("{total} tasks") };
-    let what = format!("{} {tasks} ({words})", verb.name());
-    if !io::stdin().is_terminal() {
-        return Err(CliError::Usage(format!("would {what}; say --yes to do it")));
-    }
-    let mut stderr = io::stderr().lock();
-    write!(stderr, "{what}? [y/N] ")?;
-    stderr.flush()?;
-    let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer)?;
-    match answer.trim() {
-        "y" | "Y" | "yes" => Ok(()),
-        _ => Err(CliError::Failed("nothing was done".to_owned())),
-    }
-}
-
-/// How far the walk is, on standard error.
-enum Progress {
-    Bar(ProgressBar),
-    Lines { total: u64 },
-}
-
-impl Progress {
-    fn new(total: u64) -> Self {
-        if !io::stderr().is_terminal() {
-            return Self::Lines { total };
-        }
-        let bar = ProgressBar::new(total);
-        if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos} of {len} tasks, {eta} left") {
-            bar.set_style(style);
-        }
-        Self::Bar(bar)
-    }
-
-    fn at(&self, seen: u64) {
-        match self {
-            Self::Bar(bar) => bar.set_position(seen),
-            Self::Lines { total } => say(&format!("{seen} of {total}")),
-        }
-    }
-
-    fn finish(&self) {
-        if let Self::Bar(bar) = self {
-            bar.finish_and_clear();
-        }
-    }
-
-    fn stopped(&self, text: &str) {
-        self.finish();
-        say(text);
-    }
-}
-
-fn say(line: &str) {
-    // Progress that nobody can read is no reason to stop.
-    let _ = writeln!(io::stderr().lock(), "{line}");
 }
