@@ -141,6 +141,8 @@ create table sched_event (
     secret          text,
     -- The event that it repeats.
     replay_of       blob,
+    -- By which its sender asks what became of it; of the same millisecond as the id.
+    status_token    blob,
     decisions       text not null,
     -- Bytes of the body as it came. Where fewer are stored, they are an LZ4 block.
     body_size       integer not null,

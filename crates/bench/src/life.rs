@@ -92,6 +92,7 @@ fn event(now: Timestamp, body: Bytes) -> Event {
         verdict: Verdict::Accepted,
         secret: None,
         replay_of: None,
+        status_token: None,
         decisions: Vec::new(),
         body,
     }

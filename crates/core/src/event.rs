@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    id::{EventId, Namespace},
+    id::{EventId, Namespace, StatusToken},
     labels::Labels,
 };
 
@@ -73,6 +73,9 @@ pub struct Event {
     /// The event that this one repeats, because somebody asked for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replay_of: Option<EventId>,
+    /// For whoever sent it, where senders are told.
+    #[serde(skip)]
+    pub status_token: Option<StatusToken>,
     /// What each trigger that looked at it decided, and why.
     #[serde(default)]
     pub decisions: Vec<Decision>,

@@ -63,6 +63,8 @@ uuid_id! {
     TaskId
     /// One attempt of a task on one agent.
     InstanceId
+    /// By which the sender of an event asks what became of it. Of the event's millisecond, and otherwise nothing like its id.
+    StatusToken
     JobId
     ScheduleId
     /// One start of a server process.

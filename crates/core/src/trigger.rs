@@ -69,6 +69,18 @@ pub struct WebhookSource {
     pub when: Option<Condition>,
     /// Bytes of body, at most.
     pub max_body: u64,
+    pub sender_sees: SenderSees,
+}
+
+/// What whoever sent a delivery may see of what became of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SenderSees {
+    Nothing,
+    /// How its tasks stand, and how they ended.
+    Status,
+    /// Also what they write.
+    Output,
 }
 
 /// Where a secret is kept. The secret itself is never in a trigger file.

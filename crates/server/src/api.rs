@@ -8,7 +8,7 @@ mod events;
 mod guard;
 mod input;
 mod instances;
-mod logs;
+pub(crate) mod logs;
 mod page;
 mod schedules;
 mod system;

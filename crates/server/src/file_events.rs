@@ -133,6 +133,7 @@ fn event(live: &Live, agent_id: &AgentId, file: &FileEvent, now: Timestamp) -> E
         verdict: Verdict::Accepted,
         secret: None,
         replay_of: None,
+        status_token: None,
         decisions: vec![live.decision(DecisionOutcome::Matched, None)],
         body: Bytes::from(body),
     }

@@ -1,4 +1,5 @@
-//! Where webhooks come in: `POST /hooks/{name}` and `/hooks/{namespace}/{name}`, and nothing else.
+//! Where webhooks come in: `POST /hooks/{name}` and `/hooks/{namespace}/{name}`, and where their senders ask what became of
+//! them; nothing else.
 //!
 //! The order of the controls is fixed, each cheaper than the next: route, rate, hook, head, room for
 //! the body, body, signature; only then is anything parsed ([`crate::intake`]), committed and answered. Steps 2
@@ -9,10 +10,14 @@ mod head;
 mod rate;
 mod receive;
 mod samples;
+mod status;
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{Router, routing::post};
+use axum::{
+    Router,
+    routing::{get, post},
+};
 use hetuflow_core::id::Namespace;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +27,8 @@ use rate::Rates;
 pub(crate) use receive::Receipt;
 use samples::Samples;
 
+/// Senders that wait for an end or read output, at most. The next one gets its answer without waiting, or 503.
+const MAX_WATCHERS: usize = 256;
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
 /// What all deliveries share.
@@ -32,15 +39,20 @@ pub(crate) struct Hooks {
     /// One permit per byte of body in flight.
     room: Arc<Semaphore>,
     samples: Samples,
+    /// One permit for each sender that waits for an end or reads output.
+    watchers: Arc<Semaphore>,
+    /// Ends what would otherwise go on for as long as its reader likes.
+    shutdown: CancellationToken,
 }
 
 impl Hooks {
-    pub(crate) fn new(app: AppState, judge: Judge) -> Arc<Self> {
+    pub(crate) fn new(app: AppState, judge: Judge, shutdown: CancellationToken) -> Arc<Self> {
         let limits = &app.config.hooks;
         let rates = Rates::new(limits.rate_per_second, limits.rate_burst);
         let room = usize::try_from(limits.max_bytes_in_flight).unwrap_or(Semaphore::MAX_PERMITS);
         let room = Arc::new(Semaphore::new(room.min(Semaphore::MAX_PERMITS)));
-        Arc::new(Self { judge, rates, room, samples: Samples::default(), app })
+        let watchers = Arc::new(Semaphore::new(MAX_WATCHERS));
+        Arc::new(Self { judge, rates, room, samples: Samples::default(), watchers, shutdown, app })
     }
 }
 
@@ -58,6 +70,7 @@ pub(crate) fn router(hooks: Arc<Hooks>) -> Router {
     Router::new()
         .route("/hooks/{name}", post(receive::in_default_namespace))
         .route("/hooks/{namespace}/{name}", post(receive::in_namespace))
+        .route("/hooks/-/status/{token}", get(status::show))
         .with_state(hooks)
 }
 

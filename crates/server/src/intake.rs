@@ -258,6 +258,7 @@ mod tests {
             verdict: Verdict::Accepted,
             secret: None,
             replay_of: None,
+            status_token: None,
             decisions: Vec::new(),
             body: bytes::Bytes::from_static(b"{}"),
         }

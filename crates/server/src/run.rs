@@ -214,7 +214,7 @@ impl Server {
         let Addresses { http, agents, hooks } = self.addresses;
         tracing::info!(api = %http, %agents, %hooks, "listening");
         let judge = Judge::new();
-        let hooks = Hooks::new(self.state.clone(), judge.clone());
+        let hooks = Hooks::new(self.state.clone(), judge.clone(), self.stop.shutdown.clone());
         let shutdown = self.stop.shutdown.clone();
         let (loops, leader) = (self.loops.clone(), self.lead.clone());
         let (app, reports) = (self.state.clone(), self.reports.clone());

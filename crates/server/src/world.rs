@@ -233,6 +233,7 @@ fn event(now: Timestamp, body: &[u8]) -> Event {
         verdict: Verdict::Accepted,
         secret: None,
         replay_of: None,
+        status_token: None,
         decisions: Vec::new(),
         body: Bytes::copy_from_slice(body),
     }

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use hetuflow_core::{
     event::{DecisionOutcome, DedupeKey, Event, SourceKind},
-    id::{EventId, Namespace, TaskId},
+    id::{EventId, Namespace, StatusToken, TaskId},
     task::{Lease, NewTask},
 };
 use jiff::Timestamp;
@@ -116,6 +116,9 @@ pub trait EventStore: Send + Sync {
 
     /// The event with its body.
     async fn event(&self, id: EventId) -> Result<Event, StoreError>;
+
+    /// The event that has this token, without its body.
+    async fn event_of(&self, token: StatusToken) -> Result<Event, StoreError>;
 
     /// The first of the events that are there, by id, with their bodies: as many as have `bytes` of bodies together,
     /// and at least the first that has one. Those after the last of them have not been looked at. An id that is named

@@ -4,14 +4,14 @@
 use hetuflow_core::{
     agent::{Agent, Connection},
     event::{Event, SourceKind, Verdict},
-    id::{AgentId, EventId, InstanceId, JobId, Namespace, ScheduleId, ServerId, TaskId},
+    id::{AgentId, EventId, InstanceId, JobId, Namespace, ScheduleId, ServerId, StatusToken, TaskId},
     job::Job,
     labels::Lane,
     schedule::ScheduleKind,
     status::Status,
     task::{Lease, NewTask, OutputChunk, Stream, Task, TaskInstance},
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Serialize, de::DeserializeOwned};
 use uuid::Uuid;
 
@@ -64,6 +64,13 @@ pub(crate) fn first_id(at: Timestamp) -> Uuid {
     Uuid::from_u128(millis << 80)
 }
 
+/// The smallest id of the token's millisecond, and the smallest after it.
+pub(crate) fn ids_beside(token: StatusToken) -> Result<[Uuid; 2], StoreError> {
+    let at = token.time().ok_or(StoreError::NotFound)?;
+    let end = at.checked_add(SignedDuration::from_millis(1)).map_err(|_| StoreError::NotFound)?;
+    Ok([first_id(at), first_id(end)])
+}
+
 pub(crate) fn leadership(row: &impl Columns) -> Result<Leadership, StoreError> {
     Ok(Leadership { holder: ServerId::from_uuid(row.uuid("holder")?), epoch: row.int("epoch")? })
 }
@@ -88,6 +95,7 @@ pub(crate) fn event(row: &impl Columns) -> Result<Event, StoreError> {
             .ok_or_else(|| corrupt("verdict", verdict))?,
         secret: row.text_or_null("secret")?,
         replay_of: row.uuid_or_null("replay_of")?.map(EventId::from_uuid),
+        status_token: row.uuid_or_null("status_token")?.map(StatusToken::from_uuid),
         decisions: row.json("decisions")?,
         body: crate::body::unpacked(row.bytes("body")?, number(row, "body_size")?)?,
     })

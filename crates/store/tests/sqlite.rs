@@ -136,6 +136,7 @@ fn large_event(now: Timestamp) -> Event {
         verdict: Verdict::Accepted,
         secret: None,
         replay_of: None,
+        status_token: None,
         decisions: Vec::new(),
         // What cannot be compressed.
         body: (0..6250).flat_map(|_| *uuid::Uuid::new_v4().as_bytes()).collect(),

@@ -5,7 +5,7 @@ use crate::{
     world::{Database, SECRET, World, github_signature, on_push},
 };
 
-on_both! { a_push_runs_its_job_once, a_wrong_signature_runs_nothing, the_command_line_shows_all_of_it, ten_copies_at_once_are_one_event, a_failing_job_is_retried, only_the_ends_that_a_job_lists_are_retried }
+on_both! { a_push_runs_its_job_once, a_wrong_signature_runs_nothing, the_command_line_shows_all_of_it, ten_copies_at_once_are_one_event, a_failing_job_is_retried, its_sender_waits_and_reads_the_output, a_trigger_says_what_its_sender_sees, only_the_ends_that_a_job_lists_are_retried }
 
 const MAIN: &str = r#"{"ref":"refs/heads/main","deleted":false}"#;
 
@@ -56,6 +56,47 @@ async fn ten_copies_at_once_are_one_event(database: Database) {
     let task = answers[0].body["task_ids"][0].as_str().expect("one task").to_owned();
     world.task_until(&task, "succeeded").await;
     assert_eq!(world.effects().len(), 1);
+}
+
+async fn its_sender_waits_and_reads_the_output(database: Database) {
+    let job = on_push(
+        "echo begin $HETUFLOW_ATTEMPT; test \"$HETUFLOW_ATTEMPT\" = 2 && exit 3; exit 1",
+        "max_retries = 1\nretry_interval = \"10ms\"",
+    );
+    let world = World::dev(database, &[("deploy", &job)]).await;
+    let (answer, location) = world.push_and_wait("deploy", "delivery-1", MAIN).await;
+    assert_eq!((answer.status, &answer.body["done"]), (200, &true.into()), "{answer:?}");
+    let task = &answer.body["tasks"][0];
+    assert_eq!((&task["status"], &task["attempt"]), (&"failed".into(), &2.into()), "{answer:?}");
+    assert_eq!(task["outcome"]["exit_code"], 3);
+    assert_eq!(task["id"], answer.body["task_ids"][0]);
+
+    let location = location.expect("an address");
+    let all = world.follow(&location, None).await;
+    let said: Vec<&str> = all.iter().filter_map(|event| event.data["text"].as_str()).collect();
+    assert_eq!(said.concat(), "begin 1\nbegin 2\n", "{all:?}");
+    let (first, end) = (&all[0], &all[all.len() - 1]);
+    assert_eq!((first.name.as_str(), &first.data["attempt"]), ("output", &1.into()));
+    assert_eq!((end.name.as_str(), &end.data["done"]), ("end", &true.into()));
+    let rest = world.follow(&location, first.id.as_deref()).await;
+    assert_eq!(rest.len(), all.len() - 1, "{rest:?}");
+    assert_eq!(rest[0].data, all[1].data);
+}
+
+async fn a_trigger_says_what_its_sender_sees(database: Database) {
+    let with = |sees: &str| {
+        let sees = format!("events = [\"push\"]\nsender_sees = \"{sees}\"\n");
+        on_push("echo secret", "").replace("events = [\"push\"]\n", &sees)
+    };
+    let world = World::dev(database, &[("some", &with("status")), ("none", &with("nothing"))]).await;
+    let (answer, location) = world.push_and_wait("some", "delivery-1", MAIN).await;
+    assert_eq!(answer.body["tasks"][0]["status"], "succeeded", "{answer:?}");
+    let url = format!("http://{}{}", world.places.hooks, location.expect("an address"));
+    let stream = world.http.get(url).header("Accept", "text/event-stream").send().await.expect("an answer");
+    assert_eq!(stream.status(), 403);
+    let (answer, location) = world.push_and_wait("none", "delivery-1", MAIN).await;
+    assert_eq!((answer.status, location), (202, None), "it does not even wait");
+    assert!(answer.body.get("tasks").is_none(), "{answer:?}");
 }
 
 async fn a_failing_job_is_retried(database: Database) {

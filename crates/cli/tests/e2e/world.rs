@@ -47,6 +47,32 @@ pub(crate) struct Answer {
     pub body: Value,
 }
 
+/// A server-sent event.
+#[derive(Debug)]
+pub(crate) struct Said {
+    pub name: String,
+    pub id: Option<String>,
+    pub data: Value,
+}
+
+impl Said {
+    fn of(text: &str) -> Self {
+        let field = |name: &str| {
+            text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).map(str::to_owned)
+        };
+        let data = serde_json::from_str(&field("data").expect("data")).expect("JSON");
+        Self { name: field("event").unwrap_or_default(), id: field("id"), data }
+    }
+}
+
+impl Answer {
+    async fn of(response: reqwest::Response) -> Self {
+        let status = response.status().as_u16();
+        let body = serde_json::from_str(&response.text().await.expect("a body")).unwrap_or(Value::Null);
+        Self { status, body }
+    }
+}
+
 impl World {
     /// `hetuflow dev` with these trigger files, once it says that it is ready.
     pub(crate) async fn dev(database: Database, triggers: &[(&str, &str)]) -> Self {
@@ -98,18 +124,43 @@ impl World {
     }
 
     pub(crate) async fn post_hook(&self, hook: &str, delivery: &str, body: &str, signature: &str) -> Answer {
+        let url = format!("http://{}/hooks/{hook}", self.places.hooks);
+        Answer::of(self.delivery(url, delivery, body, signature).await).await
+    }
+
+    /// The same, and waits for its end; also yields where its status is.
+    pub(crate) async fn push_and_wait(
+        &self,
+        hook: &str,
+        delivery: &str,
+        body: &str,
+    ) -> (Answer, Option<String>) {
+        let url = format!("http://{}/hooks/{hook}?wait=60", self.places.hooks);
+        let response = self.delivery(url, delivery, body, &github_signature(SECRET, body.as_bytes())).await;
+        let location = response.headers().get("location");
+        let location = location.map(|value| value.to_str().expect("text").to_owned());
+        (Answer::of(response).await, location)
+    }
+
+    /// The events of a status, up to the last.
+    pub(crate) async fn follow(&self, location: &str, after: Option<&str>) -> Vec<Said> {
+        let request = self.http.get(format!("http://{}{location}", self.places.hooks));
+        let request = request.header("Accept", "text/event-stream");
+        let request = after.iter().fold(request, |request, id| request.header("Last-Event-ID", *id));
+        let text = request.send().await.expect("an answer").text().await.expect("it ends");
+        text.split("\n\n").filter(|part| part.contains("data:")).map(Said::of).collect()
+    }
+
+    async fn delivery(&self, url: String, delivery: &str, body: &str, signature: &str) -> reqwest::Response {
         let request = self
             .http
-            .post(format!("http://{}/hooks/{hook}", self.places.hooks))
+            .post(url)
             .header("X-GitHub-Event", "push")
             .header("X-GitHub-Delivery", delivery)
             .header("X-Hub-Signature-256", signature)
             .header("Content-Type", "application/json")
             .body(body.to_owned());
-        let response = request.send().await.expect("the hook listener answers");
-        let status = response.status().as_u16();
-        let body = serde_json::from_str(&response.text().await.expect("a body")).unwrap_or(Value::Null);
-        Answer { status, body }
+        request.send().await.expect("the hook listener answers")
     }
 
     /// `GET /api/v1/{path}`; the body of whatever status.

@@ -33,6 +33,7 @@ pub(crate) fn event() -> Event {
         verdict: Verdict::Accepted,
         secret: None,
         replay_of: None,
+        status_token: None,
         decisions: Vec::new(),
         body: bytes::Bytes::new(),
     }
@@ -71,6 +72,7 @@ fn hook(events: &[&str], when: Option<&str>) -> WebhookSource {
         events: events.iter().map(|&name| name.to_owned()).collect(),
         when: when.map(|source| Condition::compile(source).expect("a condition")),
         max_body: 1,
+        sender_sees: crate::trigger::SenderSees::Output,
     }
 }
 

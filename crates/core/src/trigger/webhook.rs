@@ -7,7 +7,7 @@ use toml::{
 };
 
 use super::{
-    Known, SecretRef, WebhookSource, check,
+    Known, SecretRef, SenderSees, WebhookSource, check,
     reader::{Table, one_or_many},
     source::read_when,
     text::Text,
@@ -39,6 +39,9 @@ pub(super) fn read_webhook(
     let events = table.texts("events").unwrap_or_default().into_iter().map(|text| text.value).collect();
     let when = read_when(&mut table);
     let max_body = table.size("max_body", 1..=MAX_BODY).unwrap_or(DEFAULT_MAX_BODY);
+    let sees =
+        [("output", SenderSees::Output), ("status", SenderSees::Status), ("nothing", SenderSees::Nothing)];
+    let sender_sees = table.choice("sender_sees", &sees).unwrap_or(SenderSees::Output);
     table.finish();
     let path = path.or_else(|| name.map(|name| name.as_str().to_owned()))?;
     Some(WebhookSource {
@@ -49,6 +52,7 @@ pub(super) fn read_webhook(
         events,
         when,
         max_body,
+        sender_sees,
     })
 }
 

@@ -158,6 +158,7 @@ fn event(new: NewEvent, now: Timestamp) -> Event {
         verdict: Verdict::Accepted,
         secret: None,
         replay_of: None,
+        status_token: None,
         decisions: Vec::new(),
         body: data,
     }

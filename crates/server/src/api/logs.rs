@@ -7,7 +7,7 @@
 //!
 //! `?follow=true` makes the first two go on until the end too.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
@@ -21,9 +21,10 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 use hetuflow_core::{id::InstanceId, status::Status, task::OutputChunk};
-use hetuflow_store::StoreError;
+use hetuflow_store::{Store, StoreError};
 use http::{HeaderMap, HeaderValue, header};
 use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Api, ApiError,
@@ -51,13 +52,14 @@ pub(super) async fn logs(
     let instance = id(&instance)?;
     // A missing attempt is 404, not an empty log.
     api.app.store.instance(instance).await?;
+    let (store, shutdown) = (api.app.store, api.shutdown);
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if accept.contains("text/event-stream") {
-        let reader = Reader::new(api, instance, next_seq(&headers)?, Until::Ended);
+        let reader = Reader::new(store, shutdown, instance, next_seq(&headers)?, Until::Ended);
         return Ok(Sse::new(reader.items().map(sse_event)).keep_alive(KeepAlive::default()).into_response());
     }
     let until = if options.follow { Until::Ended } else { Until::Read };
-    let items = Reader::new(api, instance, 0, until).items();
+    let items = Reader::new(store, shutdown, instance, 0, until).items();
     if accept.contains("application/x-ndjson") {
         return Ok(streamed("application/x-ndjson", items.map(json_line)));
     }
@@ -84,14 +86,14 @@ fn streamed(
 
 /// How far a reader goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Until {
+pub(crate) enum Until {
     /// To the last piece that is there.
     Read,
     /// Until the attempt has ended.
     Ended,
 }
 
-enum Item {
+pub(crate) enum Item {
     Piece(OutputChunk),
     End(Status),
     /// The rest cannot be read; the connection breaks off, so that nobody takes it for the end.
@@ -103,8 +105,10 @@ enum Item {
 #[error("the log breaks off here")]
 struct Broken;
 
-struct Reader {
-    api: Api,
+pub(crate) struct Reader {
+    store: Arc<dyn Store>,
+    /// Ends what would otherwise go on for as long as its reader likes.
+    shutdown: CancellationToken,
     instance: InstanceId,
     next_seq: u64,
     until: Until,
@@ -113,8 +117,14 @@ struct Reader {
 }
 
 impl Reader {
-    const fn new(api: Api, instance: InstanceId, next_seq: u64, until: Until) -> Self {
-        Self { api, instance, next_seq, until, read: VecDeque::new(), done: false }
+    pub(crate) const fn new(
+        store: Arc<dyn Store>,
+        shutdown: CancellationToken,
+        instance: InstanceId,
+        next_seq: u64,
+        until: Until,
+    ) -> Self {
+        Self { store, shutdown, instance, next_seq, until, read: VecDeque::new(), done: false }
     }
 
     fn items(self) -> impl Stream<Item = Item> + Send {
@@ -124,7 +134,7 @@ impl Reader {
         })
     }
 
-    async fn next(&mut self) -> Option<Item> {
+    pub(crate) async fn next(&mut self) -> Option<Item> {
         while !self.done {
             if let Some(piece) = self.read.pop_front() {
                 return Some(Item::Piece(piece));
@@ -146,8 +156,8 @@ impl Reader {
     /// Reads on, or says with which status the reading ends.
     async fn fill(&mut self) -> Result<Option<Status>, StoreError> {
         // The status first: what an attempt wrote is stored before its end is.
-        let status = self.api.app.store.instance(self.instance).await?.status;
-        let pieces = self.api.app.store.output(self.instance, self.next_seq, READ).await?;
+        let status = self.store.instance(self.instance).await?.status;
+        let pieces = self.store.output(self.instance, self.next_seq, READ).await?;
         if let Some(last) = pieces.last() {
             self.next_seq = last.seq + 1;
             self.read.extend(pieces);
@@ -157,27 +167,34 @@ impl Reader {
             return Ok(Some(status));
         }
         tokio::select! {
-            () = self.api.shutdown.cancelled() => Ok(Some(status)),
+            () = self.shutdown.cancelled() => Ok(Some(status)),
             () = tokio::time::sleep(LOOK_EVERY) => Ok(None),
         }
     }
 }
 
+/// A piece for a program.
 #[derive(Serialize)]
-struct Piece {
+pub(crate) struct Piece<'a> {
     seq: u64,
     stream: hetuflow_core::task::Stream,
     #[serde(skip_serializing_if = "Option::is_none")]
-    text: Option<String>,
+    text: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     base64: Option<String>,
 }
 
+impl<'a> Piece<'a> {
+    pub(crate) fn of(chunk: &'a OutputChunk) -> Self {
+        let text = std::str::from_utf8(&chunk.data).ok();
+        let base64 = if text.is_none() { Some(STANDARD.encode(&chunk.data)) } else { None };
+        Self { seq: chunk.seq, stream: chunk.stream, text, base64 }
+    }
+}
+
 fn json(chunk: &OutputChunk) -> String {
-    let text = std::str::from_utf8(&chunk.data).ok().map(str::to_owned);
-    let base64 = if text.is_none() { Some(STANDARD.encode(&chunk.data)) } else { None };
     // Strings and numbers always serialize.
-    serde_json::to_string(&Piece { seq: chunk.seq, stream: chunk.stream, text, base64 }).unwrap_or_default()
+    serde_json::to_string(&Piece::of(chunk)).unwrap_or_default()
 }
 
 /// A reader of events comes back with `Last-Event-ID` when the connection breaks off.

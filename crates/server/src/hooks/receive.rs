@@ -1,6 +1,6 @@
 //! One delivery, from its first byte to its answer.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Extension, Json,
@@ -11,18 +11,22 @@ use axum::{
 use bytes::Bytes;
 use hetuflow_core::{
     event::{DedupeKey, Event, SourceKind, Verdict},
-    id::{EventId, Namespace, TaskId},
+    id::{EventId, Namespace, StatusToken, TaskId},
+    trigger::SenderSees,
 };
 use hetuflow_failpoint::failpoint;
 use hetuflow_signature::{Request as Signed, Verified};
 use hetuflow_store::{Ingest, Ingested};
-use http::{Request, StatusCode, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, header, request::Parts};
 use jiff::Timestamp;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Hooks, body, head, source};
+use super::{
+    Hooks, body, head, source,
+    status::{self, EventStatus, TaskStatus},
+};
 use crate::{
     api::error::ApiError,
     intake::{Candidates, SMALL},
@@ -41,6 +45,18 @@ pub(crate) struct Receipt {
     event_id: EventId,
     task_ids: Vec<TaskId>,
     duplicate: bool,
+    /// Where the sender may ask what became of it.
+    #[serde(skip)]
+    status: Option<StatusToken>,
+}
+
+/// A receipt for a sender that has waited.
+#[derive(Debug, Serialize)]
+struct Waited {
+    #[serde(flatten)]
+    receipt: Receipt,
+    done: bool,
+    tasks: Vec<TaskStatus>,
 }
 
 pub(super) async fn in_default_namespace(
@@ -105,6 +121,7 @@ async fn receive(
 }
 
 async fn accept(hooks: &Hooks, delivery: &Delivery, route: &Route, body: Body) -> Result<Response, ApiError> {
+    let wait = status::wanted_wait(delivery.parts.uri.query())?;
     let size = head::announced_size(&delivery.parts.headers, route.max_body)?;
     head::check_encoding(&delivery.parts.headers)?;
     if let Err(reason) = head::check_signature(route, &delivery.headers, delivery.now)? {
@@ -118,10 +135,16 @@ async fn accept(hooks: &Hooks, delivery: &Delivery, route: &Route, body: Body) -
         Err(reason) => return Err(reject(hooks, delivery, route, body, reason)),
     };
     failpoint!("verify.after");
-    let answer = commit(hooks, delivery, route, body, verified).await;
+    let receipt = commit(hooks, delivery, route, body, verified).await;
     drop(room);
+    let answer = match (receipt?, wait) {
+        (receipt, Some(wait)) if route.sender_sees > SenderSees::Nothing => {
+            receipt.after(hooks, wait).await?
+        }
+        (receipt, _) => receipt.into_response(),
+    };
     failpoint!("answer.before");
-    answer
+    Ok(answer)
 }
 
 fn make_room(hooks: &Hooks, size: u64) -> Result<OwnedSemaphorePermit, ApiError> {
@@ -186,7 +209,7 @@ async fn commit(
     route: &Route,
     body: Bytes,
     verified: Verified,
-) -> Result<Response, ApiError> {
+) -> Result<Receipt, ApiError> {
     let metrics = &hooks.app.metrics;
     let event_type = verified.event_type.unwrap_or_else(|| "webhook".to_owned());
     let mut event = delivery.event(route, body, event_type);
@@ -201,17 +224,21 @@ async fn commit(
         event_id: judged.event.id,
         task_ids: judged.tasks.iter().map(|task| task.id).collect(),
         duplicate: false,
+        status: judged.event.status_token,
     };
     let ingest = Ingest { event: judged.event, dedupe, tasks: judged.tasks };
     match hooks.app.ingester.submit(ingest).await? {
         Ingested::Stored => {
             let counter = if malformed { &metrics.hooks_malformed } else { &metrics.hooks_accepted };
             counter.inc();
-            Ok(receipt.into_response())
+            Ok(receipt)
         }
         Ingested::Duplicate { event_id, task_ids } => {
             metrics.hooks_duplicate.inc();
-            Ok(Receipt { event_id, task_ids, duplicate: true }.into_response())
+            // The first event may have gone by its age, before its key.
+            let first = hooks.app.store.event(event_id).await.ok();
+            let status = first.and_then(|first| first.status_token);
+            Ok(Receipt { event_id, task_ids, duplicate: true, status })
         }
     }
 }
@@ -234,6 +261,7 @@ impl Delivery {
             verdict: Verdict::Accepted,
             secret: None,
             replay_of: None,
+            status_token: (route.sender_sees > SenderSees::Nothing).then(|| StatusToken::at(self.now)),
             decisions: Vec::new(),
             body,
         }
@@ -266,13 +294,29 @@ fn unknown() -> ApiError {
 
 impl Receipt {
     pub(crate) const fn new(event_id: EventId, task_ids: Vec<TaskId>, duplicate: bool) -> Self {
-        Self { event_id, task_ids, duplicate }
+        Self { event_id, task_ids, duplicate, status: None }
+    }
+
+    /// The answer when everything that follows from the event has ended, or after so long.
+    async fn after(self, hooks: &Hooks, wait: Duration) -> Result<Response, ApiError> {
+        let EventStatus { done, tasks, .. } = status::wait_for(hooks, self.event_id, wait).await?;
+        let code = if done { StatusCode::OK } else { self.code() };
+        let location = self.location();
+        Ok((code, location, Json(Waited { receipt: self, done, tasks })).into_response())
+    }
+
+    const fn code(&self) -> StatusCode {
+        if self.duplicate { StatusCode::OK } else { StatusCode::ACCEPTED }
+    }
+
+    fn location(&self) -> HeaderMap {
+        let address = self.status.and_then(|token| HeaderValue::from_str(&status::location(token)).ok());
+        address.into_iter().map(|address| (header::LOCATION, address)).collect()
     }
 }
 
 impl IntoResponse for Receipt {
     fn into_response(self) -> Response {
-        let status = if self.duplicate { StatusCode::OK } else { StatusCode::ACCEPTED };
-        (status, Json(self)).into_response()
+        (self.code(), self.location(), Json(self)).into_response()
     }
 }

@@ -76,6 +76,7 @@ fn event(key: Option<&str>) -> Ingest {
         verdict: Verdict::Accepted,
         secret: None,
         replay_of: None,
+        status_token: None,
         decisions: Vec::new(),
         body: bytes::Bytes::from_static(b"{}"),
     };

@@ -100,6 +100,7 @@ fn event(live: &Live, name: &str, run_at: Timestamp, now: Timestamp, told: Told)
         verdict: Verdict::Accepted,
         secret: None,
         replay_of: None,
+        status_token: None,
         decisions: vec![live.decision(outcome, reason)],
         body: Bytes::from(body.to_string()),
     }

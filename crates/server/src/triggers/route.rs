@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use hetuflow_core::{
     matching::{Wanted, wanted},
-    trigger::{SecretRef, WebhookSource},
+    trigger::{SecretRef, SenderSees, WebhookSource},
 };
 use hetuflow_signature::{Scheme, Secret};
 use serde_json::{Map, Value};
@@ -26,6 +26,8 @@ pub(crate) struct Route {
     pub(crate) members: BTreeMap<String, Vec<usize>>,
     /// The largest that any member allows.
     pub(crate) max_body: u64,
+    /// The least that any member allows.
+    pub(crate) sender_sees: SenderSees,
     pub(crate) secret_headers: Vec<String>,
     /// What all members together look at in a body.
     pub(crate) wanted: Wanted,
@@ -74,6 +76,7 @@ impl Route {
             missing_secrets: Vec::new(),
             members: BTreeMap::from([(name.to_owned(), vec![index])]),
             max_body: source.max_body,
+            sender_sees: source.sender_sees,
             secret_headers: scheme.secret_headers(),
             wanted: Wanted::default(),
             scheme,
@@ -92,6 +95,7 @@ impl Route {
         }
         self.members.entry(name.to_owned()).or_default().push(index);
         self.max_body = self.max_body.max(source.max_body);
+        self.sender_sees = self.sender_sees.min(source.sender_sees);
         Ok(self)
     }
 

@@ -50,6 +50,38 @@ async fn a_signed_delivery_becomes_an_event_and_a_task() {
 }
 
 #[tokio::test]
+async fn its_sender_may_ask_what_became_of_it() {
+    let world = World::new().await;
+    let response = world.push("d-1", MAIN).send().await.expect("an answer");
+    let location = response.headers()["location"].to_str().expect("text").to_owned();
+    let receipt = json(response).await;
+    assert!(!location.contains(receipt["event_id"].as_str().expect("an id")), "{location}");
+    let status = json(world.hook_get(&location).await).await;
+    let task = &status["tasks"][0];
+    assert_eq!((&status["event_id"], &status["done"]), (&receipt["event_id"], &json!(false)));
+    assert_eq!((&task["id"], &task["status"]), (&receipt["task_ids"][0], &json!("pending")));
+    let again = world.push("d-1", MAIN).send().await.expect("an answer");
+    assert_eq!(again.headers()["location"], location, "that of the first");
+    let waited = world.hook_get(&format!("{location}?wait=1")).await;
+    assert_eq!(json(waited).await["done"], false, "nobody runs it");
+}
+
+#[tokio::test]
+async fn only_a_token_leads_to_a_status() {
+    let world = World::new().await;
+    let receipt = json(world.push("d-1", MAIN).send().await.expect("an answer")).await;
+    let event_id = receipt["event_id"].as_str().expect("an id");
+    let far = "ffffffff-ffff-7fff-bfff-ffffffffffff";
+    for wrong in [event_id, "x", "00000000-0000-4000-8000-000000000000", far, "%2e%2e"] {
+        let response = world.hook_get(&format!("/hooks/-/status/{wrong}")).await;
+        assert_eq!(response.status(), StatusCode::NOT_FOUND, "{wrong}");
+    }
+    let refused = world.push_to("deploy-site?wait=soon", "d-2", MAIN).send().await.expect("an answer");
+    assert_eq!(refused.status(), StatusCode::BAD_REQUEST);
+    assert_eq!(events(&world).await.len(), 1);
+}
+
+#[tokio::test]
 async fn what_does_not_match_is_accepted_with_the_reason() {
     let world = World::new().await;
     let response = world.push("d-1", r#"{"ref":"refs/heads/other"}"#).send().await.expect("an answer");

@@ -85,7 +85,17 @@ impl World {
 
     /// A push that GitHub could have sent.
     pub(crate) fn push(&self, delivery: &str, body: &str) -> RequestBuilder {
-        let request = self.client.post(self.hook("deploy-site")).header("content-type", "application/json");
+        self.push_to("deploy-site", delivery, body)
+    }
+
+    /// `GET` on the hook listener.
+    pub(crate) async fn hook_get(&self, path: &str) -> Response {
+        let url = format!("http://{}{path}", self.server.addresses().hooks);
+        self.client.get(url).send().await.expect("an answer")
+    }
+
+    pub(crate) fn push_to(&self, hook: &str, delivery: &str, body: &str) -> RequestBuilder {
+        let request = self.client.post(self.hook(hook)).header("content-type", "application/json");
         signed(delivery, body)
             .into_iter()
             .fold(request, |request, (name, value)| request.header(name, value))

@@ -4,9 +4,13 @@ pub(super) mod insert;
 mod walk;
 
 use async_trait::async_trait;
-use hetuflow_core::{event::Event, id::EventId};
+use hetuflow_core::{
+    event::Event,
+    id::{EventId, StatusToken},
+};
 use hetuflow_failpoint::failpoint;
 use jiff::Timestamp;
+use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
 use super::{
@@ -43,6 +47,22 @@ impl EventStore for Postgres {
             .await?
             .ok_or(StoreError::NotFound)?;
         row::event(&row)
+    }
+
+    async fn event_of(&self, token: StatusToken) -> Result<Event, StoreError> {
+        // Of one millisecond there are few: no index is needed for the token itself.
+        let [first, end] = row::ids_beside(token)?;
+        let select =
+            [walk::WITHOUT_BODY, " where id >= $1 and id < $2 and created_at = $3 and status_token = $4"]
+                .concat();
+        let found = sqlx::query(AssertSqlSafe(select))
+            .bind(first)
+            .bind(end)
+            .bind(at(token.uuid()))
+            .bind(token.uuid())
+            .fetch_optional(&self.pool)
+            .await?;
+        row::event(&found.ok_or(StoreError::NotFound)?)
     }
 
     async fn events_by_id(&self, ids: &[EventId], bytes: usize) -> Result<Vec<Event>, StoreError> {

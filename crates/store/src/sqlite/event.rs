@@ -9,9 +9,13 @@ mod walk;
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;
-use hetuflow_core::{event::Event, id::EventId};
+use hetuflow_core::{
+    event::Event,
+    id::{EventId, StatusToken},
+};
 use hetuflow_failpoint::failpoint;
 use jiff::Timestamp;
+use sqlx::AssertSqlSafe;
 
 use super::{Sqlite, leader::guard};
 use crate::{
@@ -42,6 +46,19 @@ impl EventStore for Sqlite {
             .await?
             .ok_or(StoreError::NotFound)?;
         row::event(&row)
+    }
+
+    async fn event_of(&self, token: StatusToken) -> Result<Event, StoreError> {
+        // Of one millisecond there are few: no index is needed for the token itself.
+        let [first, end] = row::ids_beside(token)?;
+        let select = [walk::WITHOUT_BODY, " where id >= ? and id < ? and status_token = ?"].concat();
+        let found = sqlx::query(AssertSqlSafe(select))
+            .bind(first)
+            .bind(end)
+            .bind(token.uuid())
+            .fetch_optional(&self.readers)
+            .await?;
+        row::event(&found.ok_or(StoreError::NotFound)?)
     }
 
     async fn events_by_id(&self, ids: &[EventId], bytes: usize) -> Result<Vec<Event>, StoreError> {

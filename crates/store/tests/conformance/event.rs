@@ -2,10 +2,11 @@
 
 use std::task::Poll;
 
+use bytes::Bytes;
 use futures_util::future::join_all;
 use hetuflow_core::{
     event::Event,
-    id::{EventId, InstanceId, Namespace},
+    id::{EventId, InstanceId, Namespace, StatusToken},
     status::Status,
     task::{EndReason, Lease, NewTask, Outcome},
 };
@@ -43,6 +44,21 @@ pub(crate) async fn an_event_reads_back_as_it_was_stored(db: &Db) {
     );
     assert_eq!((stored.status, stored.attempt, stored.fence, stored.priority), (Status::Pending, 0, 0, -3));
     assert_eq!((stored.event_id, stored.created_at), (ingest.event.id, at(0)));
+}
+
+pub(crate) async fn an_event_is_found_by_its_token(db: &Db) {
+    let mut batch: Vec<Ingest> = (0..3).map(|_| ingest(at(0), |_| ())).collect();
+    for ingest in &mut batch[..2] {
+        ingest.event.status_token = Some(StatusToken::at(at(0)));
+    }
+    take_in(&*db.store, batch.clone()).await.expect("stored");
+    for Ingest { event, .. } in &batch[..2] {
+        let found = db.store.event_of(event.status_token.expect("a token")).await.expect("the event");
+        assert_eq!(found, Event { body: Bytes::new(), ..event.clone() });
+    }
+    for unknown in [StatusToken::at(at(0)), StatusToken::from_uuid(uuid::Uuid::new_v4())] {
+        assert!(matches!(db.store.event_of(unknown).await, Err(StoreError::NotFound)));
+    }
 }
 
 pub(crate) async fn an_unknown_event_is_not_found(db: &Db) {

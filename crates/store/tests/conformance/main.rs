@@ -42,6 +42,7 @@ macro_rules! promises {
 promises! {
     event:
         an_event_reads_back_as_it_was_stored,
+        an_event_is_found_by_its_token,
         an_unknown_event_is_not_found,
         a_batch_is_stored_whole_or_not_at_all,
         answers_come_in_the_order_of_the_batch,

@@ -42,6 +42,7 @@ pub(crate) fn event(received_at: Timestamp) -> Event {
         verdict: Verdict::Accepted,
         secret: Some("env DEPLOY_SECRET".to_owned()),
         replay_of: None,
+        status_token: None,
         decisions: vec![Decision {
             trigger: "deploy-site".to_owned(),
             outcome: DecisionOutcome::Matched,

@@ -80,6 +80,7 @@ pub(crate) fn event(subject: &str) -> Event {
         verdict: Verdict::Accepted,
         secret: None,
         replay_of: None,
+        status_token: None,
         decisions: Vec::new(),
         body: bytes::Bytes::from_static(b"{}"),
     }

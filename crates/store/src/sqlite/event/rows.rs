@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use hetuflow_core::{
     event::Event,
-    id::{EventId, ScheduleId, TaskId},
+    id::{EventId, ScheduleId, StatusToken, TaskId},
     status::Status,
     task::{EndReason, Lease, NewTask, Outcome},
 };
@@ -36,9 +36,9 @@ pub(super) fn taken_key(bound: &mut Bound, (taken, owner): &(Key<'_>, Owner)) {
 
 pub(in crate::sqlite) const EVENTS: Over = Over {
     text: "insert or fail into sched_event (id, created_at, namespace, kind, source, type, subject, time, received_at, \
-           content_type, headers, query, verdict, verdict_reason, secret, replay_of, decisions, body_size, body) \
+           content_type, headers, query, verdict, verdict_reason, secret, replay_of, status_token, decisions, body_size, body) \
            select * from {rows} where column1 is not null",
-    columns: 19,
+    columns: 20,
 };
 
 pub(super) fn event(bound: &mut Bound, event: &Event) {
@@ -59,6 +59,7 @@ pub(super) fn event(bound: &mut Bound, event: &Event) {
         .bind(event.verdict.reason())
         .bind(event.secret.as_deref())
         .bind(event.replay_of.map(EventId::uuid))
+        .bind(event.status_token.map(StatusToken::uuid))
         .json(&event.decisions)
         .bind(body::size(&event.body))
         .bind(body::packed(&event.body).as_ref());

@@ -8,6 +8,10 @@ use crate::{
     row::{self, Columns},
 };
 
+/// Events as a list shows them.
+pub(super) const WITHOUT_BODY: &str = "select id, namespace, kind, source, type, subject, time, received_at, content_type, headers, query, verdict, \
+     verdict_reason, secret, replay_of, status_token, decisions, 0 as body_size, x'' as body from sched_event";
+
 /// Events between two ids, without both, unless `end` is to be looked at too.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stretch {
@@ -45,10 +49,7 @@ fn last_of(filter: &EventFilter, stretch: Stretch, look_at: u32) -> QueryBuilder
 
 /// Bodies left out.
 pub(super) fn select(filter: &EventFilter, stretch: Stretch) -> QueryBuilder<Sqlite> {
-    let mut query = QueryBuilder::new(
-        "select id, namespace, kind, source, type, subject, time, received_at, content_type, headers, query, verdict, \
-         verdict_reason, secret, replay_of, decisions, 0 as body_size, x'' as body from sched_event where true",
-    );
+    let mut query = QueryBuilder::new([WITHOUT_BODY, " where true"].concat());
     within(&mut query, filter, stretch);
     matching(&mut query, filter);
     order(&mut query, stretch);
