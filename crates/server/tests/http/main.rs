@@ -2,6 +2,7 @@
 
 mod api;
 mod bulk;
+mod checks;
 mod hooks;
 mod journal;
 mod listeners;
