@@ -2,6 +2,7 @@
 
 mod event;
 mod task;
+mod trigger;
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -10,6 +11,7 @@ use hetuflow_core::id::AgentId;
 
 pub(crate) use event::{EventFilterArgs, EventListArgs, EventVerb, ReplayArgs, SendArgs};
 pub(crate) use task::{ManyArgs, TaskFilterArgs, TaskListArgs, TaskVerb};
+pub(crate) use trigger::{TestArgs, TriggerVerb};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -122,26 +124,6 @@ pub(crate) struct UpArgs {
     /// The agent's configuration; without it `agent.toml` beside the server's, if it is there.
     #[arg(long, value_name = "FILE")]
     pub agent_config: Option<PathBuf>,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum TriggerVerb {
-    /// List triggers: which are live, and what is wrong with those that are not.
-    List,
-    /// Show one trigger with its schedules and its text.
-    Show { name: String },
-    /// Check files without a server: every problem at once, each with its line. Exits 3 when there is one.
-    Check {
-        #[arg(required = true, value_name = "FILE")]
-        files: Vec<PathBuf>,
-    },
-    /// Put files in force on a server that loads no folder.
-    Apply {
-        #[arg(required = true, value_name = "FILE")]
-        files: Vec<PathBuf>,
-    },
-    /// Remove a trigger that was applied. What it started runs on.
-    Remove { name: String },
 }
 
 #[derive(Debug, Args)]

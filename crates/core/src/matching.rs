@@ -3,12 +3,14 @@
 mod body;
 mod facts;
 mod plan;
+mod rehearsal;
 mod wanted;
 
 pub use body::Body;
 pub use facts::{Facts, ROOTS};
 pub(crate) use facts::{Missing, Path, Step, describe, walk};
 pub use plan::{Plan, plan, wanted};
+pub use rehearsal::{Rehearsal, rehearse};
 pub use wanted::Wanted;
 
 use crate::{

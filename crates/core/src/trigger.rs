@@ -204,12 +204,28 @@ impl Trigger {
         format!("{}/{}", self.namespace, self.name)
     }
 
+    /// The `source` of events that come in at this hook.
+    #[must_use]
+    pub fn source_of(&self, hook: &WebhookSource) -> String {
+        hook_source(&self.namespace, &hook.path)
+    }
+
     /// Environment variables that the secrets of this trigger name.
     pub fn secret_variables(&self) -> impl Iterator<Item = &str> {
         self.webhooks.iter().flat_map(|hook| &hook.secrets).filter_map(|secret| match secret {
             SecretRef::Env(name) => Some(name.as_str()),
             SecretRef::File(_) | SecretRef::Credential(_) => None,
         })
+    }
+}
+
+/// `/hooks/deploy-site`, or `/hooks/{namespace}/deploy-site` outside of the default namespace.
+#[must_use]
+pub fn hook_source(namespace: &Namespace, path: &str) -> String {
+    if *namespace == Namespace::default() {
+        format!("/hooks/{path}")
+    } else {
+        format!("/hooks/{namespace}/{path}")
     }
 }
 

@@ -129,6 +129,7 @@ fn to_agent() {
                 event_type: "push".to_owned(),
                 source: "/hooks/deploy".to_owned(),
                 subject: None,
+                replay_of: None,
                 body_size: 10,
                 file: Some(facts()),
             },

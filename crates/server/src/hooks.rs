@@ -18,7 +18,6 @@ use axum::{
     Router,
     routing::{get, post},
 };
-use hetuflow_core::id::Namespace;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -72,13 +71,4 @@ pub(crate) fn router(hooks: Arc<Hooks>) -> Router {
         .route("/hooks/{namespace}/{name}", post(receive::in_namespace))
         .route("/hooks/-/status/{token}", get(status::show))
         .with_state(hooks)
-}
-
-/// `/hooks/deploy-site`, or `/hooks/{namespace}/deploy-site` outside of the default namespace: an event's `source`.
-pub(crate) fn source(namespace: &Namespace, name: &str) -> String {
-    if *namespace == Namespace::default() {
-        format!("/hooks/{name}")
-    } else {
-        format!("/hooks/{namespace}/{name}")
-    }
 }

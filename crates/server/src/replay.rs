@@ -135,6 +135,8 @@ async fn judged(
         id: EventId::at(now),
         received_at: now,
         verdict: Verdict::Accepted,
+        // That of the original is its sender's, who sees nothing of this.
+        status_token: None,
         decisions: Vec::new(),
         ..original
     };

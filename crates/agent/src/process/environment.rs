@@ -35,6 +35,9 @@ pub(super) fn of<'a>(assignment: &'a Assignment, place: &Workplace, home: &'a Pa
         ("HETUFLOW_ATTEMPT", assignment.attempt.to_string().into()),
         ("TRACEPARENT", traceparent(rand::random(), rand::random()).into()),
     ]);
+    if let Some(original) = event.replay_of {
+        all.insert("HETUFLOW_EVENT_REPLAY_OF", original.to_string().into());
+    }
     if let Some(file) = &event.file {
         all.extend([
             ("HETUFLOW_FILE", Cow::from(&file.path)),

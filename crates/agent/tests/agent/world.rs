@@ -290,6 +290,7 @@ pub(crate) fn command(cmd: &str, args: &[&str]) -> Assignment {
             event_type: "push".to_owned(),
             source: "/hooks/test".to_owned(),
             subject: None,
+            replay_of: None,
             body_size: 0,
             file: None,
         },

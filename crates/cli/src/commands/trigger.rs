@@ -1,5 +1,7 @@
 //! `hetuflow trigger ..`
 
+mod test;
+
 use std::path::{Path, PathBuf};
 
 use hetuflow_core::{id::Namespace, trigger};
@@ -32,6 +34,7 @@ pub(crate) async fn run(verb: TriggerVerb, client: &Client, output: Output) -> R
         TriggerVerb::List => list(client, output).await,
         TriggerVerb::Show { name } => show(&name, client, output).await,
         TriggerVerb::Check { files } => check(&files, output),
+        TriggerVerb::Test(args) => test::run(args, client, output).await,
         TriggerVerb::Apply { files } => apply(&files, client, output).await,
         TriggerVerb::Remove { name } => client.act(Method::DELETE, &format!("triggers/{name}")).await,
     }

@@ -63,7 +63,7 @@ pub fn wanted(job: &JobSpec) -> Wanted {
     wanted
 }
 
-fn command(job: &JobSpec, facts: &Facts<'_>) -> Result<Command, String> {
+pub(super) fn command(job: &JobSpec, facts: &Facts<'_>) -> Result<Command, String> {
     let mut args = Vec::with_capacity(job.args.len());
     for (n, arg) in job.args.iter().enumerate() {
         args.push(fill(arg, facts, || format!("args[{n}]"))?);

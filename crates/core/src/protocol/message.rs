@@ -171,6 +171,9 @@ pub struct EventBrief {
     pub source: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
+    /// The event that it repeats.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay_of: Option<EventId>,
     /// Bytes of body that precede the assignment in binary frames.
     pub body_size: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]

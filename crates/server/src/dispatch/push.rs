@@ -202,6 +202,7 @@ fn brief(event: &Event) -> EventBrief {
         event_type: event.event_type.clone(),
         source: event.source.clone(),
         subject: event.subject.clone(),
+        replay_of: event.replay_of,
         body_size: event.body.len() as u64,
         file: (event.kind == SourceKind::File).then(file).flatten(),
     }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use hetuflow_core::{
     event::{DedupeKey, Event, SourceKind, Verdict},
     id::{EventId, Namespace, StatusToken, TaskId},
-    trigger::SenderSees,
+    trigger::{SenderSees, hook_source},
 };
 use hetuflow_failpoint::failpoint;
 use hetuflow_signature::{Request as Signed, Verified};
@@ -24,7 +24,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
-    Hooks, body, head, source,
+    Hooks, body, head,
     status::{self, EventStatus, TaskStatus},
 };
 use crate::{
@@ -186,7 +186,7 @@ async fn verify(
 
 /// The sender learns nothing but 401; the reason goes to the log and, for a few, into an event.
 fn reject(hooks: &Hooks, delivery: &Delivery, route: &Route, body: Bytes, reason: String) -> ApiError {
-    let source = source(&delivery.namespace, &delivery.name);
+    let source = hook_source(&delivery.namespace, &delivery.name);
     if hooks.samples.take(&delivery.key) {
         tracing::warn!(hook.source = source, reason, "delivery refused");
         let body = if body.len() <= MAX_SAMPLE { body } else { Bytes::new() };
@@ -250,7 +250,7 @@ impl Delivery {
             id: EventId::at(self.now),
             namespace: self.namespace.clone(),
             kind: SourceKind::Webhook,
-            source: source(&self.namespace, &self.name),
+            source: hook_source(&self.namespace, &self.name),
             event_type,
             subject: None,
             time: self.now,

@@ -17,7 +17,6 @@ use uuid::Uuid;
 
 use crate::{
     api::{ApiError, input::parsed},
-    hooks,
     triggers::TriggerSet,
 };
 
@@ -120,9 +119,11 @@ fn by_trigger(
         };
     };
     let key = format!("{}/{name}", namespace.cloned().unwrap_or_default());
-    let hooks = set.live.get(&key).into_iter().flat_map(|live| {
-        live.trigger.webhooks.iter().map(|hook| hooks::source(&live.trigger.namespace, &hook.path))
-    });
+    let hooks = set
+        .live
+        .get(&key)
+        .into_iter()
+        .flat_map(|live| live.trigger.webhooks.iter().map(|hook| live.trigger.source_of(hook)));
     Ok(Some(ByTrigger { sources: hooks.collect(), outcome, name }))
 }
 
