@@ -9,7 +9,7 @@ mod wanted;
 pub use body::Body;
 pub use facts::{Facts, ROOTS};
 pub(crate) use facts::{Missing, Path, Step, describe, walk};
-pub use plan::{Plan, plan, wanted};
+pub use plan::{Plan, plan, respond, wanted, wanted_by};
 pub use rehearsal::{Rehearsal, rehearse};
 pub use wanted::Wanted;
 

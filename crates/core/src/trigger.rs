@@ -70,6 +70,18 @@ pub struct WebhookSource {
     /// Bytes of body, at most.
     pub max_body: u64,
     pub sender_sees: SenderSees,
+    /// What a delivery that was taken is answered with instead of a receipt.
+    pub response: Option<HookResponse>,
+}
+
+/// An answer that a provider insists on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HookResponse {
+    /// 200 to 299: anything else would tell the sender that nothing was stored.
+    pub status: u16,
+    pub content_type: String,
+    /// With templates, as a job has them.
+    pub body: String,
 }
 
 /// What whoever sent a delivery may see of what became of it.

@@ -12,7 +12,7 @@ use std::{
 use hetuflow_core::{
     event::{Decision, DecisionOutcome, Event, Verdict},
     id::TaskId,
-    matching::{Body, Facts, Plan, Wanted, decide_event, decide_webhook, plan},
+    matching::{Body, Facts, Plan, Wanted, decide_event, decide_webhook, plan, respond},
     task::NewTask,
 };
 use tokio::sync::Semaphore;
@@ -36,6 +36,8 @@ pub(crate) struct Judge {
 pub(crate) struct Judged {
     pub(crate) event: Event,
     pub(crate) tasks: Vec<NewTask>,
+    /// What the hook answers instead of a receipt, if it says so.
+    pub(crate) response: Option<String>,
 }
 
 /// Which triggers may care.
@@ -93,7 +95,7 @@ fn is_quick(event: &Event, set: &TriggerSet, candidates: &Candidates) -> bool {
 fn broken(mut event: Event, reason: &str) -> Judged {
     tracing::error!(event.id = %event.id, event.source = event.source, reason, "event could not be judged");
     event.verdict = Verdict::Malformed { reason: reason.to_owned() };
-    Judged { event, tasks: Vec::new() }
+    Judged { event, tasks: Vec::new(), response: None }
 }
 
 fn judge(mut event: Event, set: &TriggerSet, candidates: &Candidates) -> Judged {
@@ -106,7 +108,7 @@ fn judge(mut event: Event, set: &TriggerSet, candidates: &Candidates) -> Judged 
         Ok(body) => body,
         Err(reason) => {
             event.verdict = Verdict::Malformed { reason };
-            return Judged { event, tasks: Vec::new() };
+            return Judged { event, tasks: Vec::new(), response: None };
         }
     };
     let facts = Facts { event: &event, body: &body, file: None };
@@ -117,11 +119,26 @@ fn judge(mut event: Event, set: &TriggerSet, candidates: &Candidates) -> Judged 
         Candidates::Events => by_events(set, &facts),
     };
     let tasks = decided.iter().filter_map(|decided| task(decided, &facts)).collect();
+    let response = match candidates {
+        Candidates::Route(key) => set.routes.get(key).and_then(|route| response(route, &facts)),
+        Candidates::Events => None,
+    };
     event.decisions = decided
         .into_iter()
         .map(|Decided { live, decision, .. }| Decision { revision: Some(live.revision), ..decision })
         .collect();
-    Judged { event, tasks }
+    Judged { event, tasks, response }
+}
+
+/// One that cannot be filled leaves the receipt: the event is stored all the same.
+fn response(route: &Route, facts: &Facts<'_>) -> Option<String> {
+    match respond(route.response.as_ref()?, facts) {
+        Ok(body) => Some(body),
+        Err(reason) => {
+            tracing::warn!(event.id = %facts.event.id, event.source = facts.event.source, reason, "no response");
+            None
+        }
+    }
 }
 
 /// What one trigger made of the event.

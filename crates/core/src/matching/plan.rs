@@ -12,7 +12,7 @@ use crate::{
     retry::RetryPolicy,
     task::NewTask,
     template::Template,
-    trigger::Trigger,
+    trigger::{HookResponse, Trigger},
 };
 
 /// A command with its values, as JSON in bytes, at most: it must fit into one message to an agent.
@@ -50,9 +50,14 @@ pub fn plan(plan: &Plan<'_>, facts: &Facts<'_>) -> NewTask {
 
 /// What planning this job looks at in a body.
 pub fn wanted(job: &JobSpec) -> Wanted {
-    let mut wanted = Wanted::default();
     let optional = job.working_dir.iter().chain(&job.stdin);
-    for text in job.args.iter().chain(job.environment.values()).chain(optional) {
+    wanted_by(job.args.iter().chain(job.environment.values()).chain(optional))
+}
+
+/// What these templates look at in a body.
+pub fn wanted_by<'a>(texts: impl Iterator<Item = &'a String>) -> Wanted {
+    let mut wanted = Wanted::default();
+    for text in texts {
         // One that does not compile is never filled.
         for path in
             Template::compile(text).iter().flat_map(Template::paths).filter(|path| path.root == "body")
@@ -94,6 +99,11 @@ pub(super) fn command(job: &JobSpec, facts: &Facts<'_>) -> Result<Command, Strin
         ));
     }
     Ok(command)
+}
+
+/// The body of an answer, with its templates replaced.
+pub fn respond(response: &HookResponse, facts: &Facts<'_>) -> Result<String, String> {
+    fill(&response.body, facts, || "response.body".to_owned())
 }
 
 fn fill(text: &str, facts: &Facts<'_>, place: impl Fn() -> String) -> Result<String, String> {

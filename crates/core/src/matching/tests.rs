@@ -73,6 +73,7 @@ fn hook(events: &[&str], when: Option<&str>) -> WebhookSource {
         when: when.map(|source| Condition::compile(source).expect("a condition")),
         max_body: 1,
         sender_sees: crate::trigger::SenderSees::Output,
+        response: None,
     }
 }
 

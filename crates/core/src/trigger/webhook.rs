@@ -7,7 +7,7 @@ use toml::{
 };
 
 use super::{
-    Known, SecretRef, SenderSees, WebhookSource, check,
+    HookResponse, Known, SecretRef, SenderSees, WebhookSource, check,
     reader::{Table, one_or_many},
     source::read_when,
     text::Text,
@@ -16,6 +16,8 @@ use crate::id::TriggerName;
 
 const DEFAULT_MAX_BODY: u64 = 1024 * 1024;
 const MAX_BODY: u64 = 25 * 1024 * 1024;
+
+const PLAIN: &str = "text/plain; charset=utf-8";
 
 const SECRET_HELP: &str =
     "name where it is kept: secret = { env = \"NAME\" }, { file = \"/path\" } or { credential = \"name\" }";
@@ -42,6 +44,7 @@ pub(super) fn read_webhook(
     let sees =
         [("output", SenderSees::Output), ("status", SenderSees::Status), ("nothing", SenderSees::Nothing)];
     let sender_sees = table.choice("sender_sees", &sees).unwrap_or(SenderSees::Output);
+    let response = read_response(&mut table);
     table.finish();
     let path = path.or_else(|| name.map(|name| name.as_str().to_owned()))?;
     Some(WebhookSource {
@@ -53,6 +56,32 @@ pub(super) fn read_webhook(
         when,
         max_body,
         sender_sees,
+        response,
+    })
+}
+
+fn read_response(source: &mut Table<'_>) -> Option<HookResponse> {
+    let mut table = source.table("response")?;
+    let status = table.integer("status", 200..=299).and_then(|status| status.try_into().ok());
+    let content_type = table.text("content_type");
+    let printable = |text: &Text| text.value.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    if let Some(text) = content_type.as_ref().filter(|text| text.value.is_empty() || !printable(text)) {
+        let help = "such as \"application/json\"";
+        table.problem(text.span.clone(), format!("content_type cannot be {:?}", text.value), help);
+    }
+    let body = table.text("body");
+    let template = body.as_ref().and_then(|text| Some((text, check::template(&table, text)?)));
+    if let Some((text, template)) = template
+        && template.roots().any(|root| root == "file")
+    {
+        let help = "body, headers, query and event are there";
+        table.problem(text.span.clone(), "file is only there for [on.file]", help);
+    }
+    table.finish();
+    Some(HookResponse {
+        status: status.unwrap_or(200),
+        content_type: content_type.map_or_else(|| PLAIN.to_owned(), |text| text.value),
+        body: body.map(|text| text.value).unwrap_or_default(),
     })
 }
 

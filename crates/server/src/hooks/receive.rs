@@ -135,9 +135,13 @@ async fn accept(hooks: &Hooks, delivery: &Delivery, route: &Route, body: Body) -
         Err(reason) => return Err(reject(hooks, delivery, route, body, reason)),
     };
     failpoint!("verify.after");
-    let receipt = commit(hooks, delivery, route, body, verified).await;
+    let committed = commit(hooks, delivery, route, body, verified).await;
     drop(room);
-    let answer = match (receipt?, wait) {
+    let (receipt, response) = committed?;
+    let answer = match (receipt, wait) {
+        (receipt, _) if let Some(answer) = response.and_then(|body| said(route, body)) => {
+            (receipt.location(), answer).into_response()
+        }
         (receipt, Some(wait)) if route.sender_sees > SenderSees::Nothing => {
             receipt.after(hooks, wait).await?
         }
@@ -209,7 +213,7 @@ async fn commit(
     route: &Route,
     body: Bytes,
     verified: Verified,
-) -> Result<Receipt, ApiError> {
+) -> Result<(Receipt, Option<String>), ApiError> {
     let metrics = &hooks.app.metrics;
     let event_type = verified.event_type.unwrap_or_else(|| "webhook".to_owned());
     let mut event = delivery.event(route, body, event_type);
@@ -231,16 +235,24 @@ async fn commit(
         Ingested::Stored => {
             let counter = if malformed { &metrics.hooks_malformed } else { &metrics.hooks_accepted };
             counter.inc();
-            Ok(receipt)
+            Ok((receipt, judged.response))
         }
         Ingested::Duplicate { event_id, task_ids } => {
             metrics.hooks_duplicate.inc();
             // The first event may have gone by its age, before its key.
             let first = hooks.app.store.event(event_id).await.ok();
             let status = first.and_then(|first| first.status_token);
-            Ok(Receipt { event_id, task_ids, duplicate: true, status })
+            Ok((Receipt { event_id, task_ids, duplicate: true, status }, judged.response))
         }
     }
+}
+
+/// The answer that the hook's trigger wants.
+fn said(route: &Route, body: String) -> Option<Response> {
+    let response = route.response.as_ref()?;
+    let content_type = HeaderValue::from_str(&response.content_type).ok()?;
+    let status = StatusCode::from_u16(response.status).ok()?;
+    Some((status, [(header::CONTENT_TYPE, content_type)], body).into_response())
 }
 
 impl Delivery {

@@ -67,6 +67,7 @@ fn webhook_spec(source: &WebhookSource) -> Value {
         "when": source.when.as_ref().map(Condition::source),
         "max_body": source.max_body,
         "sender_sees": source.sender_sees,
+        "response": source.response,
     })
 }
 

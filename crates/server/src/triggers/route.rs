@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use hetuflow_core::{
-    matching::{Wanted, wanted},
-    trigger::{SecretRef, SenderSees, WebhookSource},
+    matching::{Wanted, wanted, wanted_by},
+    trigger::{HookResponse, SecretRef, SenderSees, WebhookSource},
 };
 use hetuflow_signature::{Scheme, Secret};
 use serde_json::{Map, Value};
@@ -28,6 +28,8 @@ pub(crate) struct Route {
     pub(crate) max_body: u64,
     /// The least that any member allows.
     pub(crate) sender_sees: SenderSees,
+    /// That of the first member, by name, that has one.
+    pub(crate) response: Option<HookResponse>,
     pub(crate) secret_headers: Vec<String>,
     /// What all members together look at in a body.
     pub(crate) wanted: Wanted,
@@ -77,6 +79,7 @@ impl Route {
             members: BTreeMap::from([(name.to_owned(), vec![index])]),
             max_body: source.max_body,
             sender_sees: source.sender_sees,
+            response: None,
             secret_headers: scheme.secret_headers(),
             wanted: Wanted::default(),
             scheme,
@@ -100,6 +103,10 @@ impl Route {
     }
 
     fn look_at(&mut self, live: &Live, source: &WebhookSource) {
+        if let (None, Some(response)) = (&self.response, &source.response) {
+            self.wanted.merge(&wanted_by(std::iter::once(&response.body)));
+            self.response = Some(response.clone());
+        }
         self.wanted.merge(&wanted(&live.job));
         if let Some(body) = source.when.as_ref().and_then(|when| when.wants("body")) {
             self.wanted.merge(body);

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use crate::world::{MAIN, World, json, raw, read_all, signed};
+use crate::world::{DEPLOY, MAIN, World, json, raw, read_all, signed};
 
 async fn events(world: &World) -> Vec<Value> {
     world.get("events").await["items"].as_array().expect("items").clone()
@@ -64,6 +64,30 @@ async fn its_sender_may_ask_what_became_of_it() {
     assert_eq!(again.headers()["location"], location, "that of the first");
     let waited = world.hook_get(&format!("{location}?wait=1")).await;
     assert_eq!(json(waited).await["done"], false, "nobody runs it");
+}
+
+#[tokio::test]
+async fn a_hook_answers_what_its_provider_insists_on() {
+    let world = World::new().await;
+    let response = "response = { status = 200, content_type = \"application/json\", body = '{\"ref\": {{ body.ref | tojson }}}' }";
+    world.write_trigger(
+        "said",
+        &DEPLOY.replace("events = [\"push\"]", &format!("events = [\"push\"]\n{response}")),
+    );
+    world.trigger_until("said", |_| true).await;
+    for _ in 0..2 {
+        let answer = world.push_to("said", "d-1", MAIN).send().await.expect("an answer");
+        assert_eq!(
+            (answer.status(), &answer.headers()["content-type"]),
+            (StatusCode::OK, &"application/json".parse().expect("a type"))
+        );
+        assert!(answer.headers().contains_key("location"));
+        assert_eq!(json(answer).await, json!({ "ref": "refs/heads/main" }));
+    }
+    let unfilled = world.push_to("said", "d-2", "{}").send().await.expect("an answer");
+    assert_eq!(unfilled.status(), StatusCode::ACCEPTED, "the event is stored, and that is what is said");
+    assert_eq!(json(unfilled).await["duplicate"], false);
+    assert_eq!(events(&world).await.len(), 2);
 }
 
 #[tokio::test]
