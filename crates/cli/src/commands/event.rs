@@ -69,7 +69,12 @@ async fn list(args: EventListArgs, client: &Client, output: Output) -> Result<()
         })
         .collect();
     let heads = ["EVENT", "RECEIVED", "SOURCE", "TYPE", "VERDICT", "MATCHED"];
-    output.table(&heads, rows, if filtered { "No event is like that." } else { NOTHING_YET })?;
+    let empty = match (filtered, &list.next_cursor) {
+        (true, None) => "No event is like that.",
+        (true, Some(_)) => "No event is like that so far.",
+        (false, _) => NOTHING_YET,
+    };
+    output.table(&heads, rows, empty)?;
     more(output, list.next_cursor.as_deref())
 }
 
