@@ -7,7 +7,11 @@ use hetuflow_core::{
 };
 use hetuflow_store::{EventFilter, Page, TaskFilter};
 
-use crate::world::{TestAgent, World};
+use crate::{
+    intake::Judge,
+    replay::{Definition, replay},
+    world::{TestAgent, World},
+};
 
 const TRIGGER: &str =
     "[on.file]\npaths = [\"/in/*.csv\"]\n[job]\ncmd = \"true\"\nargs = [\"{{ body.path }}\"]\n";
@@ -77,4 +81,26 @@ async fn its_task_runs_where_the_file_is() {
     assert_eq!(assignment.command.args, ["/in/x.csv"]);
     assert_eq!(assignment.event.file.expect("facts").path, "/in/x.csv");
     other.sync().await;
+}
+
+#[tokio::test]
+async fn a_file_is_replayed_where_it_was_seen_by_the_rules_of_now_or_of_then() {
+    let mut world = World::start().await;
+    world.trigger("import", TRIGGER).await;
+    let mut agent = world.ready("a", &[], 1).await;
+    let batch = vec![file(&world, "default/import", "x")];
+    verdicts(&mut agent, batch).await;
+    let filter = EventFilter { kind: Some(SourceKind::File), ..EventFilter::default() };
+    let events = world.state.store.events(&filter, Page::default()).await.expect("events");
+    let original = world.state.store.event(events[0].id).await.expect("the event");
+    world.trigger("import", &TRIGGER.replace("{{ body.path }}", "{{ body.size }}")).await;
+    for (definition, arg) in [(Definition::Current, "3"), (Definition::Original, "/in/x.csv")] {
+        let replayed = replay(&world.state, &Judge::new(), original.clone(), definition, None).await;
+        let replayed = replayed.expect("it is replayed");
+        let task = world.stored(replayed.task_ids[0]).await;
+        assert_eq!(task.command.expect("a command").args, [arg]);
+        assert_eq!(task.lane.agent.as_ref(), Some(&agent.hello.agent_id));
+        let event = world.state.store.event(replayed.event_id).await.expect("the event");
+        assert_eq!((event.replay_of, &event.body), (Some(original.id), &original.body));
+    }
 }
