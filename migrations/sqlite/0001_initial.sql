@@ -135,7 +135,7 @@ create table sched_event (
     content_type    text,
     headers         text not null,
     query           text,
-    verdict         text not null check (verdict in ('accepted', 'malformed', 'rejected')),
+    verdict         text not null check (verdict in ('accepted', 'malformed', 'rejected', 'ping')),
     verdict_reason  text,
     -- Where the secret is kept that it was signed with.
     secret          text,

@@ -167,7 +167,9 @@ impl<'a> Case<'a> {
     }
 
     pub(crate) fn events_of(&self, kind: &str) -> Vec<&'a EventRow> {
-        let accepted = |event: &&EventRow| event.kind == kind && event.verdict.verdict.as_str() != "rejected";
+        let accepted = |event: &&EventRow| {
+            event.kind == kind && !["rejected", "ping"].contains(&event.verdict.verdict.as_str())
+        };
         self.run.state.events.iter().filter(accepted).collect()
     }
 

@@ -94,6 +94,8 @@ pub enum Verdict {
     Malformed { reason: String },
     /// Not authentic: it started nothing and is kept only as a sample.
     Rejected { reason: String },
+    /// A provider's test or question, not an event of its own: it starts nothing.
+    Ping { reason: String },
 }
 
 impl Verdict {
@@ -103,6 +105,7 @@ impl Verdict {
             Self::Accepted => "accepted",
             Self::Malformed { .. } => "malformed",
             Self::Rejected { .. } => "rejected",
+            Self::Ping { .. } => "ping",
         }
     }
 
@@ -110,7 +113,7 @@ impl Verdict {
     pub fn reason(&self) -> Option<&str> {
         match self {
             Self::Accepted => None,
-            Self::Malformed { reason } | Self::Rejected { reason } => Some(reason),
+            Self::Malformed { reason } | Self::Rejected { reason } | Self::Ping { reason } => Some(reason),
         }
     }
 
@@ -121,6 +124,7 @@ impl Verdict {
             "accepted" => Some(Self::Accepted),
             "malformed" => Some(Self::Malformed { reason }),
             "rejected" => Some(Self::Rejected { reason }),
+            "ping" => Some(Self::Ping { reason }),
             _ => None,
         }
     }

@@ -56,7 +56,7 @@ fn decide(
 fn is_readable(event: &Event) -> Result<(), String> {
     match &event.verdict {
         Verdict::Accepted => Ok(()),
-        Verdict::Malformed { reason } | Verdict::Rejected { reason } => {
+        Verdict::Malformed { reason } | Verdict::Rejected { reason } | Verdict::Ping { reason } => {
             Err(format!("the event is {}: {reason}", event.verdict.name()))
         }
     }

@@ -12,6 +12,7 @@ mod job;
 mod policy;
 mod problem;
 mod reader;
+mod schemes;
 mod script;
 mod source;
 mod text;

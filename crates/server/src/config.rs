@@ -118,6 +118,8 @@ pub struct HookLimits {
     pub max_bytes_in_flight: u32,
     pub rate_per_second: u32,
     pub rate_burst: u32,
+    /// What senders call before `/hooks/..`; empty where nobody signs addresses.
+    pub public_url: String,
     #[serde(with = "duration")]
     pub dedupe_for: Duration,
 }

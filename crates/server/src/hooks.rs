@@ -1,11 +1,12 @@
-//! Where webhooks come in: `POST /hooks/{name}` and `/hooks/{namespace}/{name}`, and where their senders ask what became of
-//! them; nothing else.
+//! Where webhooks come in: `POST /hooks/{name}` and `/hooks/{namespace}/{name}`, where providers ask what their scheme knows,
+//! with other methods, and where senders ask what became of a delivery; nothing else.
 //!
 //! The order of the controls is fixed, each cheaper than the next: route, rate, hook, head, room for
 //! the body, body, signature; only then is anything parsed ([`crate::intake`]), committed and answered. Steps 2
 //! to 5 of the walk.
 
 mod body;
+mod handshake;
 mod head;
 mod rate;
 mod receive;
@@ -16,7 +17,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    routing::{get, post},
+    routing::{MethodFilter, get, on},
 };
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -67,8 +68,11 @@ pub(crate) async fn sweep(hooks: Arc<Hooks>, shutdown: CancellationToken) {
 
 pub(crate) fn router(hooks: Arc<Hooks>) -> Router {
     Router::new()
-        .route("/hooks/{name}", post(receive::in_default_namespace))
-        .route("/hooks/{namespace}/{name}", post(receive::in_namespace))
+        .route("/hooks/{name}", on(METHODS, receive::in_default_namespace))
+        .route("/hooks/{namespace}/{name}", on(METHODS, receive::in_namespace))
         .route("/hooks/-/status/{token}", get(status::show))
         .with_state(hooks)
 }
+
+/// GET stands for HEAD too. Which of them a hook takes besides POST is its scheme's word.
+const METHODS: MethodFilter = MethodFilter::POST.or(MethodFilter::GET).or(MethodFilter::OPTIONS);

@@ -61,6 +61,9 @@ pub(crate) async fn replay(
     if let Verdict::Rejected { reason } = &original.verdict {
         return Err(refused(format!("it was not authentic: {reason}")));
     }
+    if let Verdict::Ping { reason } = &original.verdict {
+        return Err(refused(format!("it starts nothing: {reason}")));
+    }
     let now = app.clock.now();
     let set = match definition {
         Definition::Current => app.triggers.current(),

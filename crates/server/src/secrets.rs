@@ -110,6 +110,22 @@ fn read(what: &str, path: &Path) -> Result<Vec<u8>, SecretError> {
 }
 
 /// Where it is kept, in words: `env DEPLOY_SECRET`.
+/// Creates a file for its owner alone, whole or not at all.
+pub(crate) fn create(path: &str, secret: &[u8]) -> std::io::Result<()> {
+    use std::{io::Write as _, os::unix::fs::OpenOptionsExt as _};
+    let path = Path::new(path);
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}", uuid::Uuid::now_v7()));
+    let new = path.with_file_name(name);
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+    file.write_all(secret)?;
+    file.sync_all()?;
+    // Fails where the name exists, unlike a rename.
+    let linked = std::fs::hard_link(&new, path);
+    std::fs::remove_file(&new)?;
+    linked
+}
+
 pub(crate) fn describe(reference: &SecretRef) -> String {
     match reference {
         SecretRef::Env(name) => format!("env {name}"),

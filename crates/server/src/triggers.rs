@@ -31,7 +31,7 @@ pub(crate) use definition::parse_text;
 pub(crate) use folder::TriggerFolder;
 pub(crate) use loader::Loader;
 pub(crate) use route::{Route, route_key, routes};
-pub use scheme::KnownSchemes;
+pub use scheme::{KnownSchemes, with_schemes};
 
 /// How long a change waits for being in force before it is answered.
 const REACH_WITHIN: Duration = Duration::from_secs(3);
@@ -119,6 +119,11 @@ impl Triggers {
         // then the server stops too.
         let reached = current.wait_for(|set| set.generation >= generation);
         let _ = tokio::time::timeout(REACH_WITHIN, reached).await;
+    }
+
+    /// Secrets are resolved again soon.
+    pub(crate) fn look_again(&self) {
+        self.reload.notify_one();
     }
 
     pub fn current(&self) -> Arc<TriggerSet> {

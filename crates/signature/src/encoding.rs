@@ -9,6 +9,8 @@ use base64::{
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Encoding {
+    /// The bytes themselves. For secrets that are sent as they are.
+    Text,
     Hex,
     /// The standard alphabet, with padding.
     Base64,
@@ -24,10 +26,11 @@ const BASE64_URL: GeneralPurpose = GeneralPurpose::new(
 );
 
 impl Encoding {
-    pub(crate) const NAMES: [&str; 3] = ["hex", "base64", "base64url"];
+    pub(crate) const NAMES: [&str; 4] = ["text", "hex", "base64", "base64url"];
 
     pub(crate) fn from_name(name: &str) -> Option<Self> {
         match name {
+            "text" => Some(Self::Text),
             "hex" => Some(Self::Hex),
             "base64" => Some(Self::Base64),
             "base64url" => Some(Self::Base64Url),
@@ -37,6 +40,7 @@ impl Encoding {
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
+            Self::Text => "text",
             Self::Hex => "hex",
             Self::Base64 => "base64",
             Self::Base64Url => "base64url",
@@ -45,6 +49,7 @@ impl Encoding {
 
     pub(crate) fn decode(self, text: &[u8]) -> Option<Vec<u8>> {
         match self {
+            Self::Text => Some(text.to_vec()),
             Self::Hex => hex::decode(text).ok(),
             Self::Base64 => STANDARD.decode(text).ok(),
             Self::Base64Url => BASE64_URL.decode(text).ok(),
@@ -53,6 +58,7 @@ impl Encoding {
 
     pub(crate) fn encode(self, bytes: &[u8]) -> String {
         match self {
+            Self::Text => String::from_utf8_lossy(bytes).into_owned(),
             Self::Hex => hex::encode(bytes),
             Self::Base64 => STANDARD.encode(bytes),
             Self::Base64Url => BASE64_URL.encode(bytes),
@@ -88,10 +94,8 @@ mod tests {
         for name in Encoding::NAMES {
             let encoding = Encoding::from_name(name).expect("a name of the list");
             assert_eq!(encoding.name(), name);
-            assert_eq!(
-                encoding.decode(encoding.encode(&[0, 1, 254, 255]).as_bytes()),
-                Some(vec![0, 1, 254, 255])
-            );
+            let bytes: &[u8] = if encoding == Encoding::Text { b"text" } else { &[0, 1, 254, 255] };
+            assert_eq!(encoding.decode(encoding.encode(bytes).as_bytes()).as_deref(), Some(bytes));
         }
     }
 }

@@ -1,10 +1,8 @@
-//! Where a request holds a value: in a header, or in its JSON body by an RFC 6901 pointer.
-//!
-//! A body is looked into only after its signature matched, in one pass that keeps nothing but the value.
+//! Where a request holds a value: in a header, in its query, in a form or in JSON, or in a token's claims.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
-use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use crate::{Rejection, Request, form, json::Pointer};
 
 /// A longer id or event type is nobody's.
 pub(crate) const MAX_VALUE: usize = 255;
@@ -15,139 +13,175 @@ pub(crate) fn is_plain(value: &str) -> bool {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Place {
-    /// The header's name in lower case.
-    Header(String),
-    Body(Pointer),
+pub(crate) struct Place {
+    pub(crate) at: At,
+    /// Takes one item out of what is there: `t=` out of `t=17,v1=ab`.
+    pub(crate) cut: Option<Cut>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Pointer(Vec<String>);
+pub(crate) enum At {
+    /// The header's name in lower case.
+    Header(String),
+    Query(String),
+    Form(String),
+    Body(Pointer),
+    /// In the claims of the token that is the signature.
+    Claim(Pointer),
+    /// Several values, joined by spaces; there only where all of them are.
+    All(Vec<Place>),
+}
 
-impl Pointer {
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let tokens = text
-            .strip_prefix('/')
-            .ok_or_else(|| format!("{text:?} is no JSON pointer: write it like \"/event/type\""))?;
-        Ok(Self(tokens.split('/').map(|token| token.replace("~1", "/").replace("~0", "~")).collect()))
-    }
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Cut {
+    pub(crate) separator: Option<String>,
+    pub(crate) prefix: String,
+}
 
-    /// The text or number that it points at; `None` for anything else, and for a body that is not JSON.
-    pub(crate) fn find(&self, body: &[u8]) -> Option<String> {
-        let mut json = serde_json::Deserializer::from_slice(body);
-        let found = At(&self.0).deserialize(&mut json).ok()?;
-        json.end().ok()?;
-        found.filter(|value| !value.is_empty() && is_plain(value))
+/// What places are read from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Source<'a> {
+    pub(crate) request: Request<'a>,
+    /// One item of the body, where the scheme judges each by itself; otherwise all of it.
+    pub(crate) body: &'a [u8],
+    /// JSON; empty where there is no token.
+    pub(crate) claims: &'a [u8],
+}
+
+impl<'a> Source<'a> {
+    pub(crate) const fn of(request: Request<'a>) -> Self {
+        Self { request, body: request.body, claims: b"" }
     }
 }
 
-/// Reads the value below a path and skips the rest of the document.
-struct At<'p>(&'p [String]);
-
-impl<'de> DeserializeSeed<'de> for At<'_> {
-    type Value = Option<String>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl At<'_> {
-    fn here(&self, value: &impl ToString) -> Option<String> {
-        self.0.is_empty().then(|| value.to_string())
-    }
-}
-
-impl<'de> Visitor<'de> for At<'_> {
-    type Value = Option<String>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
+impl Place {
+    pub(crate) const fn header(name: String) -> Self {
+        Self { at: At::Header(name), cut: None }
     }
 
-    fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
-        Ok(self.here(&text))
-    }
-
-    fn visit_u64<E: Error>(self, number: u64) -> Result<Self::Value, E> {
-        Ok(self.here(&number))
-    }
-
-    fn visit_i64<E: Error>(self, number: i64) -> Result<Self::Value, E> {
-        Ok(self.here(&number))
-    }
-
-    fn visit_f64<E: Error>(self, _: f64) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-
-    fn visit_bool<E: Error>(self, _: bool) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut found = None;
-        while let Some(key) = map.next_key::<String>()? {
-            match self.0.split_first() {
-                // Of a key that comes twice the last one counts, as it does for conditions and templates.
-                Some((first, rest)) if *first == key => found = map.next_value_seed(At(rest))?,
-                Some(_) | None => drop(map.next_value::<IgnoredAny>()?),
-            }
+    pub(crate) fn header_name(&self) -> Option<&str> {
+        match &self.at {
+            At::Header(name) => Some(name),
+            At::Query(_) | At::Form(_) | At::Body(_) | At::Claim(_) | At::All(_) => None,
         }
-        Ok(found)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-        let wanted =
-            self.0.split_first().and_then(|(first, rest)| Some((first.parse::<usize>().ok()?, rest)));
-        let mut found = None;
-        for index in 0.. {
-            let more = match wanted {
-                Some((place, rest)) if place == index => {
-                    list.next_element_seed(At(rest))?.map(|value| found = value)
-                }
-                Some(_) | None => list.next_element::<IgnoredAny>()?.map(drop),
-            };
-            if more.is_none() {
-                break;
+    /// The value; `None` where it is not there or empty. A header or field that comes twice is refused, since
+    /// two readers could pick different ones.
+    pub(crate) fn find<'a>(&self, source: &Source<'a>) -> Result<Option<Cow<'a, [u8]>>, Rejection> {
+        let whole = self.whole(source)?;
+        let Some(cut) = &self.cut else { return Ok(whole.filter(|value| !value.is_empty())) };
+        let Some(whole) = whole else { return Ok(None) };
+        let mut found = cut.items(&whole).into_iter();
+        match (found.next(), found.next()) {
+            (Some(_), Some(_)) => Err(Rejection::Repeated(self.to_string())),
+            (found, None) => {
+                Ok(found.filter(|value| !value.is_empty()).map(|value| Cow::Owned(value.to_vec())))
             }
+            (None, Some(_)) => Ok(None),
         }
-        Ok(found)
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pointers() {
-        let check = |pointer: &str, body: &str, expected: Option<&str>| {
-            let pointer = Pointer::parse(pointer).expect("a pointer");
-            assert_eq!(pointer.find(body.as_bytes()).as_deref(), expected, "{pointer:?} in {body}");
+    fn whole<'a>(&self, source: &Source<'a>) -> Result<Option<Cow<'a, [u8]>>, Rejection> {
+        let text = |value: Cow<'a, str>| match value {
+            Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+            Cow::Owned(text) => Cow::Owned(text.into_bytes()),
         };
-        check("/type", r#"{"type": "push"}"#, Some("push"));
-        check("/type", r#"{"a": {"type": "no"}, "type": 7, "b": [1, {}]}"#, Some("7"));
-        check("/event/type", r#"{"event": {"id": 1, "type": "a"}}"#, Some("a"));
-        check("/items/1/id", r#"{"items": [{"id": "x"}, {"id": "y"}, {"id": "z"}]}"#, Some("y"));
-        check("/a~1b/~0", r#"{"a/b": {"~": "deep"}}"#, Some("deep"));
-        check("/type", r#"{"type": "first", "type": "last"}"#, Some("last"));
-        check("/type", r#"{"type": {"name": "no"}}"#, None);
-        check("/type", r#"{"type": null}"#, None);
-        check("/type", r#"{"type": ""}"#, None);
-        check("/type", r#"{"type": "a\u0000b"}"#, None);
-        check("/type", r#"{"type": "\u001b[2J"}"#, None);
-        check("/type", r#"{"type": "push"} {}"#, None);
-        check("/type", r#"{"type": "push""#, None);
-        check("/type", "[]", None);
-        check("/type", "type=push", None);
-        check("/type", "", None);
-        check("/type", &format!(r#"{{"type": "{}"}}"#, "x".repeat(MAX_VALUE + 1)), None);
-        check("/type", &format!(r#"{{"x": {}, "type": "t"}}"#, "[".repeat(100_000)), None);
-        assert!(Pointer::parse("type").is_err());
+        match &self.at {
+            At::Header(name) => {
+                let named = |(found, _): &&(String, Vec<u8>)| found.eq_ignore_ascii_case(name);
+                let mut found = source.request.headers.iter().filter(named);
+                let first = found.next().map(|(_, value)| Cow::Borrowed(value.as_slice()));
+                self.once(first, found.next().is_some())
+            }
+            At::Query(name) => self.field(form::query(source.request.url).as_bytes(), name),
+            At::Form(name) => self.field(source.body, name),
+            At::Body(pointer) => Ok(pointer.text(source.body).map(text)),
+            At::Claim(pointer) => Ok(pointer.text(source.claims).map(text)),
+            At::All(places) => join(places, source),
+        }
+    }
+
+    fn field<'a>(&self, pairs: &[u8], name: &str) -> Result<Option<Cow<'a, [u8]>>, Rejection> {
+        let mut found = form::pairs(pairs).into_iter().filter(|(found, _)| found == name.as_bytes());
+        let first = found.next().map(|(_, value)| Cow::Owned(value));
+        self.once(first, found.next().is_some())
+    }
+
+    fn once<T>(&self, value: Option<T>, again: bool) -> Result<Option<T>, Rejection> {
+        if again { Err(Rejection::Repeated(self.to_string())) } else { Ok(value) }
+    }
+
+    /// As text that may go on as an id, a type or a time.
+    pub(crate) fn plain<'a>(&self, source: &Source<'a>) -> Result<Option<Cow<'a, str>>, Rejection> {
+        let Some(value) = self.find(source)? else { return Ok(None) };
+        let text = match value {
+            Cow::Borrowed(bytes) => str::from_utf8(bytes).ok().map(Cow::Borrowed),
+            Cow::Owned(bytes) => String::from_utf8(bytes).ok().map(Cow::Owned),
+        };
+        text.filter(|text| is_plain(text)).map(Some).ok_or_else(|| {
+            let why = format!("it is not plain text of at most {MAX_VALUE} bytes");
+            Rejection::Malformed(self.to_string(), why)
+        })
+    }
+}
+
+fn join<'a>(places: &[Place], source: &Source<'a>) -> Result<Option<Cow<'a, [u8]>>, Rejection> {
+    let mut joined = Vec::new();
+    for place in places {
+        let Some(value) = place.find(source)? else { return Ok(None) };
+        if !joined.is_empty() {
+            joined.push(b' ');
+        }
+        joined.extend_from_slice(&value);
+    }
+    Ok(Some(Cow::Owned(joined)))
+}
+
+/// The first of several places at which a value is.
+pub(crate) fn first<'a>(places: &[Place], source: &Source<'a>) -> Result<Option<Cow<'a, str>>, Rejection> {
+    for place in places {
+        if let Some(value) = place.plain(source)? {
+            return Ok(Some(value));
+        }
+    }
+    Ok(None)
+}
+
+impl Cut {
+    /// The items that start with the prefix, without it.
+    pub(crate) fn items<'v>(&self, value: &'v [u8]) -> Vec<&'v [u8]> {
+        let items = match &self.separator {
+            Some(separator) => split(value, separator.as_bytes()),
+            None => vec![value],
+        };
+        items.into_iter().filter_map(|item| item.strip_prefix(self.prefix.as_bytes())).collect()
+    }
+}
+
+fn split<'v>(value: &'v [u8], separator: &[u8]) -> Vec<&'v [u8]> {
+    let mut items = Vec::new();
+    let mut rest = value;
+    while let Some(at) = rest.windows(separator.len()).position(|window| window == separator) {
+        items.push(&rest[..at]);
+        rest = &rest[at + separator.len()..];
+    }
+    items.push(rest);
+    items
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.at {
+            At::Header(name) => write!(f, "header {name}"),
+            At::Query(name) => write!(f, "query parameter {name}"),
+            At::Form(name) => write!(f, "form field {name}"),
+            At::Body(pointer) => write!(f, "body field {}", pointer.as_str()),
+            At::Claim(pointer) => write!(f, "claim {}", pointer.as_str().trim_start_matches('/')),
+            At::All(places) => {
+                let each: Vec<String> = places.iter().map(ToString::to_string).collect();
+                write!(f, "{}", each.join(" and "))
+            }
+        }
     }
 }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::{Rejection, Request, Scheme, SchemeError, Secret, Verified, scheme::File};
+use crate::{Answer, Judged, Rejection, Request, Scheme, SchemeError, Secret, Waiting, scheme::File};
 
 /// One request and what its scheme should make of it.
 #[derive(Debug, Clone, Deserialize)]
@@ -16,10 +16,11 @@ pub(crate) struct Row {
     pub(crate) id: String,
     /// Without it, what stands before the slash in the id. In a scheme file it is always that file's.
     scheme: Option<String>,
+    /// Without it, POST.
     #[serde(default)]
     method: String,
     #[serde(default)]
-    url: String,
+    pub(crate) url: String,
     #[serde(default)]
     headers: BTreeMap<String, String>,
     #[serde(default)]
@@ -48,14 +49,22 @@ enum OneOrMore {
     More(Vec<String>),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(untagged, expecting = "expect is \"accept\", \"reject\" or an answer {status, headers, body}")]
 enum Expectation {
     Verdict(Verdict),
     /// The answer to a provider's handshake.
-    Answer {
-        status: u16,
-    },
+    Answer(ExpectedAnswer),
+}
+
+/// Headers that are not named may be anything; a body that is not given may too.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExpectedAnswer {
+    status: u16,
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
+    body: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -95,6 +104,13 @@ pub fn run_scheme(name: &str, text: &str) -> Result<Vec<RowResult>, SchemeError>
     Ok(rows.iter().map(|row| row.result(Scheme::with_options(name, text, &row.options).as_ref())).collect())
 }
 
+/// A scheme file with the options of its first vector: what it is when nothing else is known.
+#[cfg(test)]
+pub(crate) fn plain(name: &str, text: &str) -> Result<Scheme, SchemeError> {
+    let first = File::parse(name, text)?.vectors.into_iter().next();
+    Scheme::with_options(name, text, &first.map(|row| row.options).unwrap_or_default())
+}
+
 impl Row {
     fn scheme(&self) -> &str {
         let of_id = || self.id.split_once('/').map_or(self.id.as_str(), |(scheme, _)| scheme);
@@ -112,33 +128,69 @@ impl Row {
         }
     }
 
-    fn verify(&self, scheme: &Scheme) -> Result<Verified, Rejection> {
+    pub(crate) fn method(&self) -> &str {
+        if self.method.is_empty() { "POST" } else { &self.method }
+    }
+
+    /// Without a secret the hook waits for one.
+    fn judged(&self, scheme: &Scheme) -> Result<Judged, Rejection> {
         let headers = self.headers();
         let secrets: Vec<Secret> = self.secrets().iter().map(|secret| Secret::new(secret.as_str())).collect();
         let request =
-            Request { method: &self.method, url: &self.url, headers: &headers, body: self.body.as_bytes() };
-        scheme.verify(&request, &secrets, self.now)
+            Request { method: self.method(), url: &self.url, headers: &headers, body: self.body.as_bytes() };
+        let waiting = if secrets.is_empty() { Waiting::ForSecret } else { Waiting::No };
+        scheme.judge(&request, &secrets, self.now, waiting)
     }
 
     fn result(&self, scheme: Result<&Scheme, &SchemeError>) -> RowResult {
-        let outcome = match (self.expect, scheme) {
-            (_, Err(error)) => Err(error.to_string()),
-            (Expectation::Answer { status }, Ok(_)) => {
-                Err(format!("expected an answer with status {status}, but this scheme knows no handshake"))
-            }
-            (Expectation::Verdict(verdict), Ok(scheme)) => self.judge(verdict, scheme),
+        let outcome = match scheme {
+            Err(error) => Err(error.to_string()),
+            Ok(scheme) => self.compare(&self.judged(scheme)),
         };
         let ok = outcome.is_ok();
         RowResult { id: self.id.clone(), ok, detail: outcome.unwrap_or_else(|difference| difference) }
     }
 
     /// What came out, or how it differs from what was expected.
-    fn judge(&self, expected: Verdict, scheme: &Scheme) -> Result<String, String> {
-        match (expected, self.verify(scheme)) {
-            (Verdict::Accept, Ok(_)) => Ok("accept".to_owned()),
-            (Verdict::Reject, Err(reason)) => Ok(format!("reject: {reason}")),
-            (Verdict::Accept, Err(reason)) => Err(format!("expected accept, got reject: {reason}")),
-            (Verdict::Reject, Ok(_)) => Err("expected reject, got accept".to_owned()),
+    fn compare(&self, judged: &Result<Judged, Rejection>) -> Result<String, String> {
+        let shown = match judged {
+            Ok(Judged::Delivery(_)) => "accept".to_owned(),
+            Ok(Judged::Ping { .. }) => "accept: a ping, which starts nothing".to_owned(),
+            Ok(Judged::Answer(answer)) => format!("answer {} {:?}", answer.status, answer.body),
+            Err(reason) => format!("reject: {reason}"),
+        };
+        match (&self.expect, judged) {
+            (Expectation::Verdict(Verdict::Accept), Ok(Judged::Delivery(_) | Judged::Ping { .. }))
+            | (Expectation::Verdict(Verdict::Reject), Err(_)) => Ok(shown),
+            (Expectation::Verdict(Verdict::Accept), _) => Err(format!("expected accept, got {shown}")),
+            (Expectation::Verdict(Verdict::Reject), _) => Err(format!("expected reject, got {shown}")),
+            (Expectation::Answer(expected), Ok(Judged::Answer(answer))) => {
+                expected.compare(answer).map(|()| shown)
+            }
+            (Expectation::Answer(expected), _) => {
+                Err(format!("expected an answer with status {}, got {shown}", expected.status))
+            }
+        }
+    }
+}
+
+impl ExpectedAnswer {
+    fn compare(&self, answer: &Answer) -> Result<(), String> {
+        if self.status != answer.status {
+            return Err(format!("expected status {}, got {}", self.status, answer.status));
+        }
+        for (name, wanted) in &self.headers {
+            let found = answer.headers.iter().find(|(found, _)| found.eq_ignore_ascii_case(name));
+            let found = found.map_or("none", |(_, value)| value.as_str());
+            if found != wanted {
+                return Err(format!("expected {name}: {wanted}, got {found}"));
+            }
+        }
+        match &self.body {
+            Some(body) if *body != answer.body => {
+                Err(format!("expected body {body:?}, got {:?}", answer.body))
+            }
+            Some(_) | None => Ok(()),
         }
     }
 }
@@ -159,7 +211,10 @@ mod tests {
             {"id": "gihub/e", "expect": "reject"},
             {"id": "github/f", "method": "GET", "expect": {"status": 200, "headers": {}, "body": "1"}}
         ]"#;
-        let line = |row: &RowResult| format!("{} {} {}", row.id, row.ok, row.detail);
+        let line = |row: &RowResult| {
+            let detail = row.detail.replace(&Scheme::names().join(", "), "[all]");
+            format!("{} {} {detail}", row.id, row.ok)
+        };
         let lines: Vec<String> = run(rows).expect("rows").iter().map(line).collect();
         assert_eq!(
             lines,
@@ -168,9 +223,9 @@ mod tests {
                 "github/b false expected accept, got reject: header x-hub-signature-256 is missing or empty",
                 "github/c true reject: no secret is configured, or one is empty",
                 "hmac/d false scheme \"hmac\" needs the option \"header\": the header that holds the signature",
-                "gihub/e false there is no scheme \"gihub\" (did you mean \"github\"? \
-                 Allowed: github, hmac, standard-webhooks)",
-                "github/f false expected an answer with status 200, but this scheme knows no handshake",
+                "gihub/e false there is no scheme \"gihub\" (did you mean \"github\"? Allowed: [all])",
+                "github/f false expected an answer with status 200, got reject: GET is neither a delivery nor a \
+                 handshake of this scheme",
             ]
         );
     }

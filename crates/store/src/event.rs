@@ -36,7 +36,7 @@ pub struct EventFilter {
     /// The whole `source`, or its end after a slash.
     pub source: Option<String>,
     pub event_type: Option<String>,
-    /// `accepted`, `malformed`, `rejected`.
+    /// `accepted`, `malformed`, `rejected`, `ping`.
     pub verdict: Option<String>,
     pub trigger: Option<ByTrigger>,
     /// The event that they repeat.

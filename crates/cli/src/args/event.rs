@@ -70,7 +70,7 @@ pub(crate) struct EventFilterArgs {
     /// The event's type, such as `push`.
     #[arg(long = "type", value_name = "TYPE")]
     pub event_type: Option<String>,
-    /// accepted, malformed or rejected.
+    /// accepted, malformed, rejected or ping.
     #[arg(long)]
     pub verdict: Option<String>,
     /// Only replays of this event.

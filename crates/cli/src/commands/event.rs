@@ -168,7 +168,7 @@ fn matched(decisions: &[Decision]) -> String {
 
 fn verdict(output: Output, verdict: &Verdict) -> String {
     let tone = match verdict {
-        Verdict::Accepted => Tone::Good,
+        Verdict::Accepted | Verdict::Ping { .. } => Tone::Good,
         Verdict::Malformed { .. } | Verdict::Rejected { .. } => Tone::Bad,
     };
     output.tone(verdict.name(), tone)

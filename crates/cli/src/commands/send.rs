@@ -32,7 +32,7 @@ pub(crate) async fn run(args: SendArgs, client: &Client, output: Output) -> Resu
     let answer: Value = client.get(&format!("triggers/{}", args.trigger), &[]).await?;
     let hook = hook(&typed(&answer)?)?;
     let scheme =
-        Scheme::builtin(&hook.scheme, &hook.options).map_err(|error| CliError::Failed(error.to_string()))?;
+        Scheme::named(&hook.scheme, &hook.options).map_err(|error| CliError::Failed(error.to_string()))?;
     let secret = secret(&args, &hook)?;
     let (sample_type, sample_body) = scheme.sample();
     let event_type = args.event_type.clone().unwrap_or_else(|| sample_type.to_owned());

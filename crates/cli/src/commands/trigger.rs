@@ -4,8 +4,12 @@ mod test;
 
 use std::path::{Path, PathBuf};
 
-use hetuflow_core::{id::Namespace, trigger};
-use hetuflow_server::triggers::KnownSchemes;
+use hetuflow_core::{
+    id::Namespace,
+    trigger::{self, Trigger},
+};
+use hetuflow_server::triggers::{KnownSchemes, with_schemes};
+use hetuflow_signature::Scheme;
 use hetuflow_store::StoredTrigger;
 use reqwest::Method;
 use serde::Deserialize;
@@ -106,6 +110,10 @@ fn check(files: &[PathBuf], output: Output) -> Result<(), CliError> {
             Ok(triggers) if !output.is_json() => {
                 for trigger in triggers {
                     output.line(&format!("{origin}: {} {}", trigger.name, output.tone("ok", Tone::Good)))?;
+                    for warning in warnings(&trigger) {
+                        output
+                            .line(&format!("{origin}: {} {warning}", output.tone("warning:", Tone::Bad)))?;
+                    }
                 }
             }
             Ok(_) => {}
@@ -116,6 +124,12 @@ fn check(files: &[PathBuf], output: Output) -> Result<(), CliError> {
         output.json(&json!({ "problems": problems }))?;
     }
     if problems.is_empty() { Ok(()) } else { Err(CliError::Invalid(problems)) }
+}
+
+/// What works, and may not be what its owner wants.
+fn warnings(trigger: &Trigger) -> Vec<String> {
+    let schemes = trigger.webhooks.iter().filter_map(|hook| Scheme::named(&hook.scheme, &hook.options).ok());
+    schemes.flat_map(|scheme| scheme.warnings()).collect()
 }
 
 async fn apply(files: &[PathBuf], client: &Client, output: Output) -> Result<(), CliError> {
@@ -136,6 +150,8 @@ async fn apply(files: &[PathBuf], client: &Client, output: Output) -> Result<(),
 fn read(file: &Path) -> Result<(String, String, String), CliError> {
     let text = std::fs::read_to_string(file)
         .map_err(|source| CliError::Read { path: file.to_path_buf(), source })?;
+    let text = with_schemes(&text, file.parent().unwrap_or(Path::new(".")))
+        .map_err(|why| CliError::Failed(format!("{}: {why}", file.display())))?;
     let name = file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     Ok((file.display().to_string(), name, text))
 }

@@ -112,7 +112,7 @@ fn try_webhook(trigger: &Trigger, hook: &WebhookSource, places: &Places<'_>, now
 }
 
 fn signed_curl(hook: &WebhookSource, places: &Places<'_>, now: Timestamp) -> Option<String> {
-    let scheme = Scheme::builtin(&hook.scheme, &hook.options).ok()?;
+    let scheme = Scheme::named(&hook.scheme, &hook.options).ok()?;
     let secret = hook.secrets.iter().find_map(|reference| match reference {
         SecretRef::Env(name) => {
             places.secrets.get(name).map(str::to_owned).or_else(|| std::env::var(name).ok())

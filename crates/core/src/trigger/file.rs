@@ -8,6 +8,7 @@ use super::{
     Known, Problem, Problems, Trigger, TriggerJob,
     job::read_job,
     reader::{Sheet, Table},
+    schemes::WithSchemes,
     source::{Sources, read_sources},
     text::Text,
 };
@@ -35,15 +36,16 @@ pub(super) fn parse(
         return Err(problems(Problem::of_syntax(text, &errors)));
     }
     let sheet = Sheet::new(text);
-    let reader = File { namespace, default_name, known };
-    let triggers = reader.read(Table::new(&sheet, "the file", 0..0, document.get_ref()));
+    let mut table = Table::new(&sheet, "the file", 0..0, document.get_ref());
+    let reader = File { namespace, default_name, known: WithSchemes::read(known, &mut table) };
+    let triggers = reader.read(table);
     if sheet.has_problems() { Err(problems(sheet.into_problems())) } else { Ok(triggers) }
 }
 
 struct File<'a> {
     namespace: &'a Namespace,
     default_name: &'a str,
-    known: &'a dyn Known,
+    known: WithSchemes<'a>,
 }
 
 impl File<'_> {
@@ -75,7 +77,8 @@ impl File<'_> {
     /// Without a name it cannot be, but everything in it is checked all the same.
     fn trigger(&self, mut table: Table<'_>, name: Option<TriggerName>) -> Option<Trigger> {
         let description = table.text("description").map(|text| text.value).unwrap_or_default();
-        let sources = read_sources(&mut table, name.as_ref(), self.known);
+        let mut sources = read_sources(&mut table, name.as_ref(), &self.known);
+        sources.webhooks.iter_mut().for_each(|webhook| self.known.define(webhook));
         let job = job_of(&mut table, &sources);
         table.finish();
         let Sources { webhooks, files, clocks, daemons, events } = sources;

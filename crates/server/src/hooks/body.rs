@@ -47,6 +47,7 @@ mod tests {
             max_bytes_in_flight: 0,
             rate_per_second: 1,
             rate_burst: 1,
+            public_url: String::new(),
             dedupe_for: Duration::ZERO,
         };
         let check = |received: usize, expected: u64| {

@@ -1,6 +1,6 @@
 //! What is judged before the body is read.
 
-use hetuflow_signature::Rejection;
+use hetuflow_signature::{Rejection, Request as Signed, Waiting};
 use http::{HeaderMap, header};
 use jiff::Timestamp;
 
@@ -38,15 +38,15 @@ pub(super) fn check_encoding(map: &HeaderMap) -> Result<(), ApiError> {
 /// of authenticity: no two readers agree on what it means.
 pub(super) fn check_signature(
     route: &Route,
-    headers: &[(String, Vec<u8>)],
+    head: &Signed<'_>,
     now: Timestamp,
 ) -> Result<Result<(), String>, ApiError> {
-    if route.secrets.is_empty() {
+    if route.secrets.is_empty() && route.waiting() == Waiting::No {
         return Ok(Err(route.missing_secrets.join("; ")));
     }
-    match route.scheme.check_headers(headers, Some(now)) {
+    match route.scheme.check_head(head, Some(now)) {
         Ok(()) => Ok(Ok(())),
-        Err(rejection @ Rejection::RepeatedHeader(_)) => Err(ApiError::BadRequest(rejection.to_string())),
+        Err(rejection @ Rejection::Repeated(_)) => Err(ApiError::BadRequest(rejection.to_string())),
         Err(rejection) => Ok(Err(rejection.to_string())),
     }
 }
@@ -63,4 +63,19 @@ pub(super) fn stored(headers: &[(String, Vec<u8>)], route: &Route) -> Vec<(Strin
             (name.clone(), value.into_owned())
         })
         .collect()
+}
+
+/// What is stored of the query: secrets and tokens in it are not.
+pub(super) fn stored_query(query: &str, route: &Route) -> String {
+    if route.secret_parameters.is_empty() {
+        return query.to_owned();
+    }
+    let part = |part: &str| {
+        let name = form_urlencoded::parse(part.as_bytes()).next().map(|(name, _)| name.into_owned());
+        match name.filter(|name| route.secret_parameters.contains(name)) {
+            Some(name) => format!("{name}={REDACTED}"),
+            None => part.to_owned(),
+        }
+    };
+    query.split('&').map(part).collect::<Vec<_>>().join("&")
 }

@@ -15,16 +15,16 @@ use hetuflow_core::{
     trigger::{SenderSees, hook_source},
 };
 use hetuflow_failpoint::failpoint;
-use hetuflow_signature::{Request as Signed, Verified};
+use hetuflow_signature::{Judged, Request as Signed, Verified};
 use hetuflow_store::{Ingest, Ingested};
-use http::{HeaderMap, HeaderValue, Request, StatusCode, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header, request::Parts, uri::PathAndQuery};
 use jiff::Timestamp;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
-    Hooks, body, head,
+    Hooks, body, handshake, head,
     status::{self, EventStatus, TaskStatus},
 };
 use crate::{
@@ -79,11 +79,11 @@ pub(super) async fn in_namespace(
 }
 
 /// A delivery whose hook is known.
-struct Delivery {
-    namespace: Namespace,
-    name: String,
+pub(super) struct Delivery {
+    pub(super) namespace: Namespace,
+    pub(super) name: String,
     /// Of the route in `set`.
-    key: String,
+    pub(super) key: String,
     set: Arc<TriggerSet>,
     parts: Parts,
     headers: Vec<(String, Vec<u8>)>,
@@ -121,20 +121,32 @@ async fn receive(
 }
 
 async fn accept(hooks: &Hooks, delivery: &Delivery, route: &Route, body: Body) -> Result<Response, ApiError> {
+    if delivery.parts.method != Method::POST && !route.scheme.answers_method(delivery.parts.method.as_str()) {
+        return Err(ApiError::MethodNotAllowed);
+    }
     let wait = status::wanted_wait(delivery.parts.uri.query())?;
     let size = head::announced_size(&delivery.parts.headers, route.max_body)?;
     head::check_encoding(&delivery.parts.headers)?;
-    if let Err(reason) = head::check_signature(route, &delivery.headers, delivery.now)? {
+    let (method, url) = (delivery.parts.method.as_str(), delivery.url(route, hooks));
+    let head = Signed { method, url: &url, headers: &delivery.headers, body: b"" };
+    if let Err(reason) = head::check_signature(route, &head, delivery.now)? {
         return Err(reject(hooks, delivery, route, Bytes::new(), reason));
     }
     let room = make_room(hooks, size)?;
     let body = body::read(body, route.max_body, &hooks.app.config.hooks).await?;
     failpoint!("verify.before");
-    let verified = match verify(delivery, route, &body).await? {
-        Ok(verified) => verified,
+    let judged = match verify(delivery, route, &body, url).await? {
+        Ok(judged) => judged,
         Err(reason) => return Err(reject(hooks, delivery, route, body, reason)),
     };
     failpoint!("verify.after");
+    let verified = match judged {
+        Judged::Delivery(verified) => verified,
+        Judged::Answer(answer) => return handshake::answer(hooks, delivery, route, body, answer).await,
+        Judged::Ping { event_type, verified } => {
+            return handshake::ping(hooks, delivery, route, body, event_type, verified).await;
+        }
+    };
     let committed = commit(hooks, delivery, route, body, verified).await;
     drop(room);
     let (receipt, response) = committed?;
@@ -162,13 +174,13 @@ async fn verify(
     delivery: &Delivery,
     route: &Route,
     body: &Bytes,
-) -> Result<Result<Verified, String>, ApiError> {
+    url: String,
+) -> Result<Result<Judged, String>, ApiError> {
     let method = delivery.parts.method.to_string();
-    let url = delivery.parts.uri.path_and_query().map_or_else(String::new, ToString::to_string);
     if body.len() <= SMALL {
         let request = Signed { method: &method, url: &url, headers: &delivery.headers, body };
-        let verified = route.scheme.verify(&request, &route.secrets, Some(delivery.now));
-        return Ok(verified.map_err(|rejection| rejection.to_string()));
+        let judged = route.scheme.judge(&request, &route.secrets, Some(delivery.now), route.waiting());
+        return Ok(judged.map_err(|rejection| rejection.to_string()));
     }
     let (set, key, headers, now, body) = (
         Arc::clone(&delivery.set),
@@ -180,12 +192,12 @@ async fn verify(
     let verify = move || {
         let route = set.routes.get(&key)?;
         let request = Signed { method: &method, url: &url, headers: &headers, body: &body };
-        Some(route.scheme.verify(&request, &route.secrets, Some(now)))
+        Some(route.scheme.judge(&request, &route.secrets, Some(now), route.waiting()))
     };
-    let verified = tokio::task::spawn_blocking(verify).await;
-    let verified = verified.map_err(|error| ApiError::Internal(format!("verification broke: {error}")))?;
-    let verified = verified.ok_or_else(unknown)?;
-    Ok(verified.map_err(|rejection| rejection.to_string()))
+    let judged = tokio::task::spawn_blocking(verify).await;
+    let judged = judged.map_err(|error| ApiError::Internal(format!("verification broke: {error}")))?;
+    let judged = judged.ok_or_else(unknown)?;
+    Ok(judged.map_err(|rejection| rejection.to_string()))
 }
 
 /// The sender learns nothing but 401; the reason goes to the log and, for a few, into an event.
@@ -256,7 +268,14 @@ fn said(route: &Route, body: String) -> Option<Response> {
 }
 
 impl Delivery {
-    fn event(&self, route: &Route, body: Bytes, event_type: String) -> Event {
+    /// Path and query, as received; the whole address, as the sender knows it, where that is signed.
+    fn url(&self, route: &Route, hooks: &Hooks) -> String {
+        let local = self.parts.uri.path_and_query().map_or("", PathAndQuery::as_str);
+        let public = hooks.app.config.hooks.public_url.trim_end_matches('/');
+        if route.scheme.signs_url() { format!("{public}{local}") } else { local.to_owned() }
+    }
+
+    pub(super) fn event(&self, route: &Route, body: Bytes, event_type: String) -> Event {
         let content_type = self.parts.headers.get(header::CONTENT_TYPE);
         Event {
             id: EventId::at(self.now),
@@ -269,7 +288,7 @@ impl Delivery {
             received_at: self.now,
             content_type: content_type.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()),
             headers: head::stored(&self.headers, route),
-            query: self.parts.uri.query().map(str::to_owned),
+            query: self.parts.uri.query().map(|query| head::stored_query(query, route)),
             verdict: Verdict::Accepted,
             secret: None,
             replay_of: None,

@@ -85,7 +85,8 @@ impl Loader {
                 () = tokio::time::sleep(SCAN_EVERY) => false,
             };
             if asked {
-                due.poll = Instant::now();
+                let now = Instant::now();
+                due = Due { poll: now, secrets: now };
             }
             if let Err(error) = self.tick(&mut due).await {
                 // The set in force stays; the next tick tries again.

@@ -7,7 +7,7 @@ use hetuflow_core::{
     matching::{Wanted, wanted, wanted_by},
     trigger::{HookResponse, SecretRef, SenderSees, WebhookSource},
 };
-use hetuflow_signature::{Scheme, Secret};
+use hetuflow_signature::{Scheme, Secret, Waiting};
 use serde_json::{Map, Value};
 
 use super::Live;
@@ -31,6 +31,7 @@ pub(crate) struct Route {
     /// That of the first member, by name, that has one.
     pub(crate) response: Option<HookResponse>,
     pub(crate) secret_headers: Vec<String>,
+    pub(crate) secret_parameters: Vec<String>,
     /// What all members together look at in a body.
     pub(crate) wanted: Wanted,
     agreed: Agreed,
@@ -71,7 +72,7 @@ pub(crate) fn routes(live: &BTreeMap<String, Live>) -> (BTreeMap<String, Route>,
 
 impl Route {
     fn new(name: &str, index: usize, source: &WebhookSource) -> Result<Self, String> {
-        let scheme = Scheme::builtin(&source.scheme, &source.options).map_err(|error| error.to_string())?;
+        let scheme = Scheme::named(&source.scheme, &source.options).map_err(|error| error.to_string())?;
         Ok(Self {
             secrets: Vec::new(),
             secrets_from: Vec::new(),
@@ -81,6 +82,7 @@ impl Route {
             sender_sees: source.sender_sees,
             response: None,
             secret_headers: scheme.secret_headers(),
+            secret_parameters: scheme.secret_parameters(),
             wanted: Wanted::default(),
             scheme,
             agreed: Agreed::of(source),
@@ -111,6 +113,28 @@ impl Route {
         if let Some(body) = source.when.as_ref().and_then(|when| when.wants("body")) {
             self.wanted.merge(body);
         }
+    }
+
+    /// Whether a handshake may set the secret: its scheme has such a one, and the one file that shall hold the
+    /// secret is not there.
+    pub(crate) fn waiting(&self) -> Waiting {
+        let waits = self.scheme.sets_secret() && self.secrets.is_empty() && self.secret_file().is_some();
+        if waits { Waiting::ForSecret } else { Waiting::No }
+    }
+
+    fn secret_file(&self) -> Option<&str> {
+        match self.agreed.secrets.as_slice() {
+            [SecretRef::File(path)] => Some(path),
+            _ => None,
+        }
+    }
+
+    /// Writes a secret that came with a handshake into its file, which must not be there: whoever comes second,
+    /// even in the same instant, changes nothing.
+    pub(crate) async fn keep_secret(&self, secret: Vec<u8>) -> Result<(), String> {
+        let path = self.secret_file().ok_or("the trigger's secret is not one file")?.to_owned();
+        let written = tokio::task::spawn_blocking(move || secrets::create(&path, &secret)).await;
+        written.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
     }
 
     /// Every member with every secret that could not be resolved.

@@ -2,7 +2,7 @@
 
 mod api;
 mod bulk;
-mod checks;
+mod handshakes;
 mod hooks;
 mod journal;
 mod listeners;

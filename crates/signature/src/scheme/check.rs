@@ -1,18 +1,25 @@
 //! From a file to a [`Scheme`]: every name exists, every place can be read, and nothing is left to chance.
 
-use std::{fmt, time::Duration};
+mod cover;
+mod handshake;
+mod place;
+mod signature;
+
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use hetuflow_core::suggest::among;
 
 use super::{
-    Dedupe, DeliveryRule, Sample, Scheme, SignatureRule, TimestampRule, Unit,
-    file::{DedupeTable, DeliveryTable, File, PlaceTable, SignatureTable, TimestampTable},
+    Address, Dedupe, DeliveryRule, HashRule, Replay, Sample, Scheme,
+    file::{DedupeTable, DeliveryTable, File, HashTable, OneOrMore, PlaceTable, TimestampTable},
 };
 use crate::{
-    algorithm::{Algorithm, Hash},
+    algorithm::Hash,
     encoding::Encoding,
-    message::{Message, Value},
-    place::{Place, Pointer},
+    form::{self, UrlVariants},
+    json::Pointer,
+    template::{Piece, Template, Value},
+    timestamp::{Presence, TimestampRule, Unit},
 };
 
 /// Where a provider names none.
@@ -37,135 +44,168 @@ impl fmt::Display for Problem {
     }
 }
 
-pub(super) fn check(name: &str, file: File) -> Result<Scheme, Problem> {
-    let message = Message::parse(&file.message).map_err(|wrong| Problem::new("message", wrong))?;
-    let timestamp = file.timestamp.map(timestamp).transpose()?;
-    let delivery = delivery(file.delivery, &file.dedupe)?;
-    agree(&message, timestamp.as_ref(), &delivery)?;
-    Ok(Scheme {
+/// What every scheme lets a trigger set.
+#[derive(Debug, Default)]
+pub(super) struct Common {
+    pub(super) replay: Option<String>,
+    pub(super) url: Option<String>,
+    pub(super) tolerance: Option<Duration>,
+}
+
+pub(super) use cover::signs_id;
+
+type Named = BTreeMap<String, String>;
+
+pub(super) fn check(name: &str, file: File, common: Common) -> Result<Scheme, Problem> {
+    if file.about.trim().is_empty() {
+        return Err(Problem::new("about", "say whose deliveries these are"));
+    }
+    let named = file.values;
+    let signatures = signature::read_all(file.signature, file.message.as_deref(), &named)?;
+    let hashes = file.hashes.into_iter().enumerate();
+    let scheme = Scheme {
         name: name.to_owned(),
-        message,
-        signatures: signatures(file.signature)?,
-        timestamp,
-        delivery,
+        about: file.about,
+        docs: file.docs,
+        each: file
+            .each
+            .map(|text| Pointer::parse(&text))
+            .transpose()
+            .map_err(|why| Problem::new("each", why))?,
+        timestamp: file.timestamp.map(|table| timestamp(table, common.tolerance)).transpose()?,
+        hashes: hashes.map(|(n, table)| hash(n, table, &named)).collect::<Result<_, _>>()?,
+        require: place::conditions("require", file.require)?,
+        delivery: delivery(file.delivery, file.dedupe, common.replay.as_deref())?,
+        handshakes: handshake::read_all(file.handshakes, &named)?,
+        pings: handshake::read_pings(file.pings)?,
+        unsigned_body: file.unsigned_body,
+        address: address(&file.url_variants, common.url)?,
         sample: Sample { event_type: file.sample.event_type, body: file.sample.body },
-    })
-}
-
-fn signatures(tables: Vec<SignatureTable>) -> Result<Vec<SignatureRule>, Problem> {
-    if tables.is_empty() {
-        return Err(Problem::new("signature", "there must be at least one"));
-    }
-    tables.into_iter().enumerate().map(|(n, table)| signature(n, table)).collect()
-}
-
-fn signature(n: usize, table: SignatureTable) -> Result<SignatureRule, Problem> {
-    let at = |key: &str| format!("signature.{n}.{key}");
-    let algorithm = Algorithm::from_name(&table.algorithm)
-        .ok_or_else(|| unknown(at("algorithm"), &table.algorithm, &Algorithm::NAMES))?;
-    if algorithm == Algorithm::Hmac(Hash::Sha1) && !table.legacy {
-        return Err(Problem::new(
-            at("algorithm"),
-            "SHA-1 is for old senders only: add legacy = true to use it",
-        ));
-    }
-    if table.separator.as_deref() == Some("") {
-        return Err(Problem::new(at("separator"), "it must not be empty"));
-    }
-    // A secret without a prefix belongs to the first rule; it must not fit two kinds of key.
-    if n > 0 && table.key.prefixes.is_empty() {
-        return Err(Problem::new(at("key.prefixes"), "every rule after the first needs one"));
-    }
-    Ok(SignatureRule {
-        header: header(at("header"), table.header)?,
-        separator: table.separator,
-        prefix: table.prefix,
-        algorithm,
-        encoding: Encoding::from_name(&table.encoding)
-            .ok_or_else(|| unknown(at("encoding"), &table.encoding, &Encoding::NAMES))?,
-        key_prefixes: table.key.prefixes,
-        key_encoding: key_encoding(at("key.encoding"), table.key.encoding.as_deref())?,
-    })
-}
-
-fn key_encoding(place: String, name: Option<&str>) -> Result<Option<Encoding>, Problem> {
-    match name {
-        None | Some("raw") => Ok(None),
-        Some(name) => Encoding::from_name(name)
-            .map(Some)
-            .ok_or_else(|| unknown(place, name, &["raw", "hex", "base64", "base64url"])),
-    }
-}
-
-fn timestamp(table: TimestampTable) -> Result<TimestampRule, Problem> {
-    let unit = match table.unit.as_deref() {
-        None | Some("s") => Unit::Seconds,
-        Some("ms") => Unit::Milliseconds,
-        Some(other) => return Err(unknown("timestamp.unit", other, &["s", "ms"])),
+        signatures,
     };
-    Ok(TimestampRule {
-        header: header("timestamp.header", table.header)?,
-        unit,
-        tolerance: table.tolerance.unwrap_or(DEFAULT_TOLERANCE),
+    cover::check(&scheme)?;
+    Ok(scheme)
+}
+
+fn hash(n: usize, table: HashTable, named: &Named) -> Result<HashRule, Problem> {
+    let at = |key: &str| format!("hash.{n}.{key}");
+    let encoding = Encoding::from_name(&table.encoding)
+        .ok_or_else(|| unknown(at("encoding"), &table.encoding, &Encoding::NAMES))?;
+    Ok(HashRule {
+        when: place::conditions(&at("when"), table.when)?,
+        of: template(at("of"), table.of.as_deref().unwrap_or("{body}"), named, |value| *value != Value::Mac)?,
+        algorithm: Hash::from_name(&table.algorithm)
+            .ok_or_else(|| unknown(at("algorithm"), &table.algorithm, &Hash::NAMES))?,
+        encoding,
+        equals: place::read(&at("equals"), table.equals)?,
     })
 }
 
-fn delivery(table: DeliveryTable, dedupe: &DedupeTable) -> Result<DeliveryRule, Problem> {
+fn timestamp(table: TimestampTable, wanted: Option<Duration>) -> Result<TimestampRule, Problem> {
+    let unit = table.unit.as_deref().unwrap_or("s");
+    let tolerance = wanted.or(table.tolerance).unwrap_or(DEFAULT_TOLERANCE);
+    let cut = (table.separator, table.prefix);
+    let headers = table.header.map(OneOrMore::into_vec).unwrap_or_default();
+    let headers = headers.into_iter().map(|name| PlaceTable { header: Some(name), ..PlaceTable::default() });
+    let other = PlaceTable {
+        query: table.query,
+        form: table.form,
+        body: table.body,
+        claim: table.claim,
+        ..PlaceTable::default()
+    };
+    let others = Some(other).filter(|other| !other.is_empty());
+    let places = headers.chain(others).map(|place| {
+        let (separator, prefix) = cut.clone();
+        place::read("timestamp", PlaceTable { separator, prefix, ..place })
+    });
+    let places = places.collect::<Result<Vec<_>, _>>()?;
+    if places.is_empty() {
+        return Err(Problem::new("timestamp.header", "name the header"));
+    }
+    Ok(TimestampRule {
+        places,
+        unit: Unit::from_name(unit).ok_or_else(|| unknown("timestamp.unit", unit, &Unit::NAMES))?,
+        tolerance,
+        ahead: table.ahead.filter(|_| wanted.is_none()).unwrap_or(tolerance),
+        presence: if table.optional { Presence::Optional } else { Presence::Required },
+    })
+}
+
+fn delivery(
+    table: DeliveryTable,
+    dedupe: DedupeTable,
+    replay: Option<&str>,
+) -> Result<DeliveryRule, Problem> {
     if dedupe.because.trim().is_empty() {
         return Err(Problem::new("dedupe.because", "say why the rule is right for this provider"));
     }
     Ok(DeliveryRule {
-        id: table.id.map(|table| place("delivery.id", table)).transpose()?,
-        event_type: table.event_type.map(|table| place("delivery.event_type", table)).transpose()?,
-        dedupe: match dedupe.by.as_str() {
-            "delivery_id" => Dedupe::DeliveryId,
-            "message" => Dedupe::Message,
-            "never" => Dedupe::Never,
-            other => return Err(unknown("dedupe.by", other, &["delivery_id", "message", "never"])),
+        id: place::places("delivery.id", table.id)?,
+        event_type: place::places("delivery.event_type", table.event_type)?,
+        dedupe: dedupe_by(dedupe.by.into_vec())?,
+        because: dedupe.because,
+        replay: match replay {
+            None => Replay::AsSchemeSays,
+            Some("strict") => Replay::Strict,
+            Some(other) => return Err(unknown("replay", other, &["strict"])),
         },
     })
 }
 
-fn place(at: &str, table: PlaceTable) -> Result<Place, Problem> {
-    match (table.header, table.body) {
-        (Some(name), None) => header(format!("{at}.header"), Some(name)).map(Place::Header),
-        (None, Some(pointer)) => Pointer::parse(&pointer)
-            .map(Place::Body)
-            .map_err(|wrong| Problem::new(format!("{at}.body"), wrong)),
-        (None, None) | (Some(_), Some(_)) => Err(Problem::new(at, "name either a header or a body pointer")),
+fn dedupe_by(names: Vec<String>) -> Result<Vec<Dedupe>, Problem> {
+    if names == ["never"] {
+        return Ok(Vec::new());
     }
+    let rule = |name: String| match name.as_str() {
+        "delivery_id" => Ok(Dedupe::DeliveryId),
+        "message" => Ok(Dedupe::Message),
+        other => Err(unknown("dedupe.by", other, &["delivery_id", "message", "never"])),
+    };
+    names.into_iter().map(rule).collect()
 }
 
-/// What the message holds must be read from somewhere, and what is judged must be signed.
-fn agree(
-    message: &Message,
-    timestamp: Option<&TimestampRule>,
-    delivery: &DeliveryRule,
-) -> Result<(), Problem> {
-    match (message.holds(Value::Timestamp), timestamp) {
-        (true, None) => {
-            return Err(Problem::new("timestamp.header", "the message holds {timestamp}: name its header"));
-        }
-        (false, Some(_)) => {
-            let wrong = "it does not hold {timestamp}, and an unsigned timestamp proves nothing";
-            return Err(Problem::new("message", wrong));
-        }
-        (true, Some(_)) | (false, None) => {}
+fn address(variants: &[String], public: Option<String>) -> Result<Address, Problem> {
+    let variants = match variants {
+        [] => UrlVariants::AsIs,
+        [one] if one == "port" => UrlVariants::Port,
+        [one, ..] => return Err(unknown("url_variants", one, &["port"])),
+    };
+    if let Some(url) = &public
+        && (form::split(url).is_none() || url.contains(['?', '#']))
+    {
+        let wrong = "it must be the hook's address as the provider calls it, such as \
+                     \"https://example.com/hooks/name\", without a query";
+        return Err(Problem::new("url", wrong));
     }
-    if message.holds(Value::Id) && !matches!(delivery.id, Some(Place::Header(_))) {
-        return Err(Problem::new("delivery.id.header", "the message holds {id}: name its header"));
-    }
-    Ok(())
+    Ok(Address { variants, public })
 }
 
-/// In lower case, as servers compare them.
-fn header(place: impl Into<String>, name: Option<String>) -> Result<String, Problem> {
-    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    match name {
-        None => Err(Problem::new(place, "name the header")),
-        Some(name) if !name.is_empty() && name.bytes().all(token) => Ok(name.to_ascii_lowercase()),
-        Some(name) => Err(Problem::new(place, format!("{name:?} cannot be the name of a header"))),
+/// A template in which every value is one of those that its place can fill.
+fn template(
+    place: String,
+    text: &str,
+    named: &Named,
+    admits: impl Fn(&Value) -> bool,
+) -> Result<Template, Problem> {
+    let read =
+        Template::parse(text).and_then(|template| template.with_values(|name| named.get(name).cloned()));
+    let template = read.map_err(|why| Problem::new(place.as_str(), why))?;
+    if template.values().into_iter().all(admits) {
+        return Ok(template);
     }
+    Err(Problem::new(place, format!("{text:?} holds a value that cannot stand here")))
+}
+
+/// Two requests must not be able to share one message by moving bytes from one value to the next. A timestamp
+/// may touch its neighbour, because providers do so, it is written in one way only, and judged by the clock.
+fn separated(template: &Template) -> bool {
+    let loose = |piece: &Piece| {
+        matches!(piece, Piece::Value(Value::Id))
+            || matches!(piece, Piece::Value(Value::At(place)) if place.header_name().is_some())
+    };
+    let follows = |piece: &Piece| !matches!(piece, Piece::Text(_) | Piece::Value(Value::Timestamp));
+    !template.pieces().windows(2).any(|pair| loose(&pair[0]) && follows(&pair[1]))
 }
 
 fn unknown(place: impl Into<String>, name: &str, known: &[&str]) -> Problem {

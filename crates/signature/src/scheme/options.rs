@@ -1,17 +1,21 @@
 //! Options: the values that a trigger sets in a scheme file, at the places that the file offers.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use hetuflow_core::suggest::among;
 use serde_json::{Map, Value};
 
 use super::{
     File, Scheme, SchemeError,
-    check::{self, Problem},
+    check::{self, Common, Problem},
     file::{OptionKind, OptionTable},
 };
 
 type Offered = BTreeMap<String, OptionTable>;
+
+/// What every scheme lets a trigger set: `replay = "strict"`, `url` where addresses are signed, `tolerance` where
+/// timestamps are.
+const COMMON: [&str; 3] = ["replay", "url", "tolerance"];
 
 /// The scheme that `text` becomes with `given` set.
 pub(super) fn set(name: &str, text: &str, given: &Map<String, Value>) -> Result<Scheme, SchemeError> {
@@ -21,8 +25,43 @@ pub(super) fn set(name: &str, text: &str, given: &Map<String, Value>) -> Result<
     if let Some((option, table)) = required.find(|(option, _)| !given.contains_key(*option)) {
         return fail(name, format_args!("needs the option {option:?}: {}", table.about));
     }
-    let file = if given.is_empty() { file } else { overlay(name, text, given, &offered)? };
-    check::check(name, file).or_else(|problem| explain(name, &problem, &offered))
+    let is_common = |option: &str| COMMON.contains(&option) && !offered.contains_key(option);
+    let own: Map<String, Value> =
+        given.iter().filter(|(option, _)| !is_common(option)).map(|(o, v)| (o.clone(), v.clone())).collect();
+    let text_of = |option: &str| common_text(name, given.get(option).filter(|_| is_common(option)), option);
+    let tolerance = given.get("tolerance").filter(|_| is_common("tolerance"));
+    let tolerance = tolerance.map(|value| common_duration(name, value)).transpose()?;
+    let common = Common { replay: text_of("replay")?, url: text_of("url")?, tolerance };
+    let (needs_url, needs_time) = (common.url.is_some(), tolerance.is_some());
+    let file = if own.is_empty() { file } else { overlay(name, text, &own, &offered)? };
+    let scheme = check::check(name, file, common).or_else(|problem| explain(name, &problem, &offered))?;
+    if needs_url && !scheme.signs_url() {
+        return fail(name, format_args!("does not sign addresses: take the option \"url\" out"));
+    }
+    if needs_time && scheme.timestamp.is_none() {
+        return fail(name, format_args!("has no timestamp: take the option \"tolerance\" out"));
+    }
+    Ok(scheme)
+}
+
+fn common_text(name: &str, value: Option<&Value>, option: &str) -> Result<Option<String>, SchemeError> {
+    match value {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.clone())),
+        Some(_) => fail(name, format_args!("option {option:?} must be a text")),
+    }
+}
+
+fn common_duration(name: &str, value: &Value) -> Result<Duration, SchemeError> {
+    let converted = convert(value, OptionKind::Duration);
+    let parsed = converted.ok().and_then(|value| match value.as_str() {
+        Some(text) => hetuflow_core::duration::parse(text).ok(),
+        None => value.as_integer().and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs),
+    });
+    match parsed {
+        Some(duration) => Ok(duration),
+        None => fail(name, format_args!("option \"tolerance\" must be {DURATION}")),
+    }
 }
 
 /// The file as if `given` stood in it.
@@ -38,19 +77,19 @@ fn overlay(
         let value = convert(value, table.kind).or_else(|allowed| {
             fail(name, format_args!("option {option:?} ({}) must be {allowed}", table.about))
         })?;
-        place(&mut tree, &table.sets, value).or_else(|()| {
-            fail(name, format_args!("option {option:?} sets no place of the file: {:?}", table.sets))
-        })?;
+        let also = table.also.iter().map(|(at, value)| (at, value.clone()));
+        for (at, value) in std::iter::once((&table.sets, value)).chain(also) {
+            place(&mut tree, at, value).or_else(|()| {
+                fail(name, format_args!("option {option:?} sets no place of the file: {at:?}"))
+            })?;
+        }
     }
     tree.try_into()
         .map_err(|error: toml::de::Error| SchemeError(format!("scheme {name:?}: {}", error.message())))
 }
 
 fn unknown<T>(name: &str, option: &str, offered: &Offered) -> Result<T, SchemeError> {
-    if offered.is_empty() {
-        return fail(name, format_args!("takes no options, but {option:?} is given"));
-    }
-    let known: Vec<&str> = offered.keys().map(String::as_str).collect();
+    let known: Vec<&str> = offered.keys().map(String::as_str).chain(["replay"]).collect();
     fail(name, format_args!("has no option {option:?} ({})", among(option, &known)))
 }
 
@@ -66,9 +105,10 @@ fn fail<T>(name: &str, what: fmt::Arguments<'_>) -> Result<T, SchemeError> {
     Err(SchemeError(format!("scheme {name:?} {what}")))
 }
 
+const DURATION: &str = "a duration: whole seconds (300) or a text with a unit (\"5m\")";
+
 /// The error is what is allowed.
 fn convert(value: &Value, kind: OptionKind) -> Result<toml::Value, &'static str> {
-    const DURATION: &str = "a duration: whole seconds (300) or a text with a unit (\"5m\")";
     match (kind, value) {
         (OptionKind::Text, Value::String(text)) if !text.is_empty() => Ok(text.as_str().into()),
         (OptionKind::Text, _) => Err("a text that is not empty"),
@@ -127,6 +167,8 @@ mod tests {
             json!({"header": "X-S", "timestamp": "X-T", "message": "{timestamp}.{body}", "tolerance": 60});
         check("hmac", &timestamp, Ok(()));
         check("hmac", &json!({"header": "X-S", "dedupe": "message", "separator": ","}), Ok(()));
+        check("stripe", &json!({"tolerance": "10m", "replay": "strict"}), Ok(()));
+        check("square", &json!({"url": "https://example.com/hooks/square"}), Ok(()));
     }
 
     #[test]
@@ -146,19 +188,19 @@ mod tests {
         let scheme = Scheme::builtin("hmac", given.as_object().expect("a table")).expect("good options");
         let shown = format!("{scheme:?}");
         for place in [
-            "header: \"x-s\"",
+            "places: [Place { at: Header(\"x-s\")",
             "prefix: \"v1=\"",
             "separator: Some(\",\")",
             "Hmac(Sha1)",
             "encoding: Base64",
-            "key_encoding: Some(Hex)",
+            "encoding: Some(Hex)",
             "Value(Id)",
-            "header: \"x-t\"",
+            "Header(\"x-t\")",
             "Milliseconds",
             "tolerance: 60s",
             "Header(\"x-i\")",
             "Header(\"x-e\")",
-            "dedupe: Never",
+            "dedupe: []",
         ] {
             assert!(shown.contains(place), "{place} is not in {shown}");
         }
@@ -174,9 +216,33 @@ mod tests {
         no(
             "gihub",
             json!({}),
-            "there is no scheme \"gihub\" (did you mean \"github\"? Allowed: github, hmac, standard-webhooks)",
+            &format!(
+                "there is no scheme \"gihub\" (did you mean \"github\"? Allowed: {})",
+                Scheme::names().join(", ")
+            ),
         );
-        no("github", json!({"header": "X"}), "scheme \"github\" takes no options, but \"header\" is given");
+        no(
+            "github",
+            json!({"url": "https://a.example/"}),
+            "scheme \"github\" does not sign addresses: take the option \"url\" out",
+        );
+        no(
+            "github",
+            json!({"tolerance": 5}),
+            "scheme \"github\" has no timestamp: take the option \"tolerance\" out",
+        );
+        no(
+            "github",
+            json!({"replay": "loose"}),
+            "scheme \"github\" replay: \"loose\" is not known (allowed: strict)",
+        );
+        no(
+            "square",
+            json!({"url": "example.com"}),
+            "scheme \"square\" url: it must be the hook's address as the provider calls it, such as \
+             \"https://example.com/hooks/name\", without a query",
+        );
+        no("github", json!({"header": "X"}), "scheme \"github\" has no option \"header\" (allowed: replay)");
         no(
             "hmac",
             json!({}),
@@ -195,7 +261,8 @@ mod tests {
         hmac(
             json!({"algorithm": "hmac-sha257"}),
             "option \"algorithm\": \"hmac-sha257\" is not known (did you mean \"hmac-sha256\"? \
-             Allowed: hmac-sha1, hmac-sha256, hmac-sha384, hmac-sha512, ed25519)",
+             Allowed: equality, hmac-sha1, hmac-sha224, hmac-sha256, hmac-sha384, hmac-sha512, ed25519, \
+             ecdsa-p256, rsa-sha1, rsa-sha256, rsa-sha384, rsa-sha512, jwt)",
         );
         hmac(
             json!({"algorithm": "hmac-sha1"}),
@@ -204,7 +271,7 @@ mod tests {
         hmac(json!({"legacy": "yes"}), "option \"legacy\" (allows hmac-sha1) must be true or false");
         hmac(
             json!({"encoding": "hexx"}),
-            "option \"encoding\": \"hexx\" is not known (did you mean \"hex\"? Allowed: hex, base64, base64url)",
+            "option \"encoding\": \"hexx\" is not known (did you mean \"hex\"? Allowed: text, hex, base64, base64url)",
         );
         hmac(
             json!({"message": "{id}.{body}"}),

@@ -71,7 +71,7 @@ impl Filter {
         if let Some(verdict) = &self.verdict
             && Verdict::from_parts(verdict, None).is_none()
         {
-            let message = format!("verdict is {verdict:?}; allowed is accepted, malformed, rejected");
+            let message = format!("verdict is {verdict:?}; allowed is accepted, malformed, rejected, ping");
             return Err(ApiError::BadRequest(message));
         }
         let conditions = self.conditions()?;

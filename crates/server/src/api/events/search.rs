@@ -127,6 +127,6 @@ fn all_hold(conditions: &[Condition], event: &Event) -> bool {
 
 /// Whether it can be repeated by asking for many: not what is a repetition itself, or would start nothing.
 pub(super) fn is_repeatable(event: &Event) -> bool {
-    let authentic = !matches!(event.verdict, Verdict::Rejected { .. });
+    let authentic = !matches!(event.verdict, Verdict::Rejected { .. } | Verdict::Ping { .. });
     authentic && event.replay_of.is_none() && event.kind != SourceKind::Schedule
 }
