@@ -5,7 +5,7 @@ use std::task::Poll;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use hetuflow_core::{
-    event::Event,
+    event::{Event, Verdict},
     id::{EventId, InstanceId, Namespace, StatusToken},
     status::Status,
     task::{EndReason, Lease, NewTask, Outcome},
@@ -44,6 +44,28 @@ pub(crate) async fn an_event_reads_back_as_it_was_stored(db: &Db) {
     );
     assert_eq!((stored.status, stored.attempt, stored.fence, stored.priority), (Status::Pending, 0, 0, -3));
     assert_eq!((stored.event_id, stored.created_at), (ingest.event.id, at(0)));
+}
+
+pub(crate) async fn every_verdict_and_every_body_reads_back(db: &Db) {
+    let reason = || "why".to_owned();
+    let verdicts = [
+        Verdict::Accepted,
+        Verdict::Malformed { reason: reason() },
+        Verdict::Rejected { reason: reason() },
+        Verdict::Ping { reason: reason() },
+    ];
+    let noise: Vec<u8> = (0..512).flat_map(|_| *uuid::Uuid::new_v4().as_bytes()).collect();
+    let bodies = [Vec::new(), vec![0; 100_000], noise, b"{\"a\": 1}".repeat(1000)];
+    let mut batch: Vec<Ingest> = Vec::new();
+    for (verdict, body) in verdicts.into_iter().zip(bodies) {
+        let mut ingest = Ingest { tasks: Vec::new(), ..ingest(at(0), |_| ()) };
+        (ingest.event.verdict, ingest.event.body) = (verdict, body.into());
+        batch.push(ingest);
+    }
+    take_in(&*db.store, batch.clone()).await.expect("stored");
+    for Ingest { event, .. } in batch {
+        assert_eq!(db.store.event(event.id).await.expect("the event"), event);
+    }
 }
 
 pub(crate) async fn an_event_is_found_by_its_token(db: &Db) {

@@ -43,6 +43,7 @@ promises! {
     event:
         an_event_reads_back_as_it_was_stored,
         an_event_is_found_by_its_token,
+        every_verdict_and_every_body_reads_back,
         an_unknown_event_is_not_found,
         a_batch_is_stored_whole_or_not_at_all,
         answers_come_in_the_order_of_the_batch,
