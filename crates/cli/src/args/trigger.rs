@@ -20,9 +20,9 @@ pub(crate) enum TriggerVerb {
     List,
     /// Show one trigger with its schedules and its text.
     Show { name: String },
-    /// Check files without a server: every problem at once, each with its line. Exits 3 when there is one.
+    /// Check files, or folders of them, without a server: every problem at once, each with its line. Exits 3 when there is one.
     Check {
-        #[arg(required = true, value_name = "FILE")]
+        #[arg(required = true, value_name = "PATH")]
         files: Vec<PathBuf>,
     },
     /// Say what a file would make of a payload or of events that were received, and what would run.

@@ -27,6 +27,11 @@ fn test(file: &Path, output: Output) -> Result<(), CliError> {
         vector::run_scheme(&name, &text)
     };
     let results = results.map_err(|error| CliError::Failed(format!("{}: {error}", file.display())))?;
+    if results.is_empty() {
+        let message =
+            "no vectors, so nothing is proven: add [[vector]] with id, headers, body, secret and expect";
+        return Err(CliError::Failed(format!("{}: {message}", file.display())));
+    }
     let differing = results.iter().filter(|row| !row.ok).count();
     for row in &results {
         let word = if row.ok { output.tone("ok", Tone::Good) } else { output.tone("DIFFERS", Tone::Bad) };

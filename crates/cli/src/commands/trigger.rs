@@ -102,28 +102,61 @@ async fn show(name: &str, client: &Client, output: Output) -> Result<(), CliErro
     }
 }
 
-fn check(files: &[PathBuf], output: Output) -> Result<(), CliError> {
-    let mut problems = Vec::new();
-    for file in files {
+fn check(paths: &[PathBuf], output: Output) -> Result<(), CliError> {
+    let (mut problems, mut warned) = (Vec::new(), Vec::new());
+    for file in &files(paths)? {
         let (origin, name, text) = read(file)?;
         match trigger::parse(&origin, &name, &Namespace::default(), &text, &KnownSchemes) {
-            Ok(triggers) if !output.is_json() => {
+            Ok(triggers) => {
                 for trigger in triggers {
-                    output.line(&format!("{origin}: {} {}", trigger.name, output.tone("ok", Tone::Good)))?;
-                    for warning in warnings(&trigger) {
-                        output
-                            .line(&format!("{origin}: {} {warning}", output.tone("warning:", Tone::Bad)))?;
+                    let warnings = warnings(&trigger);
+                    if !output.is_json() {
+                        checked(&origin, &trigger, &warnings, output)?;
                     }
+                    let told =
+                        |warning| json!({ "file": origin, "trigger": trigger.name, "warning": warning });
+                    warned.extend(warnings.iter().map(told));
                 }
             }
-            Ok(_) => {}
             Err(found) => problems.push(found),
         }
     }
     if output.is_json() {
-        output.json(&json!({ "problems": problems }))?;
+        output.json(&json!({ "problems": problems, "warnings": warned }))?;
     }
     if problems.is_empty() { Ok(()) } else { Err(CliError::Invalid(problems)) }
+}
+
+fn checked(origin: &str, trigger: &Trigger, warnings: &[String], output: Output) -> Result<(), CliError> {
+    output.line(&format!("{origin}: {} {}", trigger.name, output.tone("ok", Tone::Good)))?;
+    warnings.iter().try_for_each(|warning| {
+        output.line(&format!("{origin}: {} {warning}", output.tone("warning:", Tone::Bad)))
+    })
+}
+
+/// The files, and of folders the trigger files that a server would load, by name.
+fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, CliError> {
+    let mut files = Vec::new();
+    for path in paths {
+        if !path.is_dir() {
+            files.push(path.clone());
+            continue;
+        }
+        let unreadable = |source| CliError::Read { path: path.clone(), source };
+        let entries = std::fs::read_dir(path).map_err(unreadable)?;
+        let entries = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>();
+        let is_trigger = |file: &PathBuf| {
+            let hidden = file.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+            !hidden && file.extension().is_some_and(|extension| extension == "toml") && file.is_file()
+        };
+        let mut found: Vec<PathBuf> = entries.map_err(unreadable)?.into_iter().filter(is_trigger).collect();
+        if found.is_empty() {
+            return Err(CliError::Failed(format!("{} holds no trigger files (*.toml)", path.display())));
+        }
+        found.sort();
+        files.extend(found);
+    }
+    Ok(files)
 }
 
 /// What works, and may not be what its owner wants.
@@ -132,8 +165,8 @@ fn warnings(trigger: &Trigger) -> Vec<String> {
     schemes.flat_map(|scheme| scheme.warnings()).collect()
 }
 
-async fn apply(files: &[PathBuf], client: &Client, output: Output) -> Result<(), CliError> {
-    for file in files {
+async fn apply(paths: &[PathBuf], client: &Client, output: Output) -> Result<(), CliError> {
+    for file in &files(paths)? {
         let (origin, name, text) = read(file)?;
         let body = json!({ "origin": origin, "name": name, "text": text });
         let answer: Value = client.post("triggers/apply", &body).await?;
@@ -174,4 +207,24 @@ fn next(trigger: &StoredTrigger) -> String {
 
 fn indent(text: &str) -> String {
     text.lines().map(|line| format!("  {}", plain(line))).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_folder_its_trigger_files_are_taken() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| folder.path().join(name);
+        let taken = || files(&[folder.path().to_path_buf()]);
+        assert!(taken().is_err_and(|error| error.to_string().contains("no trigger files")));
+        for name in ["b.toml", "a.toml", ".a.new.toml", "notes.md"] {
+            std::fs::write(path(name), "").expect("written");
+        }
+        std::fs::create_dir(path("schemes.toml")).expect("a folder");
+        assert_eq!(taken().expect("files"), [path("a.toml"), path("b.toml")]);
+        let one = [path("gone.toml")];
+        assert_eq!(files(&one).expect("its reading says what is wrong"), one);
+    }
 }
