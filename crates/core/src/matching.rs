@@ -30,6 +30,16 @@ pub fn decide_event(trigger: &Trigger, source: &EventSource, facts: &Facts<'_>) 
     decide(trigger, facts, || takes_type(wanted, facts.event), source.when.as_ref())
 }
 
+/// Of what the sources of one trigger decided: one event becomes at most one task of a trigger, however many match.
+pub fn first_match<T>(mut decided: impl Iterator<Item = T>, decision: impl Fn(&T) -> &Decision) -> Option<T> {
+    let is_match = |one: &T| decision(one).outcome == DecisionOutcome::Matched;
+    let first = decided.next()?;
+    if is_match(&first) {
+        return Some(first);
+    }
+    Some(decided.find(is_match).unwrap_or(first))
+}
+
 fn decide(
     trigger: &Trigger,
     facts: &Facts<'_>,

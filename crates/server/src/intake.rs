@@ -12,7 +12,7 @@ use std::{
 use hetuflow_core::{
     event::{Decision, DecisionOutcome, Event, Verdict},
     id::TaskId,
-    matching::{Body, Facts, Plan, Wanted, decide_event, decide_webhook, plan, respond},
+    matching::{Body, Facts, Plan, Wanted, decide_event, decide_webhook, first_match, plan, respond},
     task::NewTask,
 };
 use tokio::sync::Semaphore;
@@ -160,7 +160,7 @@ fn by_route<'a>(set: &'a TriggerSet, route: &Route, facts: &Facts<'_>) -> Vec<De
                 decision: decide_webhook(&live.trigger, &live.trigger.webhooks[index], facts),
                 source: ("webhook", index),
             });
-            first_match(decided)
+            first_match(decided, |decided| &decided.decision)
         })
         .collect()
 }
@@ -180,26 +180,13 @@ fn by_events<'a>(set: &'a TriggerSet, facts: &Facts<'_>) -> Vec<Decided<'a>> {
                     decision: decide_event(&live.trigger, source, facts),
                     source: ("event", index),
                 });
-            first_match(decided)
+            first_match(decided, |decided| &decided.decision)
         })
         .collect()
 }
 
-/// One event becomes at most one task of a trigger, however many of its sources match.
-fn first_match<'a>(mut decided: impl Iterator<Item = Decided<'a>>) -> Option<Decided<'a>> {
-    let first = decided.next()?;
-    if is_match(&first) {
-        return Some(first);
-    }
-    Some(decided.find(is_match).unwrap_or(first))
-}
-
-fn is_match(decided: &Decided<'_>) -> bool {
-    decided.decision.outcome == DecisionOutcome::Matched
-}
-
 fn task(decided: &Decided<'_>, facts: &Facts<'_>) -> Option<NewTask> {
-    if !is_match(decided) {
+    if decided.decision.outcome != DecisionOutcome::Matched {
         return None;
     }
     let live = decided.live;

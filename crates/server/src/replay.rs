@@ -17,7 +17,7 @@ use crate::{
     AppState, file_events,
     ingest::IngestError,
     intake::{Candidates, Judge},
-    triggers::{self, TriggerSet, route_key},
+    triggers::{self, TriggerSet, route_of},
 };
 
 /// Which text of a trigger decides.
@@ -109,11 +109,7 @@ enum Place {
 fn place(event: &Event) -> Result<Place, ReplayError> {
     let strange = || refused(format!("nothing listens at {}", event.source));
     match event.kind {
-        SourceKind::Webhook => {
-            let path = event.source.strip_prefix("/hooks/").ok_or_else(strange)?;
-            let name = path.rsplit('/').next().unwrap_or(path);
-            Ok(Place::Hook(route_key(event.namespace.as_str(), name)))
-        }
+        SourceKind::Webhook => Ok(Place::Hook(route_of(event).ok_or_else(strange)?)),
         SourceKind::Api | SourceKind::Internal => Ok(Place::Any),
         SourceKind::File => {
             let path = event.source.strip_prefix("/agents/").ok_or_else(strange)?;

@@ -109,7 +109,6 @@ fn read(what: &str, path: &Path) -> Result<Vec<u8>, SecretError> {
     Ok(bytes)
 }
 
-/// Where it is kept, in words: `env DEPLOY_SECRET`.
 /// Creates a file for its owner alone, whole or not at all.
 pub(crate) fn create(path: &str, secret: &[u8]) -> std::io::Result<()> {
     use std::{io::Write as _, os::unix::fs::OpenOptionsExt as _};
@@ -126,6 +125,7 @@ pub(crate) fn create(path: &str, secret: &[u8]) -> std::io::Result<()> {
     linked
 }
 
+/// Where it is kept, in words: `env DEPLOY_SECRET`.
 pub(crate) fn describe(reference: &SecretRef) -> String {
     match reference {
         SecretRef::Env(name) => format!("env {name}"),

@@ -30,7 +30,7 @@ pub(crate) use build::live;
 pub(crate) use definition::parse_text;
 pub(crate) use folder::TriggerFolder;
 pub(crate) use loader::Loader;
-pub(crate) use route::{Route, route_key, routes};
+pub(crate) use route::{Route, route_key, route_of, routes};
 pub use scheme::{KnownSchemes, with_schemes};
 
 /// How long a change waits for being in force before it is answered.

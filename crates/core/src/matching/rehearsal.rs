@@ -1,6 +1,6 @@
 //! What a trigger would make of an event, without anything being stored or run: for people who try a rule.
 
-use super::{Facts, decide_event, decide_webhook, plan::command};
+use super::{Facts, decide_event, decide_webhook, first_match, plan::command};
 use crate::{
     event::{Decision, DecisionOutcome, SourceKind},
     job::{Command, JobSpec},
@@ -29,11 +29,11 @@ fn decide(trigger: &Trigger, facts: &Facts<'_>) -> Option<Decision> {
     match facts.event.kind {
         SourceKind::Webhook => {
             let mine = trigger.webhooks.iter().filter(|hook| trigger.source_of(hook) == facts.event.source);
-            first_match(mine.map(|hook| decide_webhook(trigger, hook, facts)))
+            first_match(mine.map(|hook| decide_webhook(trigger, hook, facts)), |decision| decision)
         }
         SourceKind::Api | SourceKind::Internal => {
             let mine = trigger.events.iter().filter(|source| source.event_type == facts.event.event_type);
-            first_match(mine.map(|source| decide_event(trigger, source, facts)))
+            first_match(mine.map(|source| decide_event(trigger, source, facts)), |decision| decision)
         }
         SourceKind::File => {
             let mine = facts.event.source.ends_with(&format!("/files/{}", trigger.key()));
@@ -52,13 +52,6 @@ fn decide(trigger: &Trigger, facts: &Facts<'_>) -> Option<Decision> {
 fn unasked(trigger: &Trigger) -> Decision {
     let outcome = DecisionOutcome::Matched;
     Decision { trigger: trigger.name.to_string(), outcome, revision: None, reason: None, clauses: Vec::new() }
-}
-
-/// As the ingress does it: one event becomes at most one task of a trigger.
-fn first_match(mut decided: impl Iterator<Item = Decision>) -> Option<Decision> {
-    let is_match = |decision: &Decision| decision.outcome == DecisionOutcome::Matched;
-    let first = decided.next()?;
-    if is_match(&first) { Some(first) } else { Some(decided.find(is_match).unwrap_or(first)) }
 }
 
 #[cfg(test)]

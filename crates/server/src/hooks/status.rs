@@ -13,7 +13,7 @@ use axum::{
 };
 use hetuflow_core::{
     event::Event,
-    id::{EventId, Namespace, StatusToken, TaskId},
+    id::{EventId, StatusToken, TaskId},
     status::Status,
     task::{Outcome, Task},
     trigger::SenderSees,
@@ -28,7 +28,7 @@ use super::Hooks;
 use crate::{
     api::error::ApiError,
     listen::{Peer, Prefix},
-    triggers::route_key,
+    triggers::route_of,
 };
 
 /// Tasks of one event that are told of. Each belongs to a trigger of its own, so there are few.
@@ -104,10 +104,9 @@ fn nothing() -> ApiError {
 
 /// As the hook's triggers say now; a hook that is gone shows what is left to see.
 fn sees(hooks: &Hooks, event: &Event) -> SenderSees {
-    let path = event.source.strip_prefix("/hooks/").unwrap_or_default();
-    let default = Namespace::default();
-    let key = if event.namespace == default { route_key(default.as_str(), path) } else { path.to_owned() };
-    hooks.app.triggers.current().routes.get(&key).map_or(SenderSees::Status, |route| route.sender_sees)
+    let set = hooks.app.triggers.current();
+    let route = route_of(event).and_then(|key| set.routes.get(&key));
+    route.map_or(SenderSees::Status, |route| route.sender_sees)
 }
 
 /// The seconds of `?wait=`, if the query has them.

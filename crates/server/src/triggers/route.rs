@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use hetuflow_core::{
+    event::Event,
     matching::{Wanted, wanted, wanted_by},
     trigger::{HookResponse, SecretRef, SenderSees, WebhookSource},
 };
@@ -48,6 +49,13 @@ struct Agreed {
 /// The path below `/hooks/`, with the namespace always said.
 pub(crate) fn route_key(namespace: &str, path: &str) -> String {
     format!("{namespace}/{path}")
+}
+
+/// The key of the route that an event of a hook came by, told by its source; `None` for any other event.
+pub(crate) fn route_of(event: &Event) -> Option<String> {
+    let path = event.source.strip_prefix("/hooks/")?;
+    let name = path.rsplit('/').next().unwrap_or(path);
+    Some(route_key(event.namespace.as_str(), name))
 }
 
 /// Every route of the live triggers, and what keeps some source from having one, by trigger.

@@ -14,7 +14,7 @@ use crate::{
     Committed, Ingest, Ingested, Offer, StoreError, row,
     sqlite::{
         Sqlite,
-        batch::{Bound, FEW, Script},
+        batch::{FEW, Script},
         writer::Idle,
     },
 };
@@ -44,9 +44,7 @@ pub(super) fn prepare(db: &Sqlite, batch: &[Ingest], offers: &[Offer]) -> Result
     let tasks = tasks()
         .map(|(task, ingest)| Planned::of(task, ingest, &known, &offers))
         .collect::<Result<Vec<_>, _>>()?;
-    let event = |bound: &mut Bound, ingest: &Ingest| rows::event(bound, &ingest.event);
-    let script = Script::default().over(rows::KEYS, &keys, rows::taken_key);
-    let script = script.over(rows::EVENTS, batch, event).over(rows::TASKS, &tasks, rows::task);
+    let script = rows::together(&keys, batch, &tasks);
     let leased: Vec<Lease> = tasks.iter().filter_map(Planned::lease).collect();
     let answers = batch.iter().map(|_| Ingested::Stored).collect();
     Ok(Some(AtOnce { script, committed: Committed { answers, leased } }))

@@ -21,7 +21,7 @@ use crate::{
     row::{self, Columns},
     sqlite::{
         Sqlite, Tx,
-        batch::{Bound, FEW, MOST, Script},
+        batch::{FEW, MOST},
     },
 };
 
@@ -52,7 +52,6 @@ pub(in crate::sqlite) async fn commit(
     offers: &[Offer],
 ) -> Result<Committed, StoreError> {
     let at_once = at_once::prepare(db, batch, offers)?;
-    let questions = known::questions(batch, offers)?;
     let mut turn = db.writer.turn().await?;
     failpoint!("ingest.before_insert");
     if let Some(at_once) = at_once {
@@ -61,7 +60,7 @@ pub(in crate::sqlite) async fn commit(
             Err(turn) => turn,
         };
     }
-    let (mut tx, answers) = turn.begin(questions).await?;
+    let (mut tx, answers) = turn.begin(known::questions(batch, offers)?).await?;
     let mut known = known::learn(&mut tx, batch, answers).await?;
     let committed = insert_known(&mut tx, batch, offers, &mut known).await?;
     failpoint!("ingest.before_commit");
@@ -174,17 +173,15 @@ async fn write(
     new: &[&Ingest],
     tasks: &[Planned<'_>],
 ) -> Result<(), StoreError> {
-    let event = |bound: &mut Bound, ingest: &&Ingest| rows::event(bound, &ingest.event);
     if keys.len().max(new.len()).max(tasks.len()) <= FEW {
-        let script = Script::default().over(rows::KEYS, keys, rows::taken_key);
-        script.over(rows::EVENTS, new, event).over(rows::TASKS, tasks, rows::task).run(tx).await?;
+        rows::together(keys, new, tasks).run(tx).await?;
         return Ok(());
     }
     for keys in keys.chunks(MOST) {
         rows::KEYS.run(tx, keys, rows::taken_key).await?;
     }
     for new in new.chunks(MOST) {
-        rows::EVENTS.run(tx, new, event).await?;
+        rows::EVENTS.run(tx, new, rows::event).await?;
     }
     for tasks in tasks.chunks(MOST) {
         rows::TASKS.run(tx, tasks, rows::task).await?;

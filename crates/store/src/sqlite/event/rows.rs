@@ -1,9 +1,8 @@
 //! The rows of a batch as they are written: keys, events, tasks.
 
-use std::collections::HashMap;
+use std::{borrow::Borrow, collections::HashMap};
 
 use hetuflow_core::{
-    event::Event,
     id::{EventId, ScheduleId, StatusToken, TaskId},
     status::Status,
     task::{EndReason, Lease, NewTask, Outcome},
@@ -13,7 +12,7 @@ use jiff::Timestamp;
 use super::insert::{Key, Owner, offer_for};
 use crate::{
     Ingest, Offer, StoreError, body, row,
-    sqlite::batch::{Bound, Over},
+    sqlite::batch::{Bound, Over, Script},
 };
 
 pub(in crate::sqlite) const FORGET_KEYS: Over =
@@ -41,7 +40,8 @@ pub(in crate::sqlite) const EVENTS: Over = Over {
     columns: 20,
 };
 
-pub(super) fn event(bound: &mut Bound, event: &Event) {
+pub(super) fn event<I: Borrow<Ingest>>(bound: &mut Bound, ingest: &I) {
+    let event = &ingest.borrow().event;
     bound
         .bind(event.id.uuid())
         .created_at(event.id.uuid())
@@ -145,6 +145,15 @@ pub(super) fn task(bound: &mut Bound, planned: &Planned<'_>) {
     bound
         .bind(offer.map(|offer| offer.slot.agent_id.as_str()))
         .bind(offer.map(|offer| offer.slot.session_epoch));
+}
+
+/// A few rows of all three.
+pub(super) fn together<I: Borrow<Ingest>>(
+    keys: &[(Key<'_>, Owner)],
+    new: &[I],
+    tasks: &[Planned<'_>],
+) -> Script {
+    Script::default().over(KEYS, keys, taken_key).over(EVENTS, new, event).over(TASKS, tasks, task)
 }
 
 /// The ids come as JSON.
