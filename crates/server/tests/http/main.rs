@@ -2,6 +2,7 @@
 
 mod api;
 mod bulk;
+mod checks;
 mod handshakes;
 mod hooks;
 mod journal;
