@@ -1,12 +1,12 @@
 //! `server.toml`: what it may say and how it is read. `config/server.toml` in the repository is
 //! documentation, sample and lowest layer at once. The CLI reads it too, for `up` and `dev`.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use hetuflow_core::{
     config::{self, Layer},
     duration,
-    id::AgentId,
+    id::{AgentId, Namespace},
     size,
     trigger::Problems,
 };
@@ -91,6 +91,23 @@ pub struct RetentionSection {
     pub tasks: Duration,
     #[serde(with = "duration")]
     pub output: Duration,
+    #[serde(deserialize_with = "size::deserialize")]
+    pub max_size: u64,
+    /// What single namespaces keep for times of their own.
+    #[serde(default)]
+    pub namespaces: BTreeMap<Namespace, NamespaceRetention>,
+}
+
+/// What is left out is as for all.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NamespaceRetention {
+    #[serde(with = "duration::option")]
+    pub events: Option<Duration>,
+    #[serde(with = "duration::option")]
+    pub tasks: Option<Duration>,
+    #[serde(with = "duration::option")]
+    pub output: Option<Duration>,
     #[serde(deserialize_with = "size::deserialize")]
     pub max_size: u64,
 }
@@ -210,6 +227,18 @@ mod tests {
         assert_eq!(config.server.hook_port.socket_addr().to_string(), "0.0.0.0:80");
         assert_eq!(config.database.url, "postgres://h/db");
         assert_eq!(config.database.pool_size, 3);
+    }
+
+    #[test]
+    fn a_namespace_says_what_it_keeps_differently() {
+        let text = "[retention.namespaces.builds]\nevents = \"1d\"\nmax_size = \"2GiB\"\n";
+        let config = Config::read(Some(Layer { origin: "server.toml", text }), &[]).expect("it parses");
+        let builds = &config.retention.namespaces[&Namespace::new("builds").expect("a name")];
+        assert_eq!((builds.events, builds.tasks), (Some(Duration::from_hours(24)), None));
+        assert_eq!(builds.max_size, 2 << 30);
+        let text = "[retention.namespaces.builds]\nevent = \"1d\"\n";
+        let problems = Config::read(Some(Layer { origin: "server.toml", text }), &[]).expect_err("refused");
+        assert!(problems.to_string().contains("server.toml:2:1"), "{problems}");
     }
 
     #[test]

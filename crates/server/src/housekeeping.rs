@@ -1,8 +1,11 @@
 //! What the leader does for the whole database, now and then: makes partitions ahead, forgets expired dedupe keys, and
-//! drops what is old or too much (`housekeeping/retention.rs`). `run` starts the loop on every server; without the
+//! drops what is old or too much (`housekeeping/retention.rs`; what single namespaces keep differently is
+//! `housekeeping/shares.rs`). `run` starts the loop on every server; without the
 //! lead a turn does nothing. What fails is said once and tried again at the next turn.
 
+mod ages;
 mod retention;
+mod shares;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -11,6 +14,7 @@ use tokio::{sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use retention::Report;
+use shares::Shares;
 
 use crate::{AppState, ingest::chain, leader::Leader};
 
@@ -27,6 +31,7 @@ pub(crate) struct Housekeeping {
     state: AppState,
     leader: Leader,
     reports: watch::Sender<Option<Arc<Report>>>,
+    shares: Shares,
     /// What failed at the last turn, and has been said.
     failing: BTreeSet<&'static str>,
 }
@@ -43,7 +48,8 @@ enum Undone {
 impl Housekeeping {
     pub(crate) fn new(state: AppState, leader: Leader) -> (Self, Reports) {
         let (reports, receiver) = watch::channel(None);
-        (Self { state, leader, reports, failing: BTreeSet::new() }, receiver)
+        let (shares, failing) = (Shares::default(), BTreeSet::new());
+        (Self { state, leader, reports, shares, failing }, receiver)
     }
 
     /// Runs until `shutdown`. A turn that is under way then ends with the lead, which is given up at the same time.
@@ -61,6 +67,7 @@ impl Housekeeping {
         let Some(leadership) = self.leader.leadership() else {
             self.reports.send_replace(None);
             self.failing.clear();
+            self.shares = Shares::default();
             return;
         };
         let prepared = self.prepare_partitions(leadership).await;
@@ -69,7 +76,7 @@ impl Housekeeping {
         self.note("expired dedupe keys", forgotten);
         let forgotten = self.state.store.forget_turns(FORGET_AT_ONCE).await;
         self.note("runs that have ended", forgotten.map(drop).map_err(Undone::from));
-        let swept = retention::sweep(&self.state, &self.leader).await.map(|report| {
+        let swept = retention::sweep(&self.state, &self.leader, &mut self.shares).await.map(|report| {
             report.log(self.reports.borrow().as_deref());
             self.reports.send_replace(Some(Arc::new(report)));
         });

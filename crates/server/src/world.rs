@@ -217,7 +217,7 @@ fn driven(time: Arc<AtomicI64>) -> Clock {
     })
 }
 
-fn event(now: Timestamp, body: &[u8]) -> Event {
+pub(crate) fn event(now: Timestamp, body: &[u8]) -> Event {
     Event {
         id: EventId::at(now),
         namespace: Namespace::default(),

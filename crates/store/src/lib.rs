@@ -35,7 +35,7 @@ pub use event::{
 };
 pub use leader::{LeaderStore, Leadership};
 pub use open::{Options, open};
-pub use retention::{Dropped, RetentionStore, Size, Stock};
+pub use retention::{Dropped, Piece, RetentionStore, Size, Stock, Trimmed, Weighed, Weight, Whose};
 pub use schedule::{
     Ahead, Due, Fire, Fired, Passed, PlannedSchedule, Queue, ScheduleFilter, ScheduleStore, Turns,
 };

@@ -16,7 +16,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use uuid::Uuid;
 
 use crate::{
-    ByTrigger, LaneId, Leadership, Page, Revision, StoreError, StoredSchedule, StoredTrigger, WaitingLane,
+    ByTrigger, LaneId, Leadership, Page, Piece, Revision, StoreError, StoredSchedule, StoredTrigger,
+    WaitingLane,
 };
 
 /// The columns of one row by name. Integers of any width come as `i64`.
@@ -62,6 +63,26 @@ pub(crate) fn status(row: &impl Columns, column: &str) -> Result<Status, StoreEr
 pub(crate) fn first_id(at: Timestamp) -> Uuid {
     let millis = u128::try_from(at.as_millisecond()).unwrap_or(0);
     Uuid::from_u128(millis << 80)
+}
+
+/// The time in an id, also of one that [`first_id`] made.
+pub(crate) fn made_at(id: Uuid) -> Timestamp {
+    let millis = i64::try_from(id.as_u128() >> 80).unwrap_or(0);
+    Timestamp::from_millisecond(millis).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+/// The first id after it.
+pub(crate) fn after(id: Uuid) -> Uuid {
+    Uuid::from_u128(id.as_u128().saturating_add(1))
+}
+
+/// What a stretch of a stock came by: the last of its rows, if it holds as many as it may, and otherwise all before
+/// the end. Yields the next place, and whether there may be more.
+pub(crate) fn next_place(piece: Piece, looked_at: i64, last: Option<Uuid>) -> (Uuid, bool) {
+    match last {
+        Some(last) if looked_at >= i64::from(piece.limit) => (after(last), true),
+        Some(_) | None => (first_id(piece.before).max(piece.from), false),
+    }
 }
 
 /// The smallest id of the token's millisecond, and the smallest after it.

@@ -5,6 +5,7 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
+use hetuflow_core::id::Namespace;
 use http::{HeaderValue, StatusCode, header};
 
 use super::{Api, ApiError};
@@ -50,6 +51,7 @@ fn write_retention(text: &mut String, api: &Api) {
     write_gauge(text, "hetuflow_store_bytes", "Bytes that tables and indexes take.", bytes);
     let help = "Old partitions that stay because they hold tasks that have not ended.";
     write_gauge(text, "hetuflow_retention_held_partitions", help, number(report.held));
+    write_shares(text, &report.shares);
     if let Some(oldest) = report.size.oldest {
         let age = api.app.clock.now().duration_since(oldest).as_secs();
         let age = usize::try_from(age).unwrap_or(0);
@@ -59,5 +61,20 @@ fn write_retention(text: &mut String, api: &Api) {
             "Age of the oldest event, task or output.",
             age,
         );
+    }
+}
+
+fn write_shares(text: &mut String, shares: &[(Namespace, u64)]) {
+    use std::fmt::Write;
+    let name = "hetuflow_namespace_bytes";
+    if !shares.is_empty() {
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            text,
+            "# HELP {name} Bytes that a namespace keeps, without what the tables need.\n# TYPE {name} gauge"
+        );
+    }
+    for (namespace, bytes) in shares {
+        let _ = writeln!(text, "{name}{{namespace=\"{namespace}\"}} {bytes}");
     }
 }

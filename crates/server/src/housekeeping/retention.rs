@@ -3,12 +3,13 @@
 
 use std::time::{Duration, Instant};
 
-use hetuflow_core::size;
+use hetuflow_core::{id::Namespace, size};
 use hetuflow_store::{Size, Stock, StoreError};
 use jiff::Timestamp;
 use tokio::time::sleep;
 
-use crate::{AppState, config::RetentionSection, leader::Leader};
+use super::{ages::Ages, shares::Shares};
+use crate::{AppState, leader::Leader};
 
 /// What one turn found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub(crate) struct Report {
     pub(crate) held: u64,
     /// The limit that the database is over, although everything that may go has gone.
     pub(crate) over: Option<u64>,
+    /// What namespaces take, where one has a limit of its own and all has been weighed.
+    pub(crate) shares: Vec<(Namespace, u64)>,
 }
 
 /// Free pages that one step gives back: 1 MiB.
@@ -25,8 +28,6 @@ const PAGES: u32 = 256;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 /// To get below the size, history is cut off in so many slices at most.
 const SLICES: i32 = 24;
-/// Fires are kept at least this long, should the clock be set back.
-const FIRES_AT_LEAST: Duration = Duration::from_hours(7 * 24);
 
 /// What one step should take: nobody else commits meanwhile on SQLite. Rows may be large, and disks slow, so the number
 /// of rows follows the time that the step before took.
@@ -41,12 +42,17 @@ struct Sweep<'a> {
     held: u64,
 }
 
-pub(super) async fn sweep(state: &AppState, leader: &Leader) -> Result<Report, StoreError> {
+pub(super) async fn sweep(
+    state: &AppState,
+    leader: &Leader,
+    shares: &mut Shares,
+) -> Result<Report, StoreError> {
     let mut sweep = Sweep { state, leader, rows: 50, held: 0 };
     sweep.by_age().await?;
+    shares.sweep(state, leader).await?;
     let over = sweep.by_size().await?;
     sweep.shrink().await?;
-    Ok(Report { size: state.store.size().await?, held: sweep.held, over })
+    Ok(Report { size: state.store.size().await?, held: sweep.held, over, shares: shares.weights() })
 }
 
 impl Report {
@@ -77,10 +83,10 @@ impl Report {
 
 impl Sweep<'_> {
     async fn by_age(&mut self) -> Result<(), StoreError> {
-        let ages = Ages::of(&self.state.config.retention);
+        let ages = Ages::longest(&self.state.config.retention);
         let now = self.state.clock.now();
-        for (stock, age) in ages.0 {
-            if let Some(before) = age.and_then(|age| now.checked_sub(age).ok()) {
+        for stock in [Stock::Output, Stock::Tasks, Stock::Events, Stock::Fires] {
+            if let Some(before) = ages.before(stock, now) {
                 while self.step(stock, before).await? {}
             }
         }
@@ -143,7 +149,7 @@ impl Sweep<'_> {
     }
 }
 
-const fn next_rows(rows: u32, took: Duration) -> u32 {
+pub(super) const fn next_rows(rows: u32, took: Duration) -> u32 {
     if took.as_millis() > STEP.as_millis() {
         return if rows / 2 > FEWEST_ROWS { rows / 2 } else { FEWEST_ROWS };
     }
@@ -158,22 +164,8 @@ const fn next_rows(rows: u32, took: Duration) -> u32 {
 }
 
 /// Two thirds of the time belong to everybody else.
-async fn pause(begun: Instant) {
+pub(super) async fn pause(begun: Instant) {
     sleep((begun.elapsed() * 2).max(SHORTEST_PAUSE)).await;
-}
-
-/// How old each stock may be, in the order in which they are dropped; `None`: any age.
-struct Ages([(Stock, Option<Duration>); 4]);
-
-impl Ages {
-    /// Output without its task would be out of reach.
-    fn of(section: &RetentionSection) -> Self {
-        let age = |age: Duration| (!age.is_zero()).then_some(age);
-        let (events, tasks) = (age(section.events), age(section.tasks));
-        let output = [age(section.output), tasks].into_iter().flatten().min();
-        let fires = events.map(|events| events.max(FIRES_AT_LEAST));
-        Self([(Stock::Output, output), (Stock::Tasks, tasks), (Stock::Events, events), (Stock::Fires, fires)])
-    }
 }
 
 #[cfg(test)]
@@ -181,7 +173,9 @@ mod tests {
     use hetuflow_store::{EventFilter, Page};
 
     use super::*;
-    use crate::{gateway::Timing, housekeeping::Housekeeping, leader::Election, world::World};
+    use crate::{
+        config::RetentionSection, gateway::Timing, housekeeping::Housekeeping, leader::Election, world::World,
+    };
 
     async fn leading(configure: impl FnOnce(&mut RetentionSection)) -> (World, Leader) {
         let world = World::with(Timing::default(), |config| configure(&mut config.retention)).await;
@@ -190,7 +184,6 @@ mod tests {
         (world, leader)
     }
 
-    /// Events whose tasks have ended.
     /// What takes as much room as it has bytes.
     fn noise(bytes: usize) -> Vec<u8> {
         let mut noise = vec![0; bytes];
@@ -198,6 +191,7 @@ mod tests {
         noise
     }
 
+    /// Events whose tasks have ended.
     async fn ended(world: &World, count: usize, body: &[u8]) {
         for _ in 0..count {
             let id = world.task(&[("role", "nobody")], body).await;
@@ -226,10 +220,10 @@ mod tests {
         let (world, leader) = leading(|retention| retention.events = day).await;
         ended(&world, 2, b"").await;
         let waits = world.task(&[("role", "nobody")], b"").await;
-        sweep(&world.state, &leader).await.expect("swept");
+        sweep(&world.state, &leader, &mut Shares::default()).await.expect("swept");
         assert_eq!(events(&world).await, 3);
         world.advance(25 * 3600);
-        let report = sweep(&world.state, &leader).await.expect("swept");
+        let report = sweep(&world.state, &leader, &mut Shares::default()).await.expect("swept");
         assert_eq!(events(&world).await, 1);
         let event = world.stored(waits).await.event_id;
         world.state.store.event(event).await.expect("its task waits");
@@ -247,7 +241,7 @@ mod tests {
         ended(&world, 6, &body).await;
         world.advance(60);
         assert!(world.state.store.size().await.expect("a size").bytes > limit);
-        let report = sweep(&world.state, &leader).await.expect("swept");
+        let report = sweep(&world.state, &leader, &mut Shares::default()).await.expect("swept");
         assert!(report.size.bytes <= limit, "{report:?}");
         assert_eq!(report.over, None);
         let left = events(&world).await;
@@ -262,7 +256,7 @@ mod tests {
             world.task(&[("role", "nobody")], &noise(400_000)).await;
         }
         world.advance(60);
-        let report = sweep(&world.state, &leader).await.expect("swept");
+        let report = sweep(&world.state, &leader, &mut Shares::default()).await.expect("swept");
         assert_eq!((report.over, events(&world).await), (Some(1 << 20), 4));
         let problem = report.problem().expect("a problem");
         assert!(problem.contains("of at most 1MiB"), "{problem}");

@@ -2,6 +2,8 @@
 //! in chunks. A partition is judged once without any lock, and once more under the locks that keep its tasks from
 //! being run again; whoever is in the way for half a second is left alone until the next turn.
 
+mod share;
+
 use async_trait::async_trait;
 use hetuflow_failpoint::failpoint;
 use jiff::Timestamp;
@@ -14,7 +16,7 @@ use super::{
     partition, retrying,
 };
 use crate::{
-    Dropped, Leadership, RetentionStore, Size, Stock, StoreError,
+    Dropped, Leadership, Piece, RetentionStore, Size, Stock, StoreError, Trimmed, Weighed, Whose,
     row::{self, Columns},
 };
 
@@ -47,6 +49,20 @@ impl RetentionStore for Postgres {
         }
         let rows = retrying!(drop_rows(self, leadership, stock, before, limit))?;
         Ok(Dropped { rows, held, more: rows >= u64::from(limit), ..Dropped::default() })
+    }
+
+    async fn trim(
+        &self,
+        leadership: Leadership,
+        stock: Stock,
+        whose: &Whose,
+        piece: Piece,
+    ) -> Result<Trimmed, StoreError> {
+        retrying!(share::trim(self, leadership, stock, whose, piece))
+    }
+
+    async fn weigh(&self, stock: Stock, piece: Piece) -> Result<Weighed, StoreError> {
+        share::weigh(self, stock, piece).await
     }
 
     async fn size(&self) -> Result<Size, StoreError> {

@@ -1,13 +1,15 @@
 //! Retention on SQLite: rows in chunks, each chunk one short transaction between others' commits, and free pages
 //! given back to the file system.
 
+mod share;
+
 use async_trait::async_trait;
 use hetuflow_failpoint::failpoint;
 use jiff::Timestamp;
 
 use super::{Sqlite, leader::guard};
 use crate::{
-    Dropped, Leadership, RetentionStore, Size, Stock, StoreError,
+    Dropped, Leadership, Piece, RetentionStore, Size, Stock, StoreError, Trimmed, Weighed, Whose,
     row::{self, Columns},
 };
 
@@ -39,6 +41,20 @@ impl RetentionStore for Sqlite {
         tx.commit().await?;
         failpoint!("drop.after_commit", StoreError::Unavailable(sqlx::Error::WorkerCrashed));
         Ok(Dropped { rows, more: rows >= u64::from(limit), ..Dropped::default() })
+    }
+
+    async fn trim(
+        &self,
+        leadership: Leadership,
+        stock: Stock,
+        whose: &Whose,
+        piece: Piece,
+    ) -> Result<Trimmed, StoreError> {
+        share::trim(self, leadership, stock, whose, piece).await
+    }
+
+    async fn weigh(&self, stock: Stock, piece: Piece) -> Result<Weighed, StoreError> {
+        share::weigh(self, stock, piece).await
     }
 
     async fn size(&self) -> Result<Size, StoreError> {

@@ -17,6 +17,7 @@ mod partition;
 mod retention;
 mod schedule;
 mod session;
+mod share;
 mod store;
 mod trigger;
 mod turn;
@@ -198,6 +199,13 @@ promises! {
         a_duplicate_of_a_dropped_event_starts_nothing,
         the_size_and_the_oldest_are_told,
         a_stale_leader_drops_nothing;
+    share:
+        what_a_namespace_keeps_shorter_is_dropped,
+        all_but_some_namespaces_are_dropped,
+        a_piece_is_bounded_by_what_it_looks_at,
+        what_a_namespace_still_runs_is_not_touched,
+        output_goes_before_its_task,
+        what_rows_weigh_is_told_by_namespace_and_hour;
     list:
         events_are_newest_first_without_bodies,
         events_are_filtered,
