@@ -13,6 +13,7 @@ mod claim;
 mod database;
 mod debian;
 mod engine;
+mod files;
 mod ingress;
 mod life;
 mod machine;
@@ -45,6 +46,8 @@ enum What {
     Webhook(webhook::Args),
     /// Signed deliveries accepted, beside Debian's webhook and beside a server that only verifies
     Ingress(ingress::Args),
+    /// From a file that is closed to a process, beside Debian's incron and an inotifywait loop
+    Files(files::Args),
     /// A claim after many tasks, beside an old snapshot and beside the textbook's
     Claim(claim::Args),
     /// Thousands of connected agents: memory and heartbeats
@@ -67,6 +70,7 @@ fn main() -> ExitCode {
             What::Engine(args) => engine::run(args).await,
             What::Webhook(args) => webhook::run(args).await,
             What::Ingress(args) => ingress::run(args).await,
+            What::Files(args) => files::run(args).await,
             What::Claim(args) => claim::run(args).await,
             What::Agents(args) => agents::run(args).await,
             What::Schedules(args) => schedules::run(args).await,
