@@ -138,8 +138,10 @@ create table sched_event (
     content_type    text,
     headers         json not null,
     query           text,
-    verdict         text not null check (verdict in ('accepted', 'malformed', 'rejected', 'ping')),
+    verdict         text not null check (verdict in ('accepted', 'malformed', 'rejected', 'unverified', 'ping')),
     verdict_reason  text,
+    -- The address that sent it.
+    sender          text,
     -- Where the secret is kept that it was signed with.
     secret          text,
     -- The event that it repeats.

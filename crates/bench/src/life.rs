@@ -90,6 +90,7 @@ fn event(now: Timestamp, body: Bytes) -> Event {
         headers: Vec::new(),
         query: None,
         verdict: Verdict::Accepted,
+        sender: None,
         secret: None,
         replay_of: None,
         status_token: None,

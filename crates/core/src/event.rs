@@ -1,7 +1,7 @@
 //! An event: something that happened, with its raw bytes. Its attributes follow CloudEvents 1.0
 //! (`id`, `source`, `type`, `subject`, `time`).
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -67,6 +67,9 @@ pub struct Event {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub query: Option<String>,
     pub verdict: Verdict,
+    /// The address that sent it, where that is known: of a proxy only if nobody is known behind it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sender: Option<IpAddr>,
     /// Which of the hook's secrets it was signed with: where that is kept, such as `env DEPLOY_SECRET`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<String>,
@@ -94,6 +97,8 @@ pub enum Verdict {
     Malformed { reason: String },
     /// Not authentic: it started nothing and is kept only as a sample.
     Rejected { reason: String },
+    /// Not authentic, but its hook only observes: it was taken, and starts nothing unless somebody replays it.
+    Unverified { reason: String },
     /// A provider's test or question, not an event of its own: it starts nothing.
     Ping { reason: String },
 }
@@ -105,6 +110,7 @@ impl Verdict {
             Self::Accepted => "accepted",
             Self::Malformed { .. } => "malformed",
             Self::Rejected { .. } => "rejected",
+            Self::Unverified { .. } => "unverified",
             Self::Ping { .. } => "ping",
         }
     }
@@ -113,7 +119,10 @@ impl Verdict {
     pub fn reason(&self) -> Option<&str> {
         match self {
             Self::Accepted => None,
-            Self::Malformed { reason } | Self::Rejected { reason } | Self::Ping { reason } => Some(reason),
+            Self::Malformed { reason }
+            | Self::Rejected { reason }
+            | Self::Unverified { reason }
+            | Self::Ping { reason } => Some(reason),
         }
     }
 
@@ -124,6 +133,7 @@ impl Verdict {
             "accepted" => Some(Self::Accepted),
             "malformed" => Some(Self::Malformed { reason }),
             "rejected" => Some(Self::Rejected { reason }),
+            "unverified" => Some(Self::Unverified { reason }),
             "ping" => Some(Self::Ping { reason }),
             _ => None,
         }

@@ -16,6 +16,7 @@ pub mod id;
 pub mod job;
 pub mod labels;
 pub mod matching;
+pub mod network;
 pub mod protocol;
 pub mod retry;
 pub mod schedule;

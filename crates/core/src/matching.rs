@@ -66,9 +66,10 @@ fn decide(
 fn is_readable(event: &Event) -> Result<(), String> {
     match &event.verdict {
         Verdict::Accepted => Ok(()),
-        Verdict::Malformed { reason } | Verdict::Rejected { reason } | Verdict::Ping { reason } => {
-            Err(format!("the event is {}: {reason}", event.verdict.name()))
-        }
+        Verdict::Malformed { reason }
+        | Verdict::Rejected { reason }
+        | Verdict::Unverified { reason }
+        | Verdict::Ping { reason } => Err(format!("the event is {}: {reason}", event.verdict.name())),
     }
 }
 

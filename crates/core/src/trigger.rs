@@ -20,6 +20,7 @@ mod webhook;
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use problem::{Problem, Problems};
@@ -29,6 +30,7 @@ use crate::{
     id::{Namespace, TriggerName},
     job::JobSpec,
     labels::Selector,
+    network::Network,
     schedule::{ClockSchedule, DaemonSchedule},
 };
 
@@ -71,6 +73,10 @@ pub struct WebhookSource {
     /// Bytes of body, at most.
     pub max_body: u64,
     pub sender_sees: SenderSees,
+    /// Who may send; empty: anybody who can sign.
+    pub allow_from: Vec<Network>,
+    /// Until then what is not authentic is taken and recorded, and starts nothing.
+    pub observe_until: Option<Timestamp>,
     /// What a delivery that was taken is answered with instead of a receipt.
     pub response: Option<HookResponse>,
 }

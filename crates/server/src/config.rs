@@ -7,6 +7,7 @@ use hetuflow_core::{
     config::{self, Layer},
     duration,
     id::{AgentId, Namespace},
+    network::Network,
     size,
     trigger::Problems,
 };
@@ -135,10 +136,20 @@ pub struct HookLimits {
     pub max_bytes_in_flight: u32,
     pub rate_per_second: u32,
     pub rate_burst: u32,
+    pub trusted_proxies: Vec<Network>,
+    pub proxy_header: ProxyHeader,
     /// What senders call before `/hooks/..`; empty where nobody signs addresses.
     pub public_url: String,
     #[serde(with = "duration")]
     pub dedupe_for: Duration,
+}
+
+/// Where proxies write who is behind them. Only one, because a proxy passes the other on as it came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProxyHeader {
+    XForwardedFor,
+    Forwarded,
 }
 
 #[derive(Clone, Default)]

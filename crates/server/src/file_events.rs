@@ -131,6 +131,7 @@ fn event(live: &Live, agent_id: &AgentId, file: &FileEvent, now: Timestamp) -> E
         headers: Vec::new(),
         query: None,
         verdict: Verdict::Accepted,
+        sender: None,
         secret: None,
         replay_of: None,
         status_token: None,

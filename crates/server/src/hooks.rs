@@ -1,16 +1,19 @@
 //! Where webhooks come in: `POST /hooks/{name}` and `/hooks/{namespace}/{name}`, where providers ask what their scheme knows,
 //! with other methods, and where senders ask what became of a delivery; nothing else.
 //!
-//! The order of the controls is fixed, each cheaper than the next: route, rate, hook, head, room for
-//! the body, body, signature; only then is anything parsed ([`crate::intake`]), committed and answered. Steps 2
+//! The order of the controls is fixed, each cheaper than the next: route, rate of the sender, hook, who may send, head,
+//! room for the body, body, signature; only then is anything parsed ([`crate::intake`]), committed and answered. Steps 2
 //! to 5 of the walk.
 
 mod body;
+mod delivery;
 mod handshake;
 mod head;
 mod rate;
 mod receive;
+mod refuse;
 mod samples;
+mod sender;
 mod status;
 
 use std::{sync::Arc, time::Duration};
@@ -26,9 +29,14 @@ use crate::{AppState, intake::Judge};
 use rate::Rates;
 pub(crate) use receive::Receipt;
 use samples::Samples;
+pub(crate) use sender::is_trusted;
 
 /// Senders that wait for an end or read output, at most. The next one gets its answer without waiting, or 503.
 const MAX_WATCHERS: usize = 256;
+/// Refused deliveries of one hook that are kept in a minute.
+const SAMPLES: u32 = 10;
+/// Deliveries that a hook takes unverified in a minute.
+const OBSERVED: u32 = 600;
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
 /// What all deliveries share.
@@ -39,6 +47,8 @@ pub(crate) struct Hooks {
     /// One permit per byte of body in flight.
     room: Arc<Semaphore>,
     samples: Samples,
+    /// What hooks that only observe take.
+    observed: Samples,
     /// One permit for each sender that waits for an end or reads output.
     watchers: Arc<Semaphore>,
     /// Ends what would otherwise go on for as long as its reader likes.
@@ -52,7 +62,8 @@ impl Hooks {
         let room = usize::try_from(limits.max_bytes_in_flight).unwrap_or(Semaphore::MAX_PERMITS);
         let room = Arc::new(Semaphore::new(room.min(Semaphore::MAX_PERMITS)));
         let watchers = Arc::new(Semaphore::new(MAX_WATCHERS));
-        Arc::new(Self { judge, rates, room, samples: Samples::default(), watchers, shutdown, app })
+        let (samples, observed) = (Samples::new(SAMPLES), Samples::new(OBSERVED));
+        Arc::new(Self { app, judge, rates, room, samples, observed, watchers, shutdown })
     }
 }
 

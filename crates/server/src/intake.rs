@@ -1,6 +1,9 @@
 //! From an event to what is committed with it: the body is parsed, every trigger that may care decides, and
 //! each that matched plans its task. Under a bound, and on a thread of its own unless it is sure to be quick: what
-//! breaks it is stored with the verdict `malformed`, never refused and never a crash. Step 4 of the walk.
+//! breaks it is stored with the verdict `malformed`, never refused and never a crash, and after three tries not tried
+//! again (`intake/quarantine.rs`). Step 4 of the walk.
+
+mod quarantine;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -15,12 +18,16 @@ use hetuflow_core::{
     matching::{Body, Facts, Plan, Wanted, decide_event, decide_webhook, first_match, plan, respond},
     task::NewTask,
 };
+use quarantine::Quarantine;
 use tokio::sync::Semaphore;
 
 use crate::triggers::{Live, Route, TriggerSet};
 
 /// Core bounds what a condition may cost; this is for the case that it is wrong about it.
 const WITHIN: Duration = Duration::from_secs(3);
+
+const QUARANTINED: &str =
+    "quarantined: judging one like it broke three times, and is not tried again before a trigger changes";
 
 /// A body up to this size is verified, parsed and matched in less time than it takes to wake another thread for it.
 pub(crate) const SMALL: usize = 64 * 1024;
@@ -29,6 +36,7 @@ pub(crate) const SMALL: usize = 64 * 1024;
 #[derive(Debug, Clone)]
 pub(crate) struct Judge {
     turns: Arc<Semaphore>,
+    quarantine: Quarantine,
 }
 
 /// An event with its verdict and decisions, and the tasks that follow.
@@ -52,18 +60,34 @@ pub(crate) enum Candidates {
 impl Judge {
     pub(crate) fn new() -> Self {
         let turns = available_parallelism().map_or(2, std::num::NonZero::get) * 2;
-        Self { turns: Arc::new(Semaphore::new(turns)) }
+        Self { turns: Arc::new(Semaphore::new(turns)), quarantine: Quarantine::default() }
     }
 
     pub(crate) async fn judge(&self, event: Event, set: Arc<TriggerSet>, candidates: Candidates) -> Judged {
+        let generation = set.generation;
+        if self.quarantine.holds(&event, generation) {
+            return broken(event, QUARANTINED);
+        }
         let unjudged = event.clone();
+        self.try_to_judge(event, set, candidates).await.unwrap_or_else(|reason| {
+            self.quarantine.note(&unjudged, generation);
+            broken(unjudged, &reason)
+        })
+    }
+
+    async fn try_to_judge(
+        &self,
+        event: Event,
+        set: Arc<TriggerSet>,
+        candidates: Candidates,
+    ) -> Result<Judged, String> {
+        let failed = || "matching it failed unexpectedly".to_owned();
         if is_quick(&event, &set, &candidates) {
-            let judged = catch_unwind(AssertUnwindSafe(|| judge(event, &set, &candidates)));
-            return judged.unwrap_or_else(|_| broken(unjudged, "matching it failed unexpectedly"));
+            return catch_unwind(AssertUnwindSafe(|| judge(event, &set, &candidates))).map_err(|_| failed());
         }
         // The permit goes with the work: what overruns its time still counts as running.
         let Ok(turn) = Arc::clone(&self.turns).acquire_owned().await else {
-            return broken(unjudged, "the server is stopping");
+            return Err("the server is stopping".to_owned());
         };
         let work = tokio::task::spawn_blocking(move || {
             let judged = judge(event, &set, &candidates);
@@ -71,9 +95,9 @@ impl Judge {
             judged
         });
         match tokio::time::timeout(WITHIN, work).await {
-            Ok(Ok(judged)) => judged,
-            Ok(Err(_)) => broken(unjudged, "matching it failed unexpectedly"),
-            Err(_) => broken(unjudged, &format!("matching it took more than {} s", WITHIN.as_secs())),
+            Ok(Ok(judged)) => Ok(judged),
+            Ok(Err(_)) => Err(failed()),
+            Err(_) => Err(format!("matching it took more than {} s", WITHIN.as_secs())),
         }
     }
 }
@@ -260,6 +284,7 @@ mod tests {
             headers: Vec::new(),
             query: None,
             verdict: Verdict::Accepted,
+            sender: None,
             secret: None,
             replay_of: None,
             status_token: None,
@@ -286,5 +311,30 @@ mod tests {
         let judged = Judge::new().judge(event(), Arc::new(set), candidates).await;
         assert!(matches!(judged.event.verdict, Verdict::Malformed { .. }), "{:?}", judged.event.verdict);
         assert!(judged.tasks.is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_breaks_the_matching_three_times_is_not_tried_again() {
+        let good = Arc::new(set());
+        let mut breaks = set();
+        breaks.live.get_mut("default/a").expect("a trigger").trigger.webhooks.clear();
+        let breaks = Arc::new(breaks);
+        let judge = Judge::new();
+        let verdict = async |set: &Arc<TriggerSet>, event: Event| {
+            let candidates = Candidates::Route("default/a".to_owned());
+            judge.judge(event, Arc::clone(set), candidates).await.event.verdict
+        };
+        let broken = Verdict::Malformed { reason: "matching it failed unexpectedly".to_owned() };
+        for _ in 0..3 {
+            assert_eq!(verdict(&breaks, event()).await, broken);
+        }
+        let kept = Verdict::Malformed { reason: QUARANTINED.to_owned() };
+        assert_eq!(verdict(&breaks, event()).await, kept);
+        // Triggers of the same generation would take it: it is really not tried.
+        assert_eq!(verdict(&good, event()).await, kept);
+        let other = Event { body: bytes::Bytes::from_static(b"[]"), ..event() };
+        assert_eq!(verdict(&good, other).await, Verdict::Accepted);
+        let changed = TriggerSet { generation: 1, ..set() };
+        assert_eq!(verdict(&Arc::new(changed), event()).await, Verdict::Accepted);
     }
 }

@@ -10,6 +10,7 @@ mod prefix;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body};
+use hetuflow_core::network::Network;
 use http::Request;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -17,7 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
-use crate::{config::Limits, metrics::Metrics};
+use crate::{config::Limits, hooks::is_trusted, metrics::Metrics};
 use caps::Caps;
 
 pub(crate) use doors::Door;
@@ -36,6 +37,7 @@ pub(crate) struct Peer(pub(crate) SocketAddr);
 pub(crate) struct Shared {
     pub(crate) router: Router,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) proxies: Vec<Network>,
     /// Knows when all have ended.
     pub(crate) connections: TaskTracker,
     /// No more of them; each finishes what it began.
@@ -86,7 +88,10 @@ fn builder(limits: &Limits) -> http1::Builder {
 }
 
 fn admit(rules: &Arc<Rules>, stream: TcpStream, peer: SocketAddr) {
-    let Some(place) = rules.caps.enter(Prefix::of(peer.ip())) else {
+    // Behind a proxy of ours are many, who share its connections.
+    let one =
+        if is_trusted(peer.ip(), &rules.shared.proxies) { Prefix::Loopback } else { Prefix::of(peer.ip()) };
+    let Some(place) = rules.caps.enter(one) else {
         // Dropped, hence closed: an answer would cost what the cap is there to save.
         rules.shared.metrics.connections_refused.inc();
         return;

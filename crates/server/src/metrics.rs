@@ -55,6 +55,8 @@ metrics! {
     hooks_malformed "hetuflow_hooks_malformed_total"
     /// Deliveries that were not authentic.
     hooks_rejected "hetuflow_hooks_rejected_total"
+    /// Deliveries that were not authentic and were taken all the same, by hooks that only observe.
+    hooks_unverified "hetuflow_hooks_unverified_total"
     /// Handshakes of providers that were answered, and pings.
     hooks_handshakes "hetuflow_hooks_handshakes_total"
     /// Deliveries that a limit refused (rate, size, time, bytes in flight).

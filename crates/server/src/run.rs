@@ -231,6 +231,7 @@ impl Server {
             let door = listen::Shared {
                 router,
                 metrics: Arc::clone(&self.state.metrics),
+                proxies: self.state.config.hooks.trusted_proxies.clone(),
                 connections: self.stop.connections.clone(),
                 shutdown: self.stop.shutdown.clone(),
                 cut: self.stop.cut.clone(),

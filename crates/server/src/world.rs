@@ -231,6 +231,7 @@ pub(crate) fn event(now: Timestamp, body: &[u8]) -> Event {
         headers: Vec::new(),
         query: None,
         verdict: Verdict::Accepted,
+        sender: None,
         secret: None,
         replay_of: None,
         status_token: None,

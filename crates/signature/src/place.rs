@@ -66,6 +66,13 @@ impl Place {
         }
     }
 
+    pub(crate) fn parameter_name(&self) -> Option<&str> {
+        match &self.at {
+            At::Query(name) => Some(name),
+            At::Header(_) | At::Form(_) | At::Body(_) | At::Claim(_) | At::All(_) => None,
+        }
+    }
+
     /// The value; `None` where it is not there or empty. A header or field that comes twice is refused, since
     /// two readers could pick different ones.
     pub(crate) fn find<'a>(&self, source: &Source<'a>) -> Result<Option<Cow<'a, [u8]>>, Rejection> {

@@ -21,7 +21,7 @@ use crate::{
     handshake::{Handshake, Ping},
     json::Pointer,
     jwt::JwtRule,
-    place::{At, Place},
+    place::Place,
     template::{self, Template},
     timestamp::TimestampRule,
 };
@@ -197,6 +197,17 @@ impl Scheme {
     /// What an owner should know before relying on it; empty where there is nothing to say.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
+        if let Some(why) = &self.unsigned_body {
+            warnings.push(format!("scheme {:?} does not sign the body: {why}", self.name));
+        }
+        let bare = self.signatures.iter().filter(|rule| rule.algorithm == Algorithm::Equality);
+        for parameter in bare.flat_map(|rule| &rule.places).filter_map(Place::parameter_name) {
+            warnings.push(format!(
+                "scheme {:?} takes the secret from the address (?{parameter}=..), and addresses end up in logs of \
+                 proxies and senders: prefer a header where the sender can write one",
+                self.name
+            ));
+        }
         let unnamed = self.delivery.dedupe == [Dedupe::DeliveryId] && self.delivery.id.is_empty();
         if self.delivery.replay == Replay::AsSchemeSays && unnamed {
             warnings.push(format!(
@@ -228,11 +239,7 @@ impl Scheme {
     pub fn secret_parameters(&self) -> Vec<String> {
         let signatures = self.signatures.iter().flat_map(|rule| &rule.places);
         let tokens = self.handshakes.iter().filter_map(Handshake::token);
-        let parameter = |place: &Place| match &place.at {
-            At::Query(name) => Some(name.clone()),
-            At::Header(_) | At::Form(_) | At::Body(_) | At::Claim(_) | At::All(_) => None,
-        };
-        signatures.chain(tokens).filter_map(parameter).collect()
+        signatures.chain(tokens).filter_map(Place::parameter_name).map(str::to_owned).collect()
     }
 
     /// A sample delivery that the provider could send: event type and body.

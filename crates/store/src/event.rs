@@ -1,5 +1,7 @@
 //! Events: accepted once, kept with their bytes.
 
+use std::net::IpAddr;
+
 use async_trait::async_trait;
 use hetuflow_core::{
     event::{DecisionOutcome, DedupeKey, Event, SourceKind},
@@ -36,9 +38,13 @@ pub struct EventFilter {
     /// The whole `source`, or its end after a slash.
     pub source: Option<String>,
     pub event_type: Option<String>,
-    /// `accepted`, `malformed`, `rejected`, `ping`.
+    /// `accepted`, `malformed`, `rejected`, `unverified`, `ping`.
     pub verdict: Option<String>,
     pub trigger: Option<ByTrigger>,
+    /// The address that sent them.
+    pub sender: Option<IpAddr>,
+    /// Where the secret is kept that they were signed with.
+    pub secret: Option<String>,
     /// The event that they repeat.
     pub replay_of: Option<EventId>,
     /// By the time that is in their ids: received then or later, and before.

@@ -114,6 +114,11 @@ pub(crate) fn event(row: &impl Columns) -> Result<Event, StoreError> {
         query: row.text_or_null("query")?,
         verdict: Verdict::from_parts(&verdict, row.text_or_null("verdict_reason")?)
             .ok_or_else(|| corrupt("verdict", verdict))?,
+        sender: row
+            .text_or_null("sender")?
+            .map(|text| text.parse())
+            .transpose()
+            .map_err(|error| corrupt("sender", error))?,
         secret: row.text_or_null("secret")?,
         replay_of: row.uuid_or_null("replay_of")?.map(EventId::from_uuid),
         status_token: row.uuid_or_null("status_token")?.map(StatusToken::from_uuid),

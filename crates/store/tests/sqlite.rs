@@ -134,6 +134,7 @@ fn large_event(now: Timestamp) -> Event {
         headers: Vec::new(),
         query: None,
         verdict: Verdict::Accepted,
+        sender: None,
         secret: None,
         replay_of: None,
         status_token: None,

@@ -70,9 +70,15 @@ pub(crate) struct EventFilterArgs {
     /// The event's type, such as `push`.
     #[arg(long = "type", value_name = "TYPE")]
     pub event_type: Option<String>,
-    /// accepted, malformed, rejected or ping.
+    /// accepted, malformed, rejected, unverified or ping.
     #[arg(long)]
     pub verdict: Option<String>,
+    /// Only events that came from this address. For a network: `--when 'event.sender.inCidr("10.0.0.0/8")'`.
+    #[arg(long, value_name = "ADDRESS")]
+    pub sender: Option<std::net::IpAddr>,
+    /// Only events that were signed with this secret, as `event show` names it: `env DEPLOY_SECRET`.
+    #[arg(long, value_name = "PLACE")]
+    pub secret: Option<String>,
     /// Only replays of this event.
     #[arg(long, value_name = "ID")]
     pub replay_of: Option<EventId>,

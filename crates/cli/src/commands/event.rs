@@ -93,6 +93,8 @@ pub(super) fn filters(filter: &EventFilterArgs) -> Vec<(&'static str, String)> {
         ("header", filter.header.clone()),
         ("json", filter.json.clone()),
         ("when", filter.when.clone()),
+        ("secret", filter.secret.clone()),
+        ("sender", filter.sender.map(|sender| sender.to_string())),
     ])
 }
 
@@ -132,6 +134,7 @@ async fn show(id: EventId, client: &Client, output: Output) -> Result<(), CliErr
         ("received", time(event.received_at)),
         ("verdict", verdict(output, &event.verdict)),
         ("reason", plain(event.verdict.reason().unwrap_or_default())),
+        ("sender", event.sender.map(|sender| sender.to_string()).unwrap_or_default()),
         ("signed with", plain(event.secret.as_deref().unwrap_or_default())),
         ("replay of", event.replay_of.map(|id| id.to_string()).unwrap_or_default()),
     ])?;
@@ -169,7 +172,7 @@ fn matched(decisions: &[Decision]) -> String {
 fn verdict(output: Output, verdict: &Verdict) -> String {
     let tone = match verdict {
         Verdict::Accepted | Verdict::Ping { .. } => Tone::Good,
-        Verdict::Malformed { .. } | Verdict::Rejected { .. } => Tone::Bad,
+        Verdict::Malformed { .. } | Verdict::Rejected { .. } | Verdict::Unverified { .. } => Tone::Bad,
     };
     output.tone(verdict.name(), tone)
 }

@@ -5,12 +5,14 @@ mod test;
 use std::path::{Path, PathBuf};
 
 use hetuflow_core::{
-    id::Namespace,
+    Clock,
+    id::{EventId, Namespace},
     trigger::{self, Trigger},
 };
 use hetuflow_server::triggers::{KnownSchemes, with_schemes};
 use hetuflow_signature::Scheme;
 use hetuflow_store::StoredTrigger;
+use jiff::Timestamp;
 use reqwest::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -22,6 +24,31 @@ use crate::{
     error::CliError,
     output::{Output, Tone, plain, time},
 };
+
+/// A secret of a hook, as the API shows it.
+#[derive(Debug, Deserialize)]
+struct SecretUse {
+    hook: String,
+    secret: String,
+    usable: bool,
+    last_event_id: Option<EventId>,
+    last_matched_at: Option<Timestamp>,
+    looked_back_to: Option<Timestamp>,
+}
+
+impl SecretUse {
+    fn line(&self) -> String {
+        let last = match (self.last_matched_at, self.looked_back_to, self.last_event_id) {
+            (Some(at), _, Some(id)) => format!("last matched {} by event {id}", time(at)),
+            (_, Some(back), _) => {
+                format!("matched nothing since {}; what came before was not looked at", time(back))
+            }
+            (..) => "matched nothing that the journal knows".to_owned(),
+        };
+        let missing = if self.usable { "" } else { "  (not there, or of no use to the scheme)" };
+        format!("secret  {}  {}  {last}{missing}", plain(&self.hook), plain(&self.secret))
+    }
+}
 
 /// A trigger as the API lists it.
 #[derive(Debug, Deserialize)]
@@ -93,6 +120,10 @@ async fn show(name: &str, client: &Client, output: Output) -> Result<(), CliErro
         let next = schedule.next_run_at.map(|at| format!("  next {}", time(at))).unwrap_or_default();
         output.line(&format!("{}  {}{next}", plain(&schedule.name), schedule.spec))?;
     }
+    let secrets = answer.get("secrets").cloned().unwrap_or_else(|| json!([]));
+    for used in typed::<Vec<SecretUse>>(&secrets)? {
+        output.line(&used.line())?;
+    }
     for text in trigger.problem.iter().chain(&warnings) {
         output.line(&indent(text))?;
     }
@@ -161,8 +192,21 @@ fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, CliError> {
 
 /// What works, and may not be what its owner wants.
 fn warnings(trigger: &Trigger) -> Vec<String> {
+    let now = Clock::system().now();
     let schemes = trigger.webhooks.iter().filter_map(|hook| Scheme::named(&hook.scheme, &hook.options).ok());
-    schemes.flat_map(|scheme| scheme.warnings()).collect()
+    let observers =
+        trigger.webhooks.iter().filter_map(|hook| hook.observe_until).map(|until| observing(until, now));
+    schemes.flat_map(|scheme| scheme.warnings()).chain(observers).collect()
+}
+
+fn observing(until: Timestamp, now: Timestamp) -> String {
+    if now < until {
+        format!(
+            "until {until} it takes what is not authentic too (observe_until); nothing of that starts anything"
+        )
+    } else {
+        format!("observe_until was {until}: it is over, take it out")
+    }
 }
 
 async fn apply(paths: &[PathBuf], client: &Client, output: Output) -> Result<(), CliError> {

@@ -92,7 +92,7 @@ pub(super) struct Names {
     /// By their source.
     pub(super) patterns: BTreeMap<String, Regex>,
     /// Likewise.
-    pub(super) networks: BTreeMap<String, network::Network>,
+    pub(super) networks: BTreeMap<String, crate::network::Network>,
 }
 
 pub(super) fn read(expr: &IdedExpr) -> Result<Names, Complaint> {

@@ -83,10 +83,10 @@ impl<'a> Facts<'a> {
     }
 
     fn attributes(&self) -> Value {
-        let Event { id, event_type, source, subject, time, received_at, replay_of, .. } = self.event;
+        let Event { id, event_type, source, subject, time, received_at, replay_of, sender, .. } = self.event;
         json!({
             "id": id, "type": event_type, "source": source, "subject": subject, "time": time,
-            "received_at": received_at, "replay_of": replay_of,
+            "received_at": received_at, "replay_of": replay_of, "sender": sender,
         })
     }
 }

@@ -31,6 +31,7 @@ pub(crate) fn event() -> Event {
         ],
         query: Some("env=prod&name=a+b".to_owned()),
         verdict: Verdict::Accepted,
+        sender: None,
         secret: None,
         replay_of: None,
         status_token: None,
@@ -72,6 +73,8 @@ fn hook(events: &[&str], when: Option<&str>) -> WebhookSource {
         events: events.iter().map(|&name| name.to_owned()).collect(),
         when: when.map(|source| Condition::compile(source).expect("a condition")),
         max_body: 1,
+        allow_from: Vec::new(),
+        observe_until: None,
         sender_sees: crate::trigger::SenderSees::Output,
         response: None,
     }

@@ -1,5 +1,6 @@
 //! `[on.webhook]`: who may send, and what of it counts.
 
+use jiff::{Timestamp, civil::Date, tz::TimeZone};
 use serde_json::{Map, Value};
 use toml::{
     Spanned,
@@ -12,7 +13,7 @@ use super::{
     source::read_when,
     text::Text,
 };
-use crate::id::TriggerName;
+use crate::{id::TriggerName, network::Network};
 
 const DEFAULT_MAX_BODY: u64 = 1024 * 1024;
 const MAX_BODY: u64 = 25 * 1024 * 1024;
@@ -44,6 +45,8 @@ pub(super) fn read_webhook(
     let sees =
         [("output", SenderSees::Output), ("status", SenderSees::Status), ("nothing", SenderSees::Nothing)];
     let sender_sees = table.choice("sender_sees", &sees).unwrap_or(SenderSees::Output);
+    let allow_from = read_networks(&mut table);
+    let observe_until = read_observe_until(&mut table);
     let response = read_response(&mut table);
     table.finish();
     let path = path.or_else(|| name.map(|name| name.as_str().to_owned()))?;
@@ -56,8 +59,42 @@ pub(super) fn read_webhook(
         when,
         max_body,
         sender_sees,
+        allow_from,
+        observe_until,
         response,
     })
+}
+
+fn read_networks(table: &mut Table<'_>) -> Vec<Network> {
+    const EMPTY: &str = "leave it out to take deliveries from anywhere";
+    if table.is_empty_list("allow_from") {
+        table.problem_at("allow_from", "allow_from lets nobody in", EMPTY);
+    }
+    let texts = table.texts("allow_from").unwrap_or_default();
+    let mut networks = Vec::new();
+    for text in texts {
+        match Network::parse(&text.value) {
+            Ok(network) => networks.push(network),
+            Err(why) => table.problem(text.span, why, ""),
+        }
+    }
+    networks
+}
+
+/// A day is observed to its end, UTC.
+fn read_observe_until(table: &mut Table<'_>) -> Option<Timestamp> {
+    let text = table.time_text("observe_until")?;
+    let day = || {
+        let day = (text.value.len() == 10).then(|| text.value.parse::<Date>().ok()).flatten();
+        let next = day?.tomorrow().ok()?;
+        next.to_zoned(TimeZone::UTC).ok().map(|midnight| midnight.timestamp())
+    };
+    let until = text.value.parse::<Timestamp>().ok().or_else(day);
+    if until.is_none() {
+        let help = "the last day, \"2026-12-31\" (UTC), or a time with its offset";
+        table.problem(text.span, format!("observe_until cannot be {:?}", text.value), help);
+    }
+    until
 }
 
 fn read_response(source: &mut Table<'_>) -> Option<HookResponse> {

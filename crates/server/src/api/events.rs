@@ -156,6 +156,7 @@ fn event(new: NewEvent, now: Timestamp) -> Event {
         headers: Vec::new(),
         query: None,
         verdict: Verdict::Accepted,
+        sender: None,
         secret: None,
         replay_of: None,
         status_token: None,

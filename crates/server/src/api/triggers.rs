@@ -1,5 +1,7 @@
 //! Triggers: what is in force, what is wrong with the rest; and `trigger apply|check` for those who have no folder.
 
+mod secrets;
+
 use std::sync::Arc;
 
 use axum::{
@@ -17,6 +19,8 @@ use super::{
     input::{Input, Params},
     page::Items,
 };
+use secrets::SecretUse;
+
 use crate::triggers::{TriggerFolder, TriggerSet, parse_text};
 
 /// The owner of what is applied here.
@@ -72,6 +76,9 @@ pub(super) struct WithText {
     shown: Shown,
     /// The text of the revision in force.
     text: String,
+    /// Those of its hooks, and when each was last of use.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    secrets: Vec<SecretUse>,
 }
 
 pub(super) async fn show(
@@ -82,7 +89,8 @@ pub(super) async fn show(
     let set = in_force(&api).await?;
     let stored = find(&set, &place.namespace, &name)?;
     let text = stored.text.clone();
-    Ok(Json(WithText { shown: Shown::new(stored, &set), text }))
+    let secrets = secrets::uses(&api.app, &set, &stored).await?;
+    Ok(Json(WithText { shown: Shown::new(stored, &set), text, secrets }))
 }
 
 fn find(set: &TriggerSet, namespace: &Namespace, name: &str) -> Result<StoredTrigger, ApiError> {

@@ -47,6 +47,8 @@ mod tests {
             max_bytes_in_flight: 0,
             rate_per_second: 1,
             rate_burst: 1,
+            trusted_proxies: Vec::new(),
+            proxy_header: crate::config::ProxyHeader::XForwardedFor,
             public_url: String::new(),
             dedupe_for: Duration::ZERO,
         };

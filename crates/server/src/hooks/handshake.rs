@@ -1,17 +1,17 @@
 //! Answers to what a provider asks before it delivers, and pings. Neither ever becomes a task.
 
 use bytes::Bytes;
-use hetuflow_core::{event::Verdict, trigger::hook_source};
+use hetuflow_core::{
+    event::{Event, Verdict},
+    trigger::hook_source,
+};
 use hetuflow_signature::{Answer, Verified};
 use hetuflow_store::{Ingest, Ingested};
 use http::StatusCode;
 
 use axum::response::{IntoResponse, Response};
 
-use super::{
-    Hooks,
-    receive::{Delivery, Receipt},
-};
+use super::{Hooks, delivery::Delivery, receive::Receipt};
 use crate::{api::error::ApiError, triggers::Route};
 
 /// The answer of the scheme. A secret that came with the request is kept first, or there is no answer.
@@ -36,7 +36,7 @@ pub(super) async fn answer(
         // Recorded, so that the owner finds it: hetuflow opens no address that a sender names.
         tracing::warn!(hook.source = hook, url, "open this address to confirm the subscription");
         let reason = format!("{}: open {url} to confirm it", answer.about);
-        record(hooks, delivery, route, body, "handshake".to_owned(), reason).await?;
+        record(hooks, delivery.event(route, body, "handshake".to_owned()), reason).await?;
     }
     response(answer)
 }
@@ -52,23 +52,17 @@ pub(super) async fn ping(
 ) -> Result<Response, ApiError> {
     hooks.app.metrics.hooks_handshakes.inc();
     let event_type = event_type.unwrap_or_else(|| "ping".to_owned());
-    let reason = match verified {
+    let reason = match &verified {
         Some(_) => "a test of the provider, signed",
         None if hooks.samples.take(&delivery.key) => "a test of the provider, not signed",
         None => return Ok(StatusCode::NO_CONTENT.into_response()),
     };
-    record(hooks, delivery, route, body, event_type, reason.to_owned()).await
+    let mut event = delivery.event(route, body, event_type);
+    event.secret = verified.and_then(|verified| route.secrets_from.get(verified.secret).cloned());
+    record(hooks, event, reason.to_owned()).await
 }
 
-async fn record(
-    hooks: &Hooks,
-    delivery: &Delivery,
-    route: &Route,
-    body: Bytes,
-    event_type: String,
-    reason: String,
-) -> Result<Response, ApiError> {
-    let mut event = delivery.event(route, body, event_type);
+async fn record(hooks: &Hooks, mut event: Event, reason: String) -> Result<Response, ApiError> {
     event.verdict = Verdict::Ping { reason };
     let id = event.id;
     let receipt = match hooks.app.ingester.submit(Ingest { event, dedupe: None, tasks: Vec::new() }).await? {

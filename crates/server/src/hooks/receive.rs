@@ -10,34 +10,31 @@ use axum::{
 };
 use bytes::Bytes;
 use hetuflow_core::{
-    event::{DedupeKey, Event, SourceKind, Verdict},
+    event::Verdict,
     id::{EventId, Namespace, StatusToken, TaskId},
-    trigger::{SenderSees, hook_source},
+    trigger::SenderSees,
 };
 use hetuflow_failpoint::failpoint;
 use hetuflow_signature::{Judged, Request as Signed, Verified};
 use hetuflow_store::{Ingest, Ingested};
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header, request::Parts, uri::PathAndQuery};
-use jiff::Timestamp;
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
-    Hooks, body, handshake, head,
+    Hooks, body,
+    delivery::Delivery,
+    handshake, head,
+    refuse::{observe, reject},
+    sender,
     status::{self, EventStatus, TaskStatus},
 };
 use crate::{
     api::error::ApiError,
     intake::{Candidates, SMALL},
     listen::{Peer, Prefix},
-    triggers::{Route, TriggerSet, route_key},
+    triggers::{Route, route_key},
 };
-
-/// The body of a refused delivery is kept with its sample up to this size.
-const MAX_SAMPLE: usize = 64 * 1024;
-/// A longer key is kept as its digest.
-const MAX_KEY: usize = 200;
 
 /// The answer to a sender.
 #[derive(Debug, Serialize)]
@@ -78,18 +75,6 @@ pub(super) async fn in_namespace(
     receive(&hooks, namespace, name, peer.0, request).await
 }
 
-/// A delivery whose hook is known.
-pub(super) struct Delivery {
-    pub(super) namespace: Namespace,
-    pub(super) name: String,
-    /// Of the route in `set`.
-    pub(super) key: String,
-    set: Arc<TriggerSet>,
-    parts: Parts,
-    headers: Vec<(String, Vec<u8>)>,
-    now: Timestamp,
-}
-
 #[tracing::instrument(name = "webhook.receive", skip_all, fields(hook.name = %name))]
 async fn receive(
     hooks: &Hooks,
@@ -99,7 +84,8 @@ async fn receive(
     request: Request<Body>,
 ) -> Result<Response, ApiError> {
     let metrics = &hooks.app.metrics;
-    if let Err(retry_after) = hooks.rates.check(Prefix::of(peer.0.ip())) {
+    let sender = sender::of(peer.0.ip(), request.headers(), &hooks.app.config.hooks);
+    if let Err(retry_after) = hooks.rates.check(Prefix::of(sender)) {
         metrics.hooks_limited.inc();
         return Err(ApiError::TooMany { retry_after });
     }
@@ -108,7 +94,7 @@ async fn receive(
     let (parts, body) = request.into_parts();
     let headers = head::headers(&parts.headers);
     let now = hooks.app.clock.now();
-    let delivery = Delivery { namespace, name, key, set, parts, headers, now };
+    let delivery = Delivery { namespace, name, key, set, parts, headers, sender, now };
     let route = delivery.set.routes.get(&delivery.key).ok_or_else(unknown)?;
     let result = accept(hooks, &delivery, route, body).await;
     match &result {
@@ -124,19 +110,33 @@ async fn accept(hooks: &Hooks, delivery: &Delivery, route: &Route, body: Body) -
     if delivery.parts.method != Method::POST && !route.scheme.answers_method(delivery.parts.method.as_str()) {
         return Err(ApiError::MethodNotAllowed);
     }
+    if !route.lets_in(delivery.sender) {
+        let reason = format!("{} is not in allow_from", delivery.sender);
+        return Err(reject(hooks, delivery, route, Bytes::new(), reason));
+    }
     let wait = status::wanted_wait(delivery.parts.uri.query())?;
     let size = head::announced_size(&delivery.parts.headers, route.max_body)?;
     head::check_encoding(&delivery.parts.headers)?;
     let (method, url) = (delivery.parts.method.as_str(), delivery.url(route, hooks));
     let head = Signed { method, url: &url, headers: &delivery.headers, body: b"" };
-    if let Err(reason) = head::check_signature(route, &head, delivery.now)? {
-        return Err(reject(hooks, delivery, route, Bytes::new(), reason));
+    let of_head = head::check_signature(route, &head, delivery.now)?;
+    if let Err(reason) = &of_head
+        && !route.observes(delivery.now)
+    {
+        return Err(reject(hooks, delivery, route, Bytes::new(), reason.clone()));
     }
     let room = make_room(hooks, size)?;
     let body = body::read(body, route.max_body, &hooks.app.config.hooks).await?;
     failpoint!("verify.before");
-    let judged = match verify(delivery, route, &body, url).await? {
+    let verified = match of_head {
+        Ok(()) => verify(delivery, route, &body, url).await?,
+        Err(reason) => Err(reason),
+    };
+    let judged = match verified {
         Ok(judged) => judged,
+        Err(reason) if route.observes(delivery.now) => {
+            return observe(hooks, delivery, route, body, reason).await;
+        }
         Err(reason) => return Err(reject(hooks, delivery, route, body, reason)),
     };
     failpoint!("verify.after");
@@ -200,25 +200,6 @@ async fn verify(
     Ok(judged.map_err(|rejection| rejection.to_string()))
 }
 
-/// The sender learns nothing but 401; the reason goes to the log and, for a few, into an event.
-fn reject(hooks: &Hooks, delivery: &Delivery, route: &Route, body: Bytes, reason: String) -> ApiError {
-    let source = hook_source(&delivery.namespace, &delivery.name);
-    if hooks.samples.take(&delivery.key) {
-        tracing::warn!(hook.source = source, reason, "delivery refused");
-        let body = if body.len() <= MAX_SAMPLE { body } else { Bytes::new() };
-        let mut event = delivery.event(route, body, "webhook".to_owned());
-        event.verdict = Verdict::Rejected { reason };
-        let ingester = hooks.app.ingester.clone();
-        // Not awaited: the answer takes as long as without a sample. Bounded by the samples.
-        tokio::spawn(async move {
-            let sample = Ingest { event, dedupe: None, tasks: Vec::new() };
-            // A sample that cannot be stored is lost, as most refused deliveries are.
-            let _ = ingester.submit(sample).await;
-        });
-    }
-    ApiError::NotVerified
-}
-
 async fn commit(
     hooks: &Hooks,
     delivery: &Delivery,
@@ -265,58 +246,6 @@ fn said(route: &Route, body: String) -> Option<Response> {
     let content_type = HeaderValue::from_str(&response.content_type).ok()?;
     let status = StatusCode::from_u16(response.status).ok()?;
     Some((status, [(header::CONTENT_TYPE, content_type)], body).into_response())
-}
-
-impl Delivery {
-    /// Path and query, as received; the whole address, as the sender knows it, where that is signed.
-    fn url(&self, route: &Route, hooks: &Hooks) -> String {
-        let local = self.parts.uri.path_and_query().map_or("", PathAndQuery::as_str);
-        let public = hooks.app.config.hooks.public_url.trim_end_matches('/');
-        if route.scheme.signs_url() { format!("{public}{local}") } else { local.to_owned() }
-    }
-
-    pub(super) fn event(&self, route: &Route, body: Bytes, event_type: String) -> Event {
-        let content_type = self.parts.headers.get(header::CONTENT_TYPE);
-        Event {
-            id: EventId::at(self.now),
-            namespace: self.namespace.clone(),
-            kind: SourceKind::Webhook,
-            source: hook_source(&self.namespace, &self.name),
-            event_type,
-            subject: None,
-            time: self.now,
-            received_at: self.now,
-            content_type: content_type.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()),
-            headers: head::stored(&self.headers, route),
-            query: self.parts.uri.query().map(|query| head::stored_query(query, route)),
-            verdict: Verdict::Accepted,
-            secret: None,
-            replay_of: None,
-            status_token: (route.sender_sees > SenderSees::Nothing).then(|| StatusToken::at(self.now)),
-            decisions: Vec::new(),
-            body,
-        }
-    }
-
-    fn dedupe(&self, hooks: &Hooks, key: &str) -> DedupeKey {
-        let expires_at = self.now.checked_add(hooks.app.config.hooks.dedupe_for);
-        DedupeKey {
-            scope: format!("/hooks/{}", self.key),
-            key: bounded(key),
-            expires_at: expires_at.unwrap_or(Timestamp::MAX),
-        }
-    }
-}
-
-fn bounded(key: &str) -> String {
-    use std::fmt::Write;
-    if key.len() <= MAX_KEY {
-        return key.to_owned();
-    }
-    Sha256::digest(key).iter().fold("sha256:".to_owned(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 fn unknown() -> ApiError {

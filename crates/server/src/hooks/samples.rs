@@ -1,5 +1,5 @@
-//! Which refused deliveries are kept as events: a few per hook and minute, so that its owner can see why, and
-//! nobody can fill the database with them.
+//! Which deliveries that are not authentic are kept as events: so many per hook and minute, so that its owner can see
+//! why, and nobody can fill the database with them.
 
 use std::{
     collections::HashMap,
@@ -9,22 +9,27 @@ use std::{
 
 use tokio::time::Instant;
 
-const PER_WINDOW: u32 = 10;
 const WINDOW: Duration = Duration::from_mins(1);
 /// Hooks that are counted at once. Only hooks that exist are, so this is not reached by guessing names.
 const MAX_HOOKS: usize = 4096;
 
-#[derive(Default)]
-pub(super) struct Samples(Mutex<HashMap<String, (Instant, u32)>>);
+pub(super) struct Samples {
+    per_window: u32,
+    taken: Mutex<HashMap<String, (Instant, u32)>>,
+}
 
 impl Samples {
+    pub(super) fn new(per_window: u32) -> Self {
+        Self { per_window, taken: Mutex::default() }
+    }
+
     /// Whether this one is kept.
     pub(super) fn take(&self, hook: &str) -> bool {
         self.take_at(hook, Instant::now())
     }
 
     fn take_at(&self, hook: &str, now: Instant) -> bool {
-        let mut hooks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut hooks = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         if hooks.len() >= MAX_HOOKS {
             hooks.retain(|_, (since, _)| now.duration_since(*since) < WINDOW);
         }
@@ -33,7 +38,7 @@ impl Samples {
             (*since, *taken) = (now, 0);
         }
         *taken += 1;
-        *taken <= PER_WINDOW
+        *taken <= self.per_window
     }
 }
 
@@ -43,7 +48,7 @@ mod tests {
 
     #[test]
     fn ten_a_minute() {
-        let (samples, now) = (Samples::default(), Instant::now());
+        let (samples, now) = (Samples::new(10), Instant::now());
         assert_eq!((0..20).filter(|_| samples.take_at("a", now)).count(), 10);
         assert!(samples.take_at("b", now));
         assert!(!samples.take_at("a", now + WINDOW / 2));

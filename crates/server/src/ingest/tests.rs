@@ -74,6 +74,7 @@ fn event(key: Option<&str>) -> Ingest {
         headers: Vec::new(),
         query: None,
         verdict: Verdict::Accepted,
+        sender: None,
         secret: None,
         replay_of: None,
         status_token: None,

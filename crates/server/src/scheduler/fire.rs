@@ -98,6 +98,7 @@ fn event(live: &Live, name: &str, run_at: Timestamp, now: Timestamp, told: Told)
         headers: Vec::new(),
         query: None,
         verdict: Verdict::Accepted,
+        sender: None,
         secret: None,
         replay_of: None,
         status_token: None,

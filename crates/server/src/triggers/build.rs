@@ -7,6 +7,7 @@ use hetuflow_core::{
     trigger::{self, Trigger, TriggerJob},
 };
 use hetuflow_store::{Store, StoreError, StoredTrigger};
+use jiff::Timestamp;
 
 use super::{Clocked, KnownSchemes, Live, Route, TriggerSet, route};
 use crate::secrets::Vault;
@@ -34,11 +35,29 @@ pub(super) async fn build(store: &dyn Store, vault: &Vault) -> Result<TriggerSet
     Ok(set)
 }
 
+fn observing(until: Option<Timestamp>) -> String {
+    let until = until.map(|until| until.to_string()).unwrap_or_default();
+    format!("it only observes until {until}: what is not authentic is taken and recorded, and starts nothing")
+}
+
 pub(super) fn key(stored: &StoredTrigger) -> String {
     format!("{}/{}", stored.namespace, stored.name)
 }
 
 impl TriggerSet {
+    /// Every hook that only observes now.
+    pub(super) fn warn_of_observers(&mut self, now: Timestamp) {
+        let observers: Vec<(String, String)> = self
+            .routes
+            .values()
+            .filter(|route| route.observes(now))
+            .flat_map(|route| route.members.keys().map(|key| (key.clone(), observing(route.observe_until))))
+            .collect();
+        for (key, warning) in observers {
+            self.warn(key, warning);
+        }
+    }
+
     pub(super) fn warn(&mut self, key: String, problem: String) {
         self.warnings.entry(key).or_default().push(problem);
     }

@@ -68,6 +68,8 @@ fn webhook_spec(source: &WebhookSource) -> Value {
         "max_body": source.max_body,
         "sender_sees": source.sender_sees,
         "response": source.response,
+        "allow_from": source.allow_from,
+        "observe_until": source.observe_until,
     })
 }
 

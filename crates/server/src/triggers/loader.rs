@@ -207,6 +207,7 @@ impl Loader {
     async fn build(&self) -> Result<TriggerSet, StoreError> {
         let mut set = build::build(self.store.as_ref(), &self.vault).await?;
         set.folder_problems.clone_from(&self.folder_problems);
+        set.warn_of_observers(self.clock.now());
         Ok(set)
     }
 }

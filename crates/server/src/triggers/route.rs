@@ -1,14 +1,16 @@
 //! What one hook path leads to: the triggers that share it, with the one scheme and the secrets that
 //! they must agree on.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use hetuflow_core::{
     event::Event,
     matching::{Wanted, wanted, wanted_by},
+    network::Network,
     trigger::{HookResponse, SecretRef, SenderSees, WebhookSource},
 };
 use hetuflow_signature::{Scheme, Secret, Waiting};
+use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::Live;
@@ -31,6 +33,8 @@ pub(crate) struct Route {
     pub(crate) sender_sees: SenderSees,
     /// That of the first member, by name, that has one.
     pub(crate) response: Option<HookResponse>,
+    /// The first that any member says; `None` where one says none.
+    pub(crate) observe_until: Option<Timestamp>,
     pub(crate) secret_headers: Vec<String>,
     pub(crate) secret_parameters: Vec<String>,
     /// What all members together look at in a body.
@@ -44,6 +48,7 @@ struct Agreed {
     scheme: String,
     options: Map<String, Value>,
     secrets: Vec<SecretRef>,
+    allow_from: Vec<Network>,
 }
 
 /// The path below `/hooks/`, with the namespace always said.
@@ -89,6 +94,7 @@ impl Route {
             max_body: source.max_body,
             sender_sees: source.sender_sees,
             response: None,
+            observe_until: source.observe_until,
             secret_headers: scheme.secret_headers(),
             secret_parameters: scheme.secret_parameters(),
             wanted: Wanted::default(),
@@ -101,14 +107,16 @@ impl Route {
         if self.agreed != Agreed::of(source) {
             let other = self.members.keys().next().map_or("another trigger", String::as_str);
             return Err(format!(
-                "its path {:?} belongs to {other}, whose scheme, options or secret differ: triggers that \
-                 share a path share all three",
+                "its path {:?} belongs to {other}, whose scheme, options, secret or allow_from differ: triggers \
+                 that share a path share all of them",
                 source.path
             ));
         }
         self.members.entry(name.to_owned()).or_default().push(index);
         self.max_body = self.max_body.max(source.max_body);
         self.sender_sees = self.sender_sees.min(source.sender_sees);
+        // Nothing is before any time.
+        self.observe_until = self.observe_until.min(source.observe_until);
         Ok(self)
     }
 
@@ -128,6 +136,17 @@ impl Route {
     pub(crate) fn waiting(&self) -> Waiting {
         let waits = self.scheme.sets_secret() && self.secrets.is_empty() && self.secret_file().is_some();
         if waits { Waiting::ForSecret } else { Waiting::No }
+    }
+
+    /// Whether this address may send at all.
+    pub(crate) fn lets_in(&self, sender: IpAddr) -> bool {
+        let allowed = &self.agreed.allow_from;
+        allowed.is_empty() || allowed.iter().any(|network| network.contains(sender))
+    }
+
+    /// Whether what is not authentic is taken and recorded now.
+    pub(crate) fn observes(&self, now: Timestamp) -> bool {
+        self.observe_until.is_some_and(|until| now < until)
     }
 
     fn secret_file(&self) -> Option<&str> {
@@ -177,6 +196,7 @@ impl Agreed {
             scheme: source.scheme.clone(),
             options: source.options.clone(),
             secrets: source.secrets.clone(),
+            allow_from: source.allow_from.clone(),
         }
     }
 }

@@ -8,6 +8,7 @@ mod hooks;
 mod journal;
 mod listeners;
 mod logs;
+mod senders;
 mod triggers;
 mod waiting;
 mod world;

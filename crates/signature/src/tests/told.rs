@@ -108,6 +108,22 @@ fn a_scheme_that_recognises_no_duplicate_warns() {
 }
 
 #[test]
+fn a_scheme_that_signs_nothing_or_shows_its_secret_warns() {
+    let check = |scheme: &str, options: serde_json::Value, expected: &[&str]| {
+        let scheme = Scheme::builtin(scheme, options.as_object().expect("a table")).expect("good options");
+        let warnings = scheme.warnings();
+        assert!(expected.iter().all(|part| warnings.iter().any(|one| one.contains(part))), "{warnings:?}");
+        assert_eq!(warnings.len(), expected.len(), "{warnings:?}");
+    };
+    check("telegram", json!({}), &["does not sign the body"]);
+    check("docker-hub", json!({}), &["does not sign the body", "(?token=..)"]);
+    check("docker-hub", json!({"parameter": "key"}), &["does not sign the body", "(?key=..)"]);
+    check("mailgun", json!({}), &["time and token are signed, the event is not"]);
+    // A signature in the address is no secret.
+    check("pandadoc", json!({}), &[]);
+}
+
+#[test]
 fn strict_replay_goes_by_what_is_signed() {
     let key = |scheme: &str, options: serde_json::Value, headers: &[(&str, &[u8])], body: &str, url: &str| {
         let scheme = Scheme::builtin(scheme, options.as_object().expect("a table")).expect("good options");

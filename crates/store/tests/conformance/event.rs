@@ -53,9 +53,10 @@ pub(crate) async fn every_verdict_and_every_body_reads_back(db: &Db) {
         Verdict::Malformed { reason: reason() },
         Verdict::Rejected { reason: reason() },
         Verdict::Ping { reason: reason() },
+        Verdict::Unverified { reason: reason() },
     ];
     let noise: Vec<u8> = (0..512).flat_map(|_| *uuid::Uuid::new_v4().as_bytes()).collect();
-    let bodies = [Vec::new(), vec![0; 100_000], noise, b"{\"a\": 1}".repeat(1000)];
+    let bodies = [Vec::new(), vec![0; 100_000], noise, b"{\"a\": 1}".repeat(1000), b"{}".to_vec()];
     let mut batch: Vec<Ingest> = Vec::new();
     for (verdict, body) in verdicts.into_iter().zip(bodies) {
         let mut ingest = Ingest { tasks: Vec::new(), ..ingest(at(0), |_| ()) };

@@ -63,6 +63,8 @@ pub(crate) async fn events_are_found_by_trigger_time_and_original(db: &Db) {
     events[1].decisions[0].reason = Some("{\"trigger\":\"deploy-site\",\"outcome\":\"matched\"".to_owned());
     events[2].decisions[0].outcome = DecisionOutcome::NoMatch;
     events[3].replay_of = Some(events[0].id);
+    events[1].secret = Some("file /run/old".to_owned());
+    events[2].sender = "192.0.2.7".parse().ok();
     events[3].decisions = Vec::new();
     events[4].verdict = Verdict::Rejected { reason: "the signature differs".to_owned() };
     events[4].decisions = Vec::new();
@@ -82,6 +84,9 @@ pub(crate) async fn events_are_found_by_trigger_time_and_original(db: &Db) {
     check(by(Some(DecisionOutcome::NoMatch), &[]), &[2]).await;
     // No trigger was asked about the last one.
     check(by(None, &["/hooks/other", "/hooks/deploy-site"]), &[0, 2, 4]).await;
+    let secret = Some("file /run/old".to_owned());
+    check(EventFilter { secret, ..EventFilter::default() }, &[1]).await;
+    check(EventFilter { sender: "192.0.2.7".parse().ok(), ..EventFilter::default() }, &[2]).await;
     check(EventFilter { replay_of: Some(events[0].id), ..EventFilter::default() }, &[3]).await;
     let times = |since, until| EventFilter { since, until, ..EventFilter::default() };
     check(times(Some(at(2)), None), &[2, 3, 4]).await;

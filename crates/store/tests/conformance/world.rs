@@ -40,6 +40,7 @@ pub(crate) fn event(received_at: Timestamp) -> Event {
         headers: vec![("x-github-event".to_owned(), "push".to_owned())],
         query: Some("a=b".to_owned()),
         verdict: Verdict::Accepted,
+        sender: "2001:db8::7".parse().ok(),
         secret: Some("env DEPLOY_SECRET".to_owned()),
         replay_of: None,
         status_token: None,

@@ -78,6 +78,7 @@ pub(crate) fn event(subject: &str) -> Event {
         headers: Vec::new(),
         query: None,
         verdict: Verdict::Accepted,
+        sender: None,
         secret: None,
         replay_of: None,
         status_token: None,

@@ -1,7 +1,7 @@
 //! Which events are meant: the same fields in the query of a list and in the `filter` of a body. What stands in columns
 //! is asked of the store; what stands in headers and bodies is a condition, as triggers have them.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use hetuflow_core::{
     condition::Condition,
@@ -34,6 +34,10 @@ pub(in crate::api) struct Filter {
     /// What that trigger decided.
     decision: Option<DecisionOutcome>,
     #[serde(default, deserialize_with = "parsed")]
+    sender: Option<IpAddr>,
+    /// As an event shows it: `env DEPLOY_SECRET`.
+    secret: Option<String>,
+    #[serde(default, deserialize_with = "parsed")]
     replay_of: Option<EventId>,
     #[serde(default, deserialize_with = "parsed")]
     since: Option<Timestamp>,
@@ -63,6 +67,7 @@ impl Filter {
     pub(super) fn is_empty(&self) -> bool {
         let columns = self.kind.is_none() && self.source.is_none() && self.event_type.is_none();
         let more = self.verdict.is_none() && self.trigger.is_none() && self.replay_of.is_none();
+        let more = more && self.sender.is_none() && self.secret.is_none();
         let contents = self.header.is_none() && self.json.is_none() && self.when.is_none();
         columns && more && contents && self.since.is_none()
     }
@@ -71,7 +76,8 @@ impl Filter {
         if let Some(verdict) = &self.verdict
             && Verdict::from_parts(verdict, None).is_none()
         {
-            let message = format!("verdict is {verdict:?}; allowed is accepted, malformed, rejected, ping");
+            let message =
+                format!("verdict is {verdict:?}; allowed is accepted, malformed, rejected, unverified, ping");
             return Err(ApiError::BadRequest(message));
         }
         let conditions = self.conditions()?;
@@ -83,6 +89,8 @@ impl Filter {
             event_type: self.event_type,
             verdict: self.verdict,
             trigger,
+            sender: self.sender.map(|sender| sender.to_canonical()),
+            secret: self.secret,
             replay_of: self.replay_of,
             since: self.since,
             until: self.until,

@@ -77,7 +77,7 @@ pub(in crate::api) async fn count(
     let from = filter.cursor;
     let search = filter.read(&api.app.triggers.current())?;
     let found = search.run(&api.app, Order::OldestFirst, from, PART).await?;
-    let count = found.events.iter().filter(|event| is_repeatable(event)).count();
+    let count = found.events.iter().filter(|event| is_repeatable(event, &search.filter)).count();
     Ok(Json(Counted { count, as_of, next_cursor: found.next }))
 }
 
@@ -131,7 +131,7 @@ pub(in crate::api) async fn many(
     let search = wanted.filter.read(&api.app.triggers.current())?;
     let found = search.run(&api.app, Order::OldestFirst, wanted.after, limit).await?;
     let mut done = Done { next: found.next, ..Done::default() };
-    for event in found.events.iter().filter(|event| is_repeatable(event)) {
+    for event in found.events.iter().filter(|event| is_repeatable(event, &search.filter)) {
         done.add(&api, event.id, wanted.definition, key).await?;
     }
     tracing::info!(replayed = done.replayed, refused = done.refused.len(), "events replayed in bulk");

@@ -8,7 +8,7 @@ use hetuflow_core::{
     event::{Event, SourceKind, Verdict},
     matching::{Body, Facts, Wanted},
 };
-use hetuflow_store::{Order, StoreError, Walk, Walked};
+use hetuflow_store::{EventFilter, Order, StoreError, Walk, Walked};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -126,7 +126,12 @@ fn all_hold(conditions: &[Condition], event: &Event) -> bool {
 }
 
 /// Whether it can be repeated by asking for many: not what is a repetition itself, or would start nothing.
-pub(super) fn is_repeatable(event: &Event) -> bool {
-    let authentic = !matches!(event.verdict, Verdict::Rejected { .. } | Verdict::Ping { .. });
-    authentic && event.replay_of.is_none() && event.kind != SourceKind::Schedule
+pub(super) fn is_repeatable(event: &Event, filter: &EventFilter) -> bool {
+    let starts_something = match event.verdict {
+        Verdict::Accepted | Verdict::Malformed { .. } => true,
+        Verdict::Rejected { .. } | Verdict::Ping { .. } => false,
+        // Whoever wants these says so.
+        Verdict::Unverified { .. } => filter.verdict.as_deref() == Some(event.verdict.name()),
+    };
+    starts_something && event.replay_of.is_none() && event.kind != SourceKind::Schedule
 }

@@ -109,16 +109,17 @@ with key as (
 ),
 event as (
     insert into sched_event (id, created_at, namespace, kind, source, type, subject, time, received_at, content_type,
-        headers, query, verdict, verdict_reason, secret, replay_of, status_token, decisions, body_size,
+        headers, query, verdict, verdict_reason, sender, secret, replay_of, status_token, decisions, body_size,
         body)
     select e.id, e.created_at, e.namespace, e.kind, e.source, e.type, e.subject, e.time, e.received_at,
-        e.content_type, e.headers::json, e.query, e.verdict, e.verdict_reason, e.secret,
+        e.content_type, e.headers::json, e.query, e.verdict, e.verdict_reason, e.sender, e.secret,
         e.replay_of, e.status_token, e.decisions::json, e.body_size, e.body
     from unnest($7::uuid[], $8::timestamptz[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[],
         $14::timestamptz[], $15::timestamptz[], $16::text[], $17::text[], $18::text[], $19::text[], $20::text[],
-        $21::text[], $22::bytea[], $23::boolean[], $44::text[], $45::uuid[], $46::integer[], $47::uuid[])
+        $21::text[], $22::bytea[], $23::boolean[], $44::text[], $45::uuid[], $46::integer[], $47::uuid[],
+        $48::text[])
         as e(id, created_at, namespace, kind, source, type, subject, time, received_at, content_type, headers, query,
-        verdict, verdict_reason, decisions, body, keyed, secret, replay_of, body_size, status_token)
+        verdict, verdict_reason, decisions, body, keyed, secret, replay_of, body_size, status_token, sender)
     where not e.keyed or e.id in (select event_id from key)
     on conflict (id, created_at) do nothing
     returning id
@@ -226,6 +227,7 @@ fn bind_journal<'q>(query: Query<'q>, new: &[&'q Ingest]) -> Query<'q> {
         .bind(column(new, |i| i.event.replay_of.map(EventId::uuid)))
         .bind(column(new, |i| body::size(&i.event.body)))
         .bind(column(new, |i| i.event.status_token.map(StatusToken::uuid)))
+        .bind(column(new, |i| i.event.sender.map(|sender| sender.to_string())))
 }
 
 /// A task with what its row says beyond it. One whose command could not be rendered has ended before it began.

@@ -11,7 +11,7 @@ use crate::{
 
 /// Events as a list shows them.
 pub(super) const WITHOUT_BODY: &str = "select id, namespace, kind, source, type, subject, time, received_at, content_type, headers, query, verdict, \
-     verdict_reason, secret, replay_of, status_token, decisions, 0 as body_size, ''::bytea as body from sched_event";
+     verdict_reason, sender, secret, replay_of, status_token, decisions, 0 as body_size, ''::bytea as body from sched_event";
 
 /// Events between two ids, without both, unless `end` is to be looked at too.
 #[derive(Debug, Clone, Copy)]
@@ -104,6 +104,12 @@ fn matching(query: &mut QueryBuilder<Postgres>, filter: &EventFilter) {
     }
     if let Some(verdict) = &filter.verdict {
         query.push(" and verdict = ").push_bind(verdict.clone());
+    }
+    if let Some(sender) = filter.sender {
+        query.push(" and sender = ").push_bind(sender.to_string());
+    }
+    if let Some(secret) = &filter.secret {
+        query.push(" and secret = ").push_bind(secret.clone());
     }
     if let Some(original) = filter.replay_of {
         query.push(" and replay_of = ").push_bind(original.uuid());

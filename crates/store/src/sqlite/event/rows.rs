@@ -35,9 +35,9 @@ pub(super) fn taken_key(bound: &mut Bound, (taken, owner): &(Key<'_>, Owner)) {
 
 pub(in crate::sqlite) const EVENTS: Over = Over {
     text: "insert or fail into sched_event (id, created_at, namespace, kind, source, type, subject, time, received_at, \
-           content_type, headers, query, verdict, verdict_reason, secret, replay_of, status_token, decisions, body_size, body) \
+           content_type, headers, query, verdict, verdict_reason, sender, secret, replay_of, status_token, decisions, body_size, body) \
            select * from {rows} where column1 is not null",
-    columns: 20,
+    columns: 21,
 };
 
 pub(super) fn event<I: Borrow<Ingest>>(bound: &mut Bound, ingest: &I) {
@@ -57,6 +57,7 @@ pub(super) fn event<I: Borrow<Ingest>>(bound: &mut Bound, ingest: &I) {
         .bind(event.query.as_deref())
         .bind(event.verdict.name())
         .bind(event.verdict.reason())
+        .bind(event.sender.map(|sender| sender.to_string()).as_deref())
         .bind(event.secret.as_deref())
         .bind(event.replay_of.map(EventId::uuid))
         .bind(event.status_token.map(StatusToken::uuid))

@@ -35,6 +35,7 @@ pub(super) fn event(trigger: &Trigger, file: &Path, args: &TestArgs) -> Result<E
         headers,
         query: args.query.clone(),
         verdict: Verdict::Accepted,
+        sender: None,
         secret: None,
         replay_of: None,
         status_token: None,
