@@ -7,7 +7,7 @@ mod drops;
 mod starts;
 mod tracked;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::{
     machine::Machine,
@@ -16,7 +16,7 @@ use crate::{
 };
 use contender::{Contender, Kind};
 use drops::Drop;
-use starts::{Starts, Stretch};
+use starts::{QUIET, Starts, Stretch};
 
 const START_P50: Figure = Figure("start p50 ms");
 const START_P99: Figure = Figure("start p99 ms");
@@ -78,7 +78,8 @@ pub(crate) async fn run(mut args: Args) -> anyhow::Result<()> {
     for round in 1..=args.rounds {
         for kind in kinds.iter().copied().filter(|kind| wanted(kind.name())) {
             eprintln!("round {round} of {}: {}", args.rounds, kind.name());
-            report.add(kind.name(), fight(kind, &args, folder.path()).await?);
+            let place = folder.path().join(format!("{round}-{kind:?}"));
+            report.add(kind.name(), fight(kind, &args, &place).await?);
         }
     }
     judge(&mut report);
@@ -91,14 +92,14 @@ pub(crate) async fn run(mut args: Args) -> anyhow::Result<()> {
 }
 
 async fn fight(kind: Kind, args: &Args, folder: &Path) -> anyhow::Result<Vec<(Figure, f64)>> {
-    let folder = fresh(folder)?;
+    make(folder)?;
     let mut starts = Starts::new(folder.join("starts"))?;
-    let contender = Contender::start(kind, &folder, &starts, args.slots).await?;
+    let contender = Contender::start(kind, folder, &starts, args.slots).await?;
     let inbox = folder.join("in");
     starts.warm(&inbox.join("a")).await?;
     let paced = drops::paced(inbox.join("a"), args.paced, args.rate).await?;
     let mut doubled = 0;
-    let stretch = starts.of(&paced).await?;
+    let stretch = starts.of(&paced, QUIET).await?;
     let mut figures = Vec::new();
     if let Some(waits) = Waits::of(&stretch.waits(&paced)) {
         figures.extend([(START_P50, waits.p50), (START_P99, waits.p99)]);
@@ -114,7 +115,7 @@ async fn fight(kind: Kind, args: &Args, folder: &Path) -> anyhow::Result<Vec<(Fi
             continue;
         }
         let dropped = drop.all().await?;
-        let stretch: Stretch = starts.of(&dropped).await?;
+        let stretch: Stretch = starts.of(&dropped, QUIET).await?;
         figures.extend([(seconds, stretch.seconds(&dropped)), (lost, f64::from(stretch.lost))]);
         doubled += stretch.doubled;
     }
@@ -123,14 +124,13 @@ async fn fight(kind: Kind, args: &Args, folder: &Path) -> anyhow::Result<Vec<(Fi
     Ok(figures)
 }
 
-/// An empty folder with the folders that everybody watches.
-fn fresh(folder: &Path) -> anyhow::Result<PathBuf> {
-    let folder = folder.join("round");
-    let _ = std::fs::remove_dir_all(&folder);
+/// The folders that everybody watches. Those of an earlier round stay until the end: ext4 avoids inodes that were freed in
+/// the last minutes, and is slow at it where there are thousands.
+fn make(folder: &Path) -> anyhow::Result<()> {
     for inbox in ["a", "b", "c"] {
         std::fs::create_dir_all(folder.join("in").join(inbox))?;
     }
-    Ok(folder)
+    Ok(())
 }
 
 fn explain(report: &mut Report, args: &Args) {

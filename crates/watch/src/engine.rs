@@ -31,6 +31,8 @@ pub(crate) struct Engine {
     kinds: FsKinds,
     noise: Noise,
     overflow: Overflow,
+    /// How many names the hints of the last turn had.
+    hinted: usize,
 }
 
 /// Directories listed in one turn, so that what was found is soon committed and a stop need not wait.
@@ -57,6 +59,7 @@ impl Engine {
             kinds: FsKinds::default(),
             noise: Noise::new()?,
             overflow: Overflow::new(Instant::now()),
+            hinted: 0,
         };
         for watch in stored {
             engine.resume(watch);
@@ -88,6 +91,7 @@ impl Engine {
 
     fn take_hints(&mut self) {
         let hints = self.hints.drain();
+        self.hinted = hints.len();
         if hints.rescan {
             let at = self.overflow.next(Instant::now());
             tracing::warn!("hints were lost: every watched directory is looked at again");
@@ -116,6 +120,10 @@ impl Engine {
 
     pub(crate) fn wake_at(&self, now: Instant, outbox: Outbox) -> Option<Instant> {
         self.lives.values().filter_map(|live| live.wake_at(now, outbox)).min()
+    }
+
+    pub(crate) const fn hinted(&self) -> usize {
+        self.hinted
     }
 
     /// One state per key: a trigger with several file sources is one to the server.

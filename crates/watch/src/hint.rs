@@ -5,7 +5,7 @@ mod inotify;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -45,6 +45,17 @@ pub(crate) struct Hints {
     pub(crate) directories: BTreeMap<PathBuf, Names>,
 }
 
+impl Hints {
+    /// Names, a whole directory counting as so many.
+    pub(crate) fn len(&self) -> usize {
+        let len = |names: &Names| match names {
+            Names::Some(names) => names.len(),
+            Names::All => MAX_NAMES,
+        };
+        if self.rescan { MAX_ENTRIES } else { self.directories.values().map(len).sum() }
+    }
+}
+
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Names {
     Some(BTreeSet<OsString>),
@@ -63,7 +74,18 @@ const MAX_ENTRIES: usize = 65_536;
 #[derive(Debug, Default)]
 pub(crate) struct DirtySet {
     inner: Mutex<Dirty>,
-    pub(crate) wake: Notify,
+    /// A writer has finished, as far as can be told: to be looked at now.
+    pub(crate) finished: Notify,
+    /// Something happened, and more is likely to follow.
+    pub(crate) stirred: Notify,
+}
+
+/// What the system's event says about whoever made it. A guess: it decides when to look, and nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Writer {
+    /// It has closed the file, or moved it into place.
+    Finished,
+    Busy,
 }
 
 #[derive(Debug, Default)]
@@ -73,15 +95,18 @@ struct Dirty {
 }
 
 impl DirtySet {
-    pub(crate) fn mark(&self, path: &Path) {
+    pub(crate) fn mark(&self, path: &Path, writer: Writer) {
         let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { return };
-        self.lock().mark(directory, name.to_owned());
-        self.wake.notify_one();
+        self.lock().mark(directory, name);
+        match writer {
+            Writer::Finished => self.finished.notify_one(),
+            Writer::Busy => self.stirred.notify_one(),
+        }
     }
 
     pub(crate) fn mark_all(&self) {
         self.lock().overflow();
-        self.wake.notify_one();
+        self.stirred.notify_one();
     }
 
     pub(crate) fn drain(&self) -> Hints {
@@ -94,20 +119,22 @@ impl DirtySet {
 }
 
 impl Dirty {
-    fn mark(&mut self, directory: &Path, name: OsString) {
+    fn mark(&mut self, directory: &Path, name: &OsStr) {
         if self.hints.rescan {
             return;
         }
         let added = match self.hints.directories.get_mut(directory) {
             Some(Names::All) => false,
-            Some(Names::Some(names)) if names.len() >= MAX_NAMES && !names.contains(&name) => {
+            Some(Names::Some(names)) if names.contains(name) => false,
+            Some(Names::Some(names)) if names.len() >= MAX_NAMES => {
                 self.entries -= names.len();
                 self.hints.directories.insert(directory.to_owned(), Names::All);
                 true
             }
-            Some(Names::Some(names)) => names.insert(name),
+            Some(Names::Some(names)) => names.insert(name.to_owned()),
             None => {
-                self.hints.directories.insert(directory.to_owned(), Names::Some(BTreeSet::from([name])));
+                let names = Names::Some(BTreeSet::from([name.to_owned()]));
+                self.hints.directories.insert(directory.to_owned(), names);
                 true
             }
         };
@@ -130,7 +157,7 @@ mod tests {
     fn memory_is_bounded_and_nothing_is_forgotten() {
         let dirty = DirtySet::default();
         for name in ["a", "b", "a"] {
-            dirty.mark(&Path::new("/in").join(name));
+            dirty.mark(&Path::new("/in").join(name), Writer::Busy);
         }
         let names = Names::Some(BTreeSet::from(["a".into(), "b".into()]));
         assert_eq!(
@@ -140,16 +167,16 @@ mod tests {
         assert_eq!(dirty.drain(), Hints::default());
 
         for name in 0..=MAX_NAMES {
-            dirty.mark(&Path::new("/in").join(name.to_string()));
+            dirty.mark(&Path::new("/in").join(name.to_string()), Writer::Busy);
         }
-        dirty.mark(Path::new("/in/more"));
+        dirty.mark(Path::new("/in/more"), Writer::Busy);
         assert_eq!(dirty.drain().directories, BTreeMap::from([("/in".into(), Names::All)]));
 
         for directory in 0..=MAX_ENTRIES {
-            dirty.mark(&Path::new("/in").join(directory.to_string()).join("a"));
+            dirty.mark(&Path::new("/in").join(directory.to_string()).join("a"), Writer::Busy);
         }
         assert_eq!(dirty.drain(), Hints { rescan: true, directories: BTreeMap::new() });
-        dirty.mark(Path::new("/in/a"));
+        dirty.mark(Path::new("/in/a"), Writer::Busy);
         assert!(!dirty.drain().rescan);
     }
 }

@@ -25,8 +25,12 @@ use crate::{
 /// Events in the outbox, at most. Beyond that, files wait on disk.
 const MAX_OUTBOX: usize = 10_000;
 
-/// Hints that come together are looked at together.
+/// Hints that come together are looked at together: those of a file that is being written, and those of many
+/// files. The end of a single file waits for nothing.
 const GATHER: Duration = Duration::from_millis(20);
+
+/// So many names in one turn are many files; what comes next is gathered.
+const CROWD: usize = 8;
 
 /// After a failure of the state file, or of a turn.
 const RETRY: Duration = Duration::from_secs(1);
@@ -61,8 +65,10 @@ enum Wake {
     Stop,
     /// Another list of watches.
     Wanted,
-    /// The system tells of changes.
-    Hint,
+    /// The system tells of files that somebody finished.
+    Finished,
+    /// The system tells of other changes.
+    Stirred,
     /// There is room in the outbox again.
     Acknowledged,
     /// A file may be complete, or a directory is to be walked.
@@ -91,7 +97,8 @@ impl Run {
         loop {
             match self.wait(&shutdown, retry_at.take()).await {
                 Wake::Stop => break,
-                Wake::Hint => tokio::time::sleep(GATHER).await,
+                Wake::Finished => self.gather_crowd().await,
+                Wake::Stirred => self.gather().await,
                 Wake::Wanted => self.unset.clone_from(&self.wanted.borrow_and_update()),
                 Wake::Acknowledged | Wake::Due => {}
             }
@@ -126,9 +133,24 @@ impl Run {
             biased;
             () = shutdown.cancelled() => Wake::Stop,
             Ok(()) = self.wanted.changed() => Wake::Wanted,
-            () = self.dirty.wake.notified() => Wake::Hint,
+            () = self.dirty.finished.notified() => Wake::Finished,
+            () = self.dirty.stirred.notified() => Wake::Stirred,
             () = self.shared.acknowledged.notified() => Wake::Acknowledged,
             () = due => Wake::Due,
+        }
+    }
+
+    /// The end of the file that stirs, if it comes soon.
+    async fn gather(&mut self) {
+        if tokio::time::timeout(GATHER, self.dirty.finished.notified()).await.is_ok() {
+            self.gather_crowd().await;
+        }
+    }
+
+    /// While there are many, a turn for each of them would be most of the work.
+    async fn gather_crowd(&mut self) {
+        if self.engine.as_ref().is_some_and(|engine| engine.hinted() >= CROWD) {
+            tokio::time::sleep(GATHER).await;
         }
     }
 

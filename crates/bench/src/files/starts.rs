@@ -15,7 +15,7 @@ use super::drops::Dropped;
 
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Nothing new for so long, and what is missing is lost.
-const QUIET: Duration = Duration::from_secs(8);
+pub(super) const QUIET: Duration = Duration::from_secs(8);
 /// To take notice of anything at all.
 const WARM_WITHIN: Duration = Duration::from_mins(5);
 
@@ -56,9 +56,9 @@ impl Starts {
         Ok(())
     }
 
-    /// Waits for a process for each of the files, or until no more come.
-    pub(super) async fn of(&mut self, dropped: &Dropped) -> anyhow::Result<Stretch> {
-        self.quiet(dropped.len(), QUIET).await?;
+    /// Waits for a process for each of the files, or until none has come for `patience`.
+    pub(super) async fn of(&mut self, dropped: &Dropped, patience: Duration) -> anyhow::Result<Stretch> {
+        self.quiet(dropped.len(), patience).await?;
         // A second process for a file may still come.
         self.quiet(usize::MAX, Duration::from_secs(1)).await?;
         let at = std::mem::take(&mut self.at);

@@ -5,10 +5,10 @@ use std::{io, path::Path, sync::Arc};
 
 use notify::{
     Config, ErrorKind, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
-    event::{AccessKind, AccessMode},
+    event::{AccessKind, AccessMode, ModifyKind, RenameMode},
 };
 
-use super::{AddError, DirtySet, HintSource, Hints};
+use super::{AddError, DirtySet, HintSource, Hints, Writer};
 
 const WATCHES: &str = "sysctl fs.inotify.max_user_watches=1048576";
 const INSTANCES: &str = "sysctl fs.inotify.max_user_instances=1024";
@@ -32,7 +32,10 @@ impl notify::EventHandler for Marker {
             // An overflow has no path and an unspecific kind: it must be asked for before anything else.
             Ok(event) if event.need_rescan() => self.0.mark_all(),
             Ok(event) if is_reading(event.kind) => {}
-            Ok(event) => event.paths.iter().for_each(|path| self.0.mark(path)),
+            Ok(event) => {
+                let writer = writer(event.kind);
+                event.paths.iter().for_each(|path| self.0.mark(path, writer));
+            }
             Err(_) => self.0.mark_all(),
         }
     }
@@ -41,6 +44,18 @@ impl notify::EventHandler for Marker {
 /// Our own looks open files and directories; they must not be hints.
 fn is_reading(kind: EventKind) -> bool {
     matches!(kind, EventKind::Access(access) if access != AccessKind::Close(AccessMode::Write))
+}
+
+/// `IN_CLOSE_WRITE` and `IN_MOVED_TO` are the last events of most writers.
+fn writer(kind: EventKind) -> Writer {
+    match kind {
+        EventKind::Access(_) | EventKind::Modify(ModifyKind::Name(RenameMode::To)) => Writer::Finished,
+        EventKind::Any
+        | EventKind::Create(_)
+        | EventKind::Modify(_)
+        | EventKind::Remove(_)
+        | EventKind::Other => Writer::Busy,
+    }
 }
 
 struct Inotify {
