@@ -4,6 +4,7 @@
 
 mod cgroup;
 mod environment;
+mod files;
 mod image;
 mod procfs;
 mod raw;
@@ -13,6 +14,7 @@ mod user;
 
 use cgroup::Cgroups;
 pub(crate) use cgroup::Leaf;
+pub(crate) use files::Manifest;
 pub(crate) use procfs::{ProcessId, boot_id};
 pub(crate) use spawn::{Ended, Running, SpawnError, Spawner};
 pub(crate) use tree::Tree;

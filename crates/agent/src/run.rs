@@ -55,7 +55,7 @@ pub async fn run(config: Config, clock: Clock, shutdown: CancellationToken) -> R
     let data_dir = config.agent.data_dir.clone();
     // Held to the end: the lock on the data directory is in it.
     let identity = identity::claim_patiently(&data_dir, config.agent.id.as_ref()).await?;
-    let (runner, left) = prepare(&config, clock).await?;
+    let (runner, left) = prepare(&config, &identity.agent_id, clock).await?;
     runner.adopt(left).await;
     tracing::info!(
         agent.id = %identity.agent_id, data_dir = %data_dir.display(), cgroups = runner.spawner.has_cgroups(),
@@ -90,7 +90,11 @@ pub async fn run(config: Config, clock: Clock, shutdown: CancellationToken) -> R
     Ok(())
 }
 
-async fn prepare(config: &Config, clock: Clock) -> Result<(Runner, Vec<Journalled>), AgentError> {
+async fn prepare(
+    config: &Config,
+    agent_id: &AgentId,
+    clock: Clock,
+) -> Result<(Runner, Vec<Journalled>), AgentError> {
     let data_dir = &config.agent.data_dir;
     let boot_id = process::boot_id().map_err(AgentError::Boot)?;
     let path = data_dir.join("journal.db");
@@ -100,8 +104,9 @@ async fn prepare(config: &Config, clock: Clock) -> Result<(Runner, Vec<Journalle
     let spools = Spools::open(path.clone()).await.map_err(|source| AgentError::Spool { path, source })?;
     let workplaces = Workplaces::open(config.work_dir(), config.executor.keep_work_dirs)
         .map_err(|error: WorkplaceError| AgentError::WorkDir(error.to_string()))?;
-    let spawner =
-        spawn_blocking(Spawner::new).await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+    let agent_id = agent_id.clone();
+    let spawner = spawn_blocking(move || Spawner::new(agent_id)).await;
+    let spawner = spawner.unwrap_or_else(|error| Err(std::io::Error::other(error)));
     let spawner = spawner.map_err(AgentError::Process)?;
     if !spawner.has_cgroups() {
         tracing::warn!(

@@ -17,7 +17,7 @@ use std::{
 use hetuflow_core::{Clock, id::InstanceId};
 use jiff::Timestamp;
 
-use crate::identity::create_dir;
+use crate::{identity::create_dir, process::Manifest};
 use spares::{Place, Spares};
 
 /// What only the attempt's own user can enter, and read.
@@ -29,6 +29,8 @@ const WORK: &str = "work";
 const EVENT: &str = "event";
 const OUTPUT: &str = "output";
 const STDIN: &str = "stdin";
+const MANIFEST: &str = "manifest";
+const MANIFEST0: &str = "manifest0";
 
 #[derive(Debug, thiserror::Error)]
 #[error("cannot prepare {}: {source}", .path.display())]
@@ -116,11 +118,17 @@ impl Workplace {
         self.0.dir.join(STDIN)
     }
 
+    /// The files of a batch: a line of JSON each, and their paths alone with a NUL after each.
+    pub(crate) fn manifest_files(&self) -> [PathBuf; 2] {
+        [MANIFEST, MANIFEST0].map(|name| self.0.dir.join(name))
+    }
+
     /// Makes everything that the process finds, and hands it to `owner`.
     pub(crate) fn prepare(
         &self,
         body: &[u8],
         stdin: Option<&str>,
+        manifest: Option<&Manifest>,
         owner: Option<(u32, u32)>,
     ) -> Result<(), WorkplaceError> {
         let dir = &self.0.dir;
@@ -133,7 +141,15 @@ impl Workplace {
         if let Some(text) = stdin {
             write(&self.stdin_file(), text.as_bytes())?;
         }
+        let manifests = self.manifest_files();
+        if let Some(manifest) = manifest {
+            write(&manifests[0], &manifest.lines)?;
+            write(&manifests[1], &manifest.names)?;
+        }
         let Some((user, group)) = owner else { return Ok(()) };
+        for path in manifests.iter().filter(|_| manifest.is_some()) {
+            chown(path, Some(user), Some(group)).map_err(|source| failed(path, source))?;
+        }
         for path in [dir, &self.working_dir(), &self.output_file(), &self.event_file()] {
             chown(path, Some(user), Some(group)).map_err(|source| failed(path, source))?;
         }

@@ -204,8 +204,64 @@ pub struct FileFacts {
     pub path: String,
     pub size: u64,
     pub mtime: Timestamp,
-    /// `arrived`, `created`, `modified`, `deleted`, `moved`.
+    /// `arrived`, `created`, `modified`, `deleted`, `moved`, `batch`; `stuck` and `rejected` are for other triggers.
     pub change: String,
     #[serde(default)]
     pub labels: Labels,
+    /// What `capture` found in its name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub captures: BTreeMap<String, String>,
+    /// Where a file that moved was before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub old_path: Option<String>,
+    /// Why it is stuck or was rejected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Of its bytes in hex, where the trigger asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    /// A process starts only while the file is still the version that the event is about.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub recheck: bool,
+    /// The files of a batch. Its `path` is then their directory, its `size` their sum, its `mtime` the newest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<FileFacts>,
+}
+
+impl FileFacts {
+    /// The `change` of a batch.
+    pub const BATCH: &str = "batch";
+
+    /// What it tells of is for other triggers; the one that watches for the file runs nothing.
+    #[must_use]
+    pub fn is_notice(&self) -> bool {
+        ["stuck", "rejected"].contains(&self.change.as_str())
+    }
+}
+
+const fn yes() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+const fn is_yes(value: &bool) -> bool {
+    *value
+}
+
+impl Default for FileFacts {
+    fn default() -> Self {
+        Self {
+            path: String::new(),
+            size: 0,
+            mtime: Timestamp::UNIX_EPOCH,
+            change: "arrived".to_owned(),
+            labels: Labels::default(),
+            captures: BTreeMap::new(),
+            old_path: None,
+            reason: None,
+            sha256: None,
+            recheck: true,
+            files: Vec::new(),
+        }
+    }
 }

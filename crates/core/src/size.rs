@@ -43,6 +43,11 @@ pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D:
     deserializer.deserialize_any(SizeVisitor)
 }
 
+/// Likewise, where there may be none: for `#[serde(default, deserialize_with = "crate::size::option")]`.
+pub fn option<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    deserialize(deserializer).map(Some)
+}
+
 struct SizeVisitor;
 
 impl de::Visitor<'_> for SizeVisitor {

@@ -8,6 +8,7 @@ mod check;
 mod clock;
 mod daemon;
 mod file;
+mod files;
 mod job;
 mod policy;
 mod problem;
@@ -18,18 +19,20 @@ mod source;
 mod text;
 mod webhook;
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use files::{
+    After, Backend, CaptureRule, Captures, Collision, DateRange, DateRule, FileBatch, FileChange, FileDedupe,
+    FileField, FileSource, Hardlinks, Initial, LoopGuard, NameTemplate, Names, OnReject, OnTimeout, RunOn,
+    Verify, WriterCheck,
+};
 pub use problem::{Problem, Problems};
 
 use crate::{
     condition::Condition,
     id::{Namespace, TriggerName},
     job::JobSpec,
-    labels::Selector,
     network::Network,
     schedule::{ClockSchedule, DaemonSchedule},
 };
@@ -114,77 +117,6 @@ pub enum SecretRef {
     Credential(String),
 }
 
-/// `[on.file]`: what the agents that `agents` selects shall watch for. This is also the form in
-/// which an agent receives it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FileSource {
-    /// Globs. One that does not start with `/` starts at the agent's data directory.
-    pub paths: Vec<String>,
-    /// Files that match one of these are not seen, nor are directories entered.
-    #[serde(default)]
-    pub exclude: Vec<String>,
-    /// Empty: every agent.
-    #[serde(default)]
-    pub agents: Selector,
-    #[serde(default = "default_changes")]
-    pub events: Vec<FileChange>,
-    /// How long a file must stay unchanged. Without it 250 ms where the agent can see that nobody has
-    /// the file open for writing, otherwise 10 s.
-    #[serde(default, with = "crate::duration::option", skip_serializing_if = "Option::is_none")]
-    pub settle: Option<Duration>,
-    /// What happens to files that are there when the trigger is new.
-    #[serde(default)]
-    pub initial: Initial,
-    /// Also files and directories whose name starts with a dot.
-    #[serde(default)]
-    pub hidden: bool,
-    /// Where the job runs: on the agent that saw the file, or wherever its labels fit.
-    #[serde(default)]
-    pub run_on: RunOn,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FileChange {
-    /// A complete file that was not there before, or a new version of one that was.
-    Arrived,
-    Created,
-    Modified,
-    Deleted,
-    Moved,
-}
-
-impl FileChange {
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Arrived => "arrived",
-            Self::Created => "created",
-            Self::Modified => "modified",
-            Self::Deleted => "deleted",
-            Self::Moved => "moved",
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Initial {
-    /// They are recorded and left alone.
-    #[default]
-    Ignore,
-    Process,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RunOn {
-    #[default]
-    Origin,
-    Anywhere,
-}
-
 /// `[on.event]`: an event from the API, or from hetuflow itself.
 #[derive(Debug, Clone)]
 pub struct EventSource {
@@ -246,8 +178,4 @@ pub fn hook_source(namespace: &Namespace, path: &str) -> String {
     } else {
         format!("/hooks/{namespace}/{path}")
     }
-}
-
-fn default_changes() -> Vec<FileChange> {
-    vec![FileChange::Arrived]
 }

@@ -7,13 +7,13 @@ use hetuflow_core::{
     event::FileFacts,
     id::{AgentId, EventId, InstanceId, JournalId, ServerId, TaskId},
     job::{Command, ResourceLimits},
-    labels::{Labels, Selector},
+    labels::Labels,
     protocol::{
         Assignment, EventBrief, FileBatchAck, FileEvent, FileVerdict, FromAgent, Held, HeldPhase, Hello,
-        Kept, ResultVerdict, RunResult, ToAgent, Watch, WatchState, Welcome,
+        Kept, ResultVerdict, RunResult, ToAgent, Watch, WatchHealth, WatchState, Welcome,
     },
     task::{EndReason, Lease, Outcome},
-    trigger::{FileChange, FileSource, Initial, RunOn},
+    trigger::{After, FileBatch, FileField, FileSource, Verify},
 };
 use jiff::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
@@ -43,6 +43,12 @@ fn facts() -> FileFacts {
         mtime: Timestamp::UNIX_EPOCH,
         change: "arrived".to_owned(),
         labels: Labels::new(),
+        captures: [("day".to_owned(), "1".to_owned())].into(),
+        old_path: Some("/data/b.csv".to_owned()),
+        reason: Some("no".to_owned()),
+        sha256: Some("00".to_owned()),
+        recheck: false,
+        files: vec![FileFacts { path: "/data/c.csv".to_owned(), ..FileFacts::default() }],
     }
 }
 
@@ -85,8 +91,12 @@ fn from_agent() {
             key: "default/import".to_owned(),
             revision: 1,
             baseline_done: true,
+            health: WatchHealth::Offline,
             tracked: 2,
             settling: 1,
+            stuck: 1,
+            rejected: 3,
+            last_scan: Some(Timestamp::UNIX_EPOCH),
             problem: Some("/data does not exist".to_owned()),
         }),
         FromAgent::Ping,
@@ -150,13 +160,13 @@ fn to_agent() {
                 revision: 1,
                 source: FileSource {
                     paths: vec!["/data/*.csv".to_owned()],
-                    exclude: Vec::new(),
-                    agents: Selector::default(),
-                    events: vec![FileChange::Arrived],
                     settle: Some(Duration::from_millis(250)),
-                    initial: Initial::Ignore,
-                    hidden: false,
-                    run_on: RunOn::Origin,
+                    max_size: Some(7),
+                    order: FileField::Capture("n".to_owned()),
+                    verify: Some(Verify::Magic("PK".to_owned())),
+                    batch: Some(FileBatch::default()),
+                    after_success: After::Move("old/{name}".to_owned()),
+                    ..FileSource::default()
                 },
             }],
         },

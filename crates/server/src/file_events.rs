@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures_util::future::join_all;
 use hetuflow_core::{
@@ -16,10 +18,12 @@ use hetuflow_core::{
 use hetuflow_store::{Ingest, Ingested};
 use jiff::{SignedDuration, Timestamp};
 
-use crate::{AppState, ingest::IngestError, triggers::Live};
-
-/// How long a version of a file is recognised when it is reported again.
-const REMEMBERED: SignedDuration = SignedDuration::from_hours(90 * 24);
+use crate::{
+    AppState,
+    ingest::IngestError,
+    intake::{Candidates, Judge},
+    triggers::{Live, TriggerSet},
+};
 
 /// What became of a batch: the rest may be handed in again.
 #[derive(Debug, Default)]
@@ -40,7 +44,15 @@ pub(crate) async fn accept(
     let set = state.triggers.current();
     let verdicts = join_all(batch.iter().map(|file| async {
         match set.live.get(&file.key).filter(|live| !live.trigger.files.is_empty()) {
-            Some(live) => submit(state, ingest(live, agent_id, labels, file, state.clock.now())).await,
+            Some(live) => {
+                let now = state.clock.now();
+                let ingest = if file.facts.is_notice() {
+                    notice(&set, live, agent_id, labels, file, now).await
+                } else {
+                    ingest(live, agent_id, labels, file, now)
+                };
+                submit(state, ingest).await
+            }
             None => Ok(FileVerdict::Unwatched),
         }
     }))
@@ -90,13 +102,37 @@ pub(crate) fn ingest(
         },
         &facts,
     );
-    // Per agent: two hosts can have the same version of the same path, and both are meant.
-    let dedupe = DedupeKey {
-        scope: event.source.clone(),
-        key: file.dedupe.clone(),
-        expires_at: now.saturating_add(REMEMBERED).unwrap_or(Timestamp::MAX),
-    };
+    let dedupe = dedupe(live, labels, file, &event, now);
     Ingest { event, dedupe: Some(dedupe), tasks: vec![task] }
+}
+
+/// What the agent noticed about a file runs nothing of the trigger that watches for it: it is for others.
+async fn notice(
+    set: &Arc<TriggerSet>,
+    live: &Live,
+    agent_id: &AgentId,
+    labels: &Labels,
+    file: &FileEvent,
+    now: Timestamp,
+) -> Ingest {
+    let mut event = event(live, agent_id, file, now);
+    event.decisions.clear();
+    let dedupe = dedupe(live, labels, file, &event, now);
+    let judged = Judge::new().judge(event, Arc::clone(set), Candidates::Events).await;
+    Ingest { event: judged.event, dedupe: Some(dedupe), tasks: judged.tasks }
+}
+
+/// Per agent, because two hosts can have the same version of the same path, and both are meant; unless it is of a file
+/// system that they share.
+fn dedupe(live: &Live, labels: &Labels, file: &FileEvent, event: &Event, now: Timestamp) -> DedupeKey {
+    let ttl = sources(live, labels).map(|(_, source)| source.dedupe.ttl).max().unwrap_or_default();
+    let ttl = SignedDuration::try_from(ttl).unwrap_or(SignedDuration::MAX);
+    let shared = sources(live, labels).any(|(_, source)| source.share.is_some());
+    DedupeKey {
+        scope: if shared { format!("/shares/files/{}", file.key) } else { event.source.clone() },
+        key: file.dedupe.clone(),
+        expires_at: now.saturating_add(ttl).unwrap_or(Timestamp::MAX),
+    }
 }
 
 /// The entries of the trigger that this agent watches for, with their places. Which of several saw the

@@ -13,7 +13,7 @@ use std::{
 };
 
 use hetuflow_core::{
-    event::{Decision, DecisionOutcome, Event, Verdict},
+    event::{Decision, DecisionOutcome, Event, FileFacts, SourceKind, Verdict},
     id::TaskId,
     matching::{Body, Facts, Plan, Wanted, decide_event, decide_webhook, first_match, plan, respond},
     task::NewTask,
@@ -53,7 +53,7 @@ pub(crate) struct Judged {
 pub(crate) enum Candidates {
     /// Those that share a hook, by its key in the set.
     Route(String),
-    /// Those with `[on.event]` in the event's namespace.
+    /// Those with `[on.event]` in the event's namespace: events of the API, and what agents notice about files.
     Events,
 }
 
@@ -135,7 +135,10 @@ fn judge(mut event: Event, set: &TriggerSet, candidates: &Candidates) -> Judged 
             return Judged { event, tasks: Vec::new(), response: None };
         }
     };
-    let facts = Facts { event: &event, body: &body, file: None };
+    // What an agent noticed about a file is asked about as that file.
+    let file: Option<FileFacts> =
+        (event.kind == SourceKind::File).then(|| serde_json::from_slice(&event.body).ok()).flatten();
+    let facts = Facts { event: &event, body: &body, file: file.as_ref() };
     let decided = match candidates {
         Candidates::Route(key) => {
             set.routes.get(key).map_or_else(Vec::new, |route| by_route(set, route, &facts))
@@ -234,7 +237,6 @@ mod tests {
     use std::collections::BTreeMap;
 
     use hetuflow_core::{
-        event::SourceKind,
         id::{EventId, JobId, Namespace},
         trigger::{self, TriggerJob},
     };

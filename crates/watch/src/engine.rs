@@ -153,8 +153,12 @@ impl Engine {
 
 fn merge(first: &mut WatchState, other: WatchState) {
     first.baseline_done &= other.baseline_done;
+    first.health = first.health.max(other.health);
     first.tracked += other.tracked;
     first.settling += other.settling;
+    first.stuck += other.stuck;
+    first.rejected += other.rejected;
+    first.last_scan = first.last_scan.min(other.last_scan);
     first.problem = match (first.problem.take(), other.problem) {
         (Some(one), Some(two)) => Some(format!("{one}; {two}")),
         (one, two) => one.or(two),

@@ -8,17 +8,22 @@
 //!
 //! - what is watched: `rule` (globs), `noise` (names never reported), `root` (where walks start)
 //! - finding: `hint` (the system's events), `probe` (facts), `live` (looks, walks, judges)
-//! - deciding: `settle` (pure), `lease` (who writes), `version` (identity and event ids)
+//! - deciding: `settle` and `gate` (pure), `lease` (who writes), `proof` (markers, checksums), `version` (identity and
+//!   event ids)
+//! - explaining: `explain`
 //! - remembering: `snapshot`, `state` (SQLite), `turn` (what one commit holds)
 //! - running: `engine` (one turn), `run` (the loop), `watcher` (the handle)
 
 mod engine;
 mod error;
+mod explain;
+mod gate;
 mod hint;
 mod lease;
 mod live;
 mod noise;
 mod probe;
+mod proof;
 mod root;
 mod rule;
 mod run;
@@ -30,4 +35,5 @@ mod version;
 mod watcher;
 
 pub use error::WatchError;
+pub use explain::{Explained, Fate, explain};
 pub use watcher::{Options, Watcher, start};

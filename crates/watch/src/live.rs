@@ -2,12 +2,17 @@
 //! `look` turns hints and listings into candidates, `walk` lists directories, `judge` decides what is
 //! reported. A turn only proposes; [`Live::applied`] takes it over after the commit.
 
+mod admit;
+mod batch;
+mod guard;
 mod judge;
 mod look;
+mod order;
+mod tell;
 mod walk;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -15,6 +20,8 @@ use std::{
 use hetuflow_core::{id::AgentId, protocol::WatchState};
 use jiff::Timestamp;
 
+pub(crate) use self::batch::Batches;
+use self::guard::Guard;
 use crate::{
     hint::HintSource,
     probe::FsKinds,
@@ -37,6 +44,10 @@ pub(crate) struct Live {
     roots: Vec<Root>,
     snapshot: Snapshot,
     waiting: Waiting,
+    batches: Batches,
+    guard: Guard,
+    /// Files that were refused in this life.
+    rejected: u64,
 }
 
 /// Files about which nothing is decided yet, by path.
@@ -44,6 +55,8 @@ pub(crate) struct Live {
 struct Waiting {
     candidates: HashMap<PathBuf, Candidate>,
     gone: HashMap<PathBuf, Gone>,
+    /// Names that are looked out for, each with a candidate that waits for it.
+    beside: BTreeSet<(PathBuf, PathBuf)>,
     /// Candidates were dropped for lack of room; a pass will find them again.
     overflowed: bool,
 }
@@ -76,6 +89,7 @@ impl Live {
         prior: Option<Rule>,
         roots: Vec<RootRecord>,
         snapshot: Snapshot,
+        batches: Batches,
     ) -> Self {
         let now = Instant::now();
         Self {
@@ -85,7 +99,10 @@ impl Live {
             rule,
             prior,
             snapshot,
+            batches,
+            guard: Guard::default(),
             waiting: Waiting::default(),
+            rejected: 0,
         }
     }
 
@@ -97,8 +114,9 @@ impl Live {
         &self.snapshot
     }
 
-    pub(crate) fn into_snapshot(self) -> Snapshot {
-        self.snapshot
+    /// What a later revision takes over.
+    pub(crate) fn into_memory(self) -> (Snapshot, Batches) {
+        (self.snapshot, self.batches)
     }
 
     /// Every directory that the system watches for it.
@@ -120,6 +138,10 @@ impl Live {
                 None => self.snapshot.remove(&file.path),
             }
         }
+        self.rejected += part.rejected;
+        let now = Instant::now();
+        part.members.into_iter().for_each(|member| self.batches.add(member, now));
+        part.closed.iter().for_each(|closed| self.batches.close(closed));
         for record in part.roots {
             if let Some(root) = self.roots.iter_mut().find(|root| root.record.dir == record.dir) {
                 root.record = record;
@@ -133,6 +155,7 @@ impl Live {
 
     /// The turn was not committed: nothing of it is true, and passes that ended in it are repeated.
     pub(crate) fn failed(&mut self, part: &Part, retry_at: Instant) {
+        self.waiting.candidates.values_mut().for_each(|candidate| candidate.stuck = false);
         for record in &part.roots {
             if let Some(root) = self.roots.iter_mut().find(|root| root.record.dir == record.dir) {
                 root.request_pass(retry_at);
@@ -149,21 +172,37 @@ impl Live {
         }
         let candidates = self.waiting.candidates.values().map(Candidate::test_at).min();
         let gone = self.waiting.gone.values().map(|gone| gone.check_at).min();
-        [passes, candidates, gone].into_iter().flatten().min()
+        let batches = self.batches.wake_at(&self.batch_rule(), now);
+        if self.batches.is_full() {
+            return [passes, batches].into_iter().flatten().min();
+        }
+        [passes, candidates, gone, batches].into_iter().flatten().min()
     }
 
     fn is_passing(&self) -> bool {
         self.roots.iter().any(|root| root.pass.is_some())
     }
 
+    /// To the minute, so that it is no news all the time.
+    fn last_scan(&self) -> Option<Timestamp> {
+        let scans = self.roots.iter().map(|root| root.last_pass).min().flatten();
+        scans.and_then(|at| Timestamp::from_second(at.as_second().div_euclid(60) * 60).ok())
+    }
+
     pub(crate) fn state(&self, poll: Duration) -> WatchState {
-        let problems: Vec<String> = self.roots.iter().flat_map(|root| root.describe(poll)).collect();
+        let looping = self.guard.describe(self.definition.watch.source.loop_guard, Instant::now());
+        let roots = self.roots.iter().flat_map(|root| root.describe(poll));
+        let problems: Vec<String> = roots.chain(looping).collect();
         WatchState {
             key: self.definition.watch.key.clone(),
             revision: self.definition.watch.revision,
             baseline_done: self.roots.iter().all(Root::is_recorded),
+            health: self.roots.iter().map(Root::health).max().unwrap_or_default(),
             tracked: self.snapshot.len(),
             settling: self.waiting.candidates.len() as u64,
+            stuck: self.waiting.candidates.values().filter(|candidate| candidate.stuck).count() as u64,
+            rejected: self.rejected,
+            last_scan: self.last_scan(),
             problem: (!problems.is_empty()).then(|| problems.join("; ")),
         }
     }
@@ -176,8 +215,17 @@ pub(crate) enum Outbox {
 }
 
 impl Waiting {
+    /// What happens to `beside` concerns the candidate at `path`. Without this it is looked at now and then.
+    fn look_out(&mut self, beside: PathBuf, path: &Path) {
+        if self.beside.len() >= MAX_WAITING {
+            self.beside.clear();
+        }
+        self.beside.insert((beside, path.to_owned()));
+    }
+
     fn forget_below(&mut self, dir: &Path) {
         self.candidates.retain(|path, _| !path.starts_with(dir));
         self.gone.retain(|path, _| !path.starts_with(dir));
+        self.beside.retain(|(_, path)| !path.starts_with(dir));
     }
 }

@@ -22,6 +22,9 @@ const FILES: &[&str] = &[
 
 #[rustfmt::skip]
 const DIRECTORIES: &[&str] = &[
+    // our own
+    ".hetuflow",
+    // of others
     ".rsync-partial", ".~tmp~", "@eadir", "#recycle", ".snapshot", ".stversions", "lost+found", "$recycle.bin",
 ];
 

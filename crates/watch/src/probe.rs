@@ -28,6 +28,8 @@ pub(crate) struct FileFact {
     /// `ctime`: when the file was last touched at all, and no user can set it.
     pub(crate) changed: i64,
     pub(crate) device: u64,
+    /// Names that it has.
+    pub(crate) links: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +63,8 @@ fn classify(stat: &Statx) -> Seen {
     match FileType::from_raw_mode(u32::from(stat.stx_mode)) {
         FileType::RegularFile => {
             let (ino, size, mtime) = (stat.stx_ino, stat.stx_size, nanos(stat.stx_mtime));
-            Seen::File(FileFact { version: Version { ino, btime, size, mtime }, changed, device })
+            let version = Version { ino, btime, size, mtime };
+            Seen::File(FileFact { version, changed, device, links: stat.stx_nlink })
         }
         FileType::Directory => {
             Seen::Directory(DirFact { identity: DirIdentity { ino: stat.stx_ino, btime }, changed, device })

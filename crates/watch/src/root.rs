@@ -8,6 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use hetuflow_core::{protocol::WatchHealth, trigger::Backend};
+use jiff::Timestamp;
+
 use crate::{
     probe::{DirFact, DirIdentity, Seen, see},
     state::RootRecord,
@@ -24,6 +27,9 @@ pub(crate) struct Root {
     pub(crate) queue: Vec<(PathBuf, Walk)>,
     pub(crate) pass: Option<Pass>,
     problems: Problems,
+    /// It is found out by looking what happens in it.
+    polled: bool,
+    pub(crate) last_pass: Option<Timestamp>,
     next_pass: Instant,
     /// Asked for while a pass ran, which may have gone by already.
     requested: Option<Instant>,
@@ -81,6 +87,14 @@ pub(crate) struct Problems {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Remote;
 
+/// When it is walked again.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pauses {
+    pub(crate) rescan: Duration,
+    pub(crate) poll: Duration,
+    pub(crate) backend: Backend,
+}
+
 /// A root that is missing is looked for this often: one `statx`.
 const PROBE: Duration = Duration::from_secs(1);
 
@@ -96,6 +110,8 @@ impl Root {
             queue: Vec::new(),
             pass: None,
             problems: Problems::default(),
+            polled: false,
+            last_pass: None,
             next_pass: now,
             requested: None,
         }
@@ -179,11 +195,14 @@ impl Root {
     }
 
     /// Ends the pass, and plans the next one.
-    pub(crate) fn end_pass(&mut self, now: Instant, rescan: Duration, poll: Duration) -> Option<Pass> {
+    pub(crate) fn end_pass(&mut self, now: Instant, pauses: Pauses) -> Option<Pass> {
         let mut pass = self.pass.take()?;
         self.problems = std::mem::take(&mut pass.problems);
-        let polled = self.problems.limit.is_some() || self.problems.remote.is_some();
-        let pause = if polled { poll.max((now - pass.started) * POLL_SHARE) } else { rescan };
+        self.polled = pauses.backend == Backend::Poll
+            || self.problems.limit.is_some()
+            || self.problems.remote.is_some();
+        let poll = pauses.poll.max((now - pass.started) * POLL_SHARE);
+        let pause = if self.polled { poll } else { pauses.rescan };
         self.next_pass = self.requested.take().unwrap_or(now + pause);
         Some(pass)
     }
@@ -202,6 +221,29 @@ impl Root {
     /// What was there before is on record, even if that is "nothing, the root did not exist".
     pub(crate) const fn is_recorded(&self) -> bool {
         self.record.done || self.record.absent_device.is_some()
+    }
+
+    pub(crate) fn health(&self) -> WatchHealth {
+        let Problems { unreadable, odd_name, too_many, emptied, .. } = &self.problems;
+        if matches!(self.presence, Presence::Missing { .. }) || emptied.is_some() {
+            WatchHealth::Offline
+        } else if unreadable.is_some() || odd_name.is_some() || too_many.is_some() {
+            WatchHealth::Degraded
+        } else if self.polled {
+            WatchHealth::Polling
+        } else {
+            WatchHealth::Live
+        }
+    }
+
+    /// Whether the directory is on the file system that the root is on.
+    pub(crate) fn is_on_device_of(&self, directory: &Path) -> bool {
+        let device = |path: &Path| match see(path) {
+            Seen::Directory(fact) => Some(fact.device),
+            Seen::File(_) | Seen::Other | Seen::Absent | Seen::Unknown(_) => None,
+        };
+        let Presence::Present { real, .. } = &self.presence else { return false };
+        device(real).is_some_and(|own| device(directory) == Some(own))
     }
 
     pub(crate) fn describe(&self, poll: Duration) -> Vec<String> {

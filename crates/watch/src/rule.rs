@@ -1,6 +1,7 @@
 //! The compiled form of what a trigger says about paths: which files it covers, which directories a
 //! walk must enter for them, and where the walks start. Pure; compiled once per revision.
 
+mod aside;
 mod pattern;
 
 use std::{
@@ -9,15 +10,24 @@ use std::{
 };
 
 use globset::{GlobSet, GlobSetBuilder};
-use hetuflow_core::trigger::FileSource;
+use hetuflow_core::trigger::{After, CaptureRule, Captures, FileSource, NameTemplate};
 
-use self::pattern::{Pattern, compile};
-use crate::noise::Noise;
+use self::{
+    aside::Aside,
+    pattern::{Case, Pattern, compile},
+};
+use crate::{gate::Gate, noise::Noise, proof::Proof};
 
 #[derive(Debug, Clone)]
 pub(crate) struct Rule {
     patterns: Vec<Pattern>,
     exclude: Exclude,
+    /// Names of unfinished files, and of what lies beside files: markers and checksums.
+    aside: Aside,
+    capture: Option<CaptureRule>,
+    /// What a file must be once it is complete.
+    pub(crate) gate: Gate,
+    pub(crate) proof: Proof,
     noise: Noise,
     /// Where our own state file is written: each commit there would be a hint for the next one.
     own: PathBuf,
@@ -36,13 +46,11 @@ impl Rule {
         own: &Path,
         noise: &Noise,
     ) -> Result<Self, RuleError> {
-        let patterns: Vec<Pattern> = source
-            .paths
-            .iter()
-            .map(|text| Pattern::compile(text, base, source.hidden))
-            .collect::<Result<_, _>>()?;
+        let patterns: Vec<Pattern> =
+            source.paths.iter().map(|text| Pattern::compile(text, base, source)).collect::<Result<_, _>>()?;
+        let aside = Aside::compile(source, noise)?;
         for pattern in &patterns {
-            check_name(pattern, noise)?;
+            check_name(pattern, &aside)?;
             if pattern.root() == own && !pattern.is_deep() {
                 return Err(RuleError(format!(
                     "`{}` names the directory of our own state file: watch a folder below it",
@@ -50,8 +58,20 @@ impl Rule {
                 )));
             }
         }
-        let exclude = Exclude::compile(&source.exclude)?;
-        Ok(Self { patterns, exclude, noise: noise.clone(), own: own.to_owned() })
+        let mut globs = source.exclude.clone();
+        globs.extend(destinations(source, &patterns));
+        let exclude = Exclude::compile(&globs, Case::of(source))?;
+        let capture = source.capture.as_deref().map(capture).transpose()?;
+        Ok(Self {
+            patterns,
+            exclude,
+            aside,
+            capture,
+            gate: Gate::compile(source)?,
+            proof: Proof::compile(source)?,
+            noise: noise.clone(),
+            own: own.to_owned(),
+        })
     }
 
     /// The directories in which the fixed part of each glob ends.
@@ -60,15 +80,55 @@ impl Rule {
     }
 
     pub(crate) fn covers(&self, path: &Path) -> bool {
-        let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return false };
-        let Some(parent) = path.parent() else { return false };
-        parent != self.own
-            && !self.noise.is_file(name)
-            && self.patterns.iter().any(|pattern| {
-                pattern.covers(path)
-                    && self.admits(pattern, parent)
-                    && !self.exclude.file(pattern.anchor(), path)
-            })
+        self.check(path).is_ok()
+    }
+
+    /// Why a path is not covered.
+    pub(crate) fn check(&self, path: &Path) -> Result<(), Uncovered> {
+        let name = path.file_name().and_then(|name| name.to_str()).ok_or(Uncovered::Name)?;
+        let parent = path.parent().filter(|parent| *parent != self.own).ok_or(Uncovered::Own)?;
+        let mut reason = Uncovered::Glob;
+        let taken = self.patterns.iter().filter(|pattern| pattern.fits(path)).any(|pattern| {
+            let refused = self.refusal(pattern, parent, path);
+            reason = refused.unwrap_or(reason);
+            refused.is_none()
+        });
+        if !taken {
+            return Err(reason);
+        }
+        if self.aside.is_unfinished(name) {
+            return Err(Uncovered::Unfinished);
+        }
+        if self.aside.is_beside(name) {
+            return Err(Uncovered::Beside);
+        }
+        match &self.capture {
+            Some(capture) if !capture.is_match(name) => Err(Uncovered::Capture),
+            _ => Ok(()),
+        }
+    }
+
+    fn refusal(&self, pattern: &Pattern, parent: &Path, path: &Path) -> Option<Uncovered> {
+        if !pattern.is_shown(path) {
+            return Some(Uncovered::Hidden);
+        }
+        if !pattern.is_near(parent) {
+            return Some(Uncovered::Depth);
+        }
+        let excluded = !self.admits(pattern, parent) || self.exclude.file(pattern.anchor(), path);
+        excluded.then_some(Uncovered::Excluded)
+    }
+
+    /// What its name captures.
+    pub(crate) fn captures(&self, path: &Path) -> Captures {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        self.capture.as_ref().and_then(|capture| capture.captures(name)).unwrap_or_default()
+    }
+
+    /// Where the glob starts that covers the path.
+    pub(crate) fn root_of(&self, path: &Path) -> Option<&Path> {
+        let mut patterns = self.patterns.iter();
+        patterns.find(|pattern| pattern.fits(path)).map(Pattern::root)
     }
 
     /// Whether a glob can reach files in `directory` or below it.
@@ -88,16 +148,65 @@ impl Rule {
     }
 }
 
+/// Why a path is not covered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Uncovered {
+    Name,
+    Own,
+    Glob,
+    Hidden,
+    Depth,
+    Excluded,
+    Unfinished,
+    Beside,
+    Capture,
+}
+
+impl Uncovered {
+    /// Which key says so.
+    pub(crate) const fn explain(self) -> &'static str {
+        match self {
+            Self::Name => "its name is not UTF-8",
+            Self::Own => "it is beside our own state file",
+            Self::Glob => "no glob of `paths` fits",
+            Self::Hidden => "a part of its path starts with a dot: `hidden = true` takes it",
+            Self::Depth => "its directory is deeper than `max_depth`",
+            Self::Excluded => "`exclude` leaves it out, or a directory above it",
+            Self::Unfinished => "its name is one of unfinished files: `partial = true` takes it",
+            Self::Beside => "it is the marker or the checksum of another file",
+            Self::Capture => "its name does not match `capture`",
+        }
+    }
+}
+
 /// A glob such as `*.tmp` could never report anything: better said at once than found out later.
-fn check_name(pattern: &Pattern, noise: &Noise) -> Result<(), RuleError> {
-    if !noise.is_file(pattern.name()) {
+fn check_name(pattern: &Pattern, aside: &Aside) -> Result<(), RuleError> {
+    if !aside.is_unfinished(pattern.name()) {
         return Ok(());
     }
     Err(RuleError(format!(
         "`{}` asks for names that are taken for unfinished or private files (such as *.tmp, *.part, *.swp, *.lock) \
-         and are never reported: choose another name for finished files",
+         and are not reported: choose another name for finished files, or write partial = true",
         pattern.text()
     )))
+}
+
+fn capture(text: &str) -> Result<CaptureRule, RuleError> {
+    CaptureRule::compile(text).map_err(|error| RuleError(format!("capture {text:?}: {error}")))
+}
+
+/// Where files are moved to afterwards: not to be found there again.
+fn destinations(source: &FileSource, patterns: &[Pattern]) -> Vec<String> {
+    let moves = [&source.after_success, &source.after_failure].into_iter().filter_map(|after| match after {
+        After::Move(target) => NameTemplate::path(target).ok(),
+        After::Keep | After::Delete => None,
+    });
+    let directories = moves.filter_map(|target| target.directory().map(str::to_owned));
+    let below = |directory: String| {
+        let root = |pattern: &Pattern| globset::escape(&pattern.root().join(&directory).to_string_lossy());
+        patterns.iter().map(root).map(|glob| format!("{glob}/**")).collect::<Vec<_>>()
+    };
+    directories.flat_map(below).collect()
 }
 
 /// Globs that leave out. One that starts with `/` is a whole path; any other may begin at every
@@ -115,13 +224,13 @@ struct Globs {
 }
 
 impl Exclude {
-    fn compile(globs: &[String]) -> Result<Self, RuleError> {
+    fn compile(globs: &[String], case: Case) -> Result<Self, RuleError> {
         let (absolute, relative): (Vec<&String>, Vec<&String>) =
             globs.iter().partition(|glob| glob.starts_with('/'));
         let relative = relative.into_iter().map(|glob| format!("**/{glob}")).collect::<Vec<_>>();
         Ok(Self {
-            relative: Globs::compile(relative.iter().map(String::as_str))?,
-            absolute: Globs::compile(absolute.into_iter().map(String::as_str))?,
+            relative: Globs::compile(relative.iter().map(String::as_str), case)?,
+            absolute: Globs::compile(absolute.into_iter().map(String::as_str), case)?,
         })
     }
 
@@ -141,15 +250,15 @@ fn relative<'a>(anchor: &Path, path: &'a Path) -> Option<&'a Path> {
 }
 
 impl Globs {
-    fn compile<'a>(globs: impl Iterator<Item = &'a str>) -> Result<Self, RuleError> {
+    fn compile<'a>(globs: impl Iterator<Item = &'a str>, case: Case) -> Result<Self, RuleError> {
         let (mut files, mut directories) = (GlobSetBuilder::new(), GlobSetBuilder::new());
         for text in globs {
-            let glob = compile(text)?;
+            let glob = compile(text, case)?;
             files.add(glob.clone());
             directories.add(glob);
             // `old/**` leaves out everything in `old`, so `old` itself need not be entered.
             if let Some(directory) = text.strip_suffix("/**") {
-                directories.add(compile(directory)?);
+                directories.add(compile(directory, case)?);
             }
         }
         let build = |set: &GlobSetBuilder| set.build().map_err(|error| RuleError(error.to_string()));

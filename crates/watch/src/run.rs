@@ -19,11 +19,8 @@ use crate::{
     hint::{self, DirtySet},
     live::Outbox,
     state::State,
-    turn::Turn,
+    turn::{MAX_OUTBOX, Turn},
 };
-
-/// Events in the outbox, at most. Beyond that, files wait on disk.
-const MAX_OUTBOX: usize = 10_000;
 
 /// Hints that come together are looked at together: those of a file that is being written, and those of many
 /// files. The end of a single file waits for nothing.
@@ -85,7 +82,7 @@ impl Run {
     }
 
     async fn load(&mut self) -> Result<Engine, WatchError> {
-        let stored = self.shared.state.load().await?;
+        let stored = self.shared.state.load(self.options.clock.now()).await?;
         let source = hint::source(Arc::clone(&self.dirty));
         Ok(Engine::new(self.options.clone(), source, stored)?)
     }

@@ -42,3 +42,13 @@ create table if not exists outbox (
     dedupe text not null unique,
     body   text not null
 ) strict;
+
+-- Files that are complete and wait to be told in one event with others.
+create table if not exists member (
+    seq    integer primary key autoincrement,
+    slot   text not null,
+    grp    text not null,
+    dedupe text not null,
+    body   text not null,
+    unique (slot, dedupe)
+) strict;

@@ -59,12 +59,17 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// A version that was seen and is not reported yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Candidate {
     pub(crate) fact: FileFact,
-    changed_at: Instant,
+    pub(crate) first_seen: Instant,
+    pub(crate) changed_at: Instant,
     test_at: Instant,
     pause: Duration,
+    /// It was told that it is stuck.
+    pub(crate) stuck: bool,
+    /// What it lacks besides quiet.
+    pub(crate) lacks: Option<Box<str>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +81,16 @@ pub(crate) enum Judgement {
 
 impl Candidate {
     pub(crate) fn new(fact: FileFact, now: Instant, settle: Settle) -> Self {
-        Self { fact, changed_at: now, test_at: now + settle.tested, pause: FIRST_PAUSE }
+        let test_at = now + settle.tested;
+        Self {
+            fact,
+            first_seen: now,
+            changed_at: now,
+            test_at,
+            pause: FIRST_PAUSE,
+            stuck: false,
+            lacks: None,
+        }
     }
 
     /// A hint made us look again.
@@ -86,7 +100,8 @@ impl Candidate {
             self.test_at = self.test_at.min((self.changed_at + settle.tested).max(now));
             self.pause = FIRST_PAUSE;
         } else {
-            *self = Self::new(fact, now, settle);
+            let Self { first_seen, stuck, .. } = *self;
+            *self = Self { first_seen, stuck, ..Self::new(fact, now, settle) };
         }
     }
 
@@ -95,7 +110,24 @@ impl Candidate {
         self.test_at
     }
 
-    /// It could not be looked at: not again at once.
+    /// What it waits for has happened, or will have by then.
+    pub(crate) fn hasten(&mut self, at: Instant) {
+        self.test_at = self.test_at.min(at);
+        self.pause = FIRST_PAUSE;
+    }
+
+    pub(crate) const fn wait_until(&mut self, at: Instant) {
+        self.test_at = at;
+    }
+
+    /// To be looked at once it has waited for so long.
+    pub(crate) fn limit(&mut self, longest: Duration) {
+        if !self.stuck {
+            self.test_at = self.test_at.min(self.first_seen + longest);
+        }
+    }
+
+    /// It could not be looked at, or lacks something: not again at once.
     pub(crate) fn postpone(&mut self, now: Instant) {
         self.test_at = now + self.pause;
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
@@ -146,7 +178,12 @@ mod tests {
     use super::*;
 
     fn fact(mtime: i64) -> FileFact {
-        FileFact { version: Version { ino: 1, btime: Some(0), size: 1, mtime }, changed: mtime, device: 1 }
+        FileFact {
+            version: Version { ino: 1, btime: Some(0), size: 1, mtime },
+            changed: mtime,
+            device: 1,
+            links: 1,
+        }
     }
 
     #[test]

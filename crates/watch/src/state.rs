@@ -14,23 +14,25 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use hetuflow_core::protocol::{FileBatchAck, FileEvent, Watch};
 use hetuflow_failpoint::failpoint;
+use jiff::Timestamp;
 use sqlx::{
-    Row, SqlitePool,
+    Connection, Row, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous},
 };
 
 use self::{
-    read::{decode, definition, file, root},
-    write::{encode, put_definition, put_events, put_files, put_root},
+    read::{decode, definition, file, member, root},
+    write::{encode, put_definition, put_events, put_files, put_members, put_root, remove_members},
 };
 
 use crate::{
     WatchError,
+    live::Batches,
     probe::DirIdentity,
     snapshot::Snapshot,
     turn::{Remember, Turn},
@@ -51,6 +53,7 @@ pub(crate) struct StoredWatch {
     pub(crate) definition: Definition,
     pub(crate) roots: Vec<RootRecord>,
     pub(crate) snapshot: Snapshot,
+    pub(crate) batches: Batches,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -110,7 +113,7 @@ impl State {
         self.pool.close().await;
     }
 
-    pub(crate) async fn load(&self) -> Result<Vec<StoredWatch>, WatchError> {
+    pub(crate) async fn load(&self, wall: Timestamp) -> Result<Vec<StoredWatch>, WatchError> {
         let rows = sqlx::query("select slot, key, revision, source, prior from watch order by slot")
             .fetch_all(&self.pool)
             .await
@@ -120,7 +123,9 @@ impl State {
             let definition = definition(&row).map_err(|error| self.error(error))?;
             let roots = self.load_roots(&definition.slot).await.map_err(|error| self.error(error))?;
             let snapshot = self.load_files(&definition.slot).await.map_err(|error| self.error(error))?;
-            watches.push(StoredWatch { definition, roots, snapshot });
+            let batches =
+                self.load_members(&definition.slot, wall).await.map_err(|error| self.error(error))?;
+            watches.push(StoredWatch { definition, roots, snapshot, batches });
         }
         Ok(watches)
     }
@@ -138,6 +143,19 @@ impl State {
             snapshot.insert(&path, version);
         }
         Ok(snapshot)
+    }
+
+    /// How long they have waited already is told by the wall clock, the one that goes on.
+    async fn load_members(&self, slot: &str, wall: Timestamp) -> sqlx::Result<Batches> {
+        let mut batches = Batches::default();
+        let sql = "select grp, body from member where slot = ? order by seq";
+        let rows = sqlx::query(sql).bind(slot).try_map(|row| member(&row)).fetch_all(&self.pool).await?;
+        let now = Instant::now();
+        for member in rows {
+            let waited = Duration::try_from(wall.duration_since(member.event.seen_at)).unwrap_or_default();
+            batches.add(member, now.checked_sub(waited).unwrap_or(now));
+        }
+        Ok(batches)
     }
 
     /// Stores a watch with its roots; files that it does not cover any more are forgotten.
@@ -168,6 +186,7 @@ impl State {
                 "delete from watch where slot = ?",
                 "delete from root where slot = ?",
                 "delete from file where slot = ?",
+                "delete from member where slot = ?",
             ] {
                 sqlx::query(sql).bind(slot).execute(&mut *tx).await?;
             }
@@ -179,9 +198,18 @@ impl State {
     /// Snapshot and outbox change together or not at all. The number of events that are new.
     pub(crate) async fn commit(&self, turn: &Turn) -> Result<u64, WatchError> {
         let run = async {
-            let mut tx = self.pool.begin().await?;
+            // A batch that a power cut undid would come again with other members: it goes to the disk itself.
+            let closes = turn.parts.iter().any(|part| !part.closed.is_empty());
+            let mut connection = self.pool.acquire().await?;
+            let level = if closes { "pragma synchronous = full" } else { "pragma synchronous = normal" };
+            sqlx::raw_sql(level).execute(&mut *connection).await?;
+            let mut tx = connection.begin().await?;
             for part in &turn.parts {
                 put_files(&mut tx, &part.slot, &part.files).await?;
+                put_members(&mut tx, &part.slot, &part.members).await?;
+                for closed in &part.closed {
+                    remove_members(&mut tx, &part.slot, closed).await?;
+                }
                 for record in &part.roots {
                     put_root(&mut tx, &part.slot, record).await?;
                 }

@@ -1,10 +1,16 @@
 //! What one turn of the engine decided, to be committed in one transaction.
 
-use std::path::PathBuf;
+use std::{collections::HashSet, path::PathBuf};
 
 use hetuflow_core::protocol::FileEvent;
 
 use crate::{state::RootRecord, version::Version};
+
+/// Events in the outbox, at most. Beyond that, files wait on disk.
+pub(crate) const MAX_OUTBOX: usize = 10_000;
+
+/// No batch is told while so many events wait.
+const MAX_BATCHES: usize = 100;
 
 /// So many files in one transaction, so that no commit takes long and a stop need not wait.
 const MAX_FILES: usize = 2000;
@@ -24,6 +30,12 @@ pub(crate) struct Part {
     pub(crate) slot: String,
     pub(crate) files: Vec<Remember>,
     pub(crate) roots: Vec<RootRecord>,
+    /// Files that become part of a batch.
+    pub(crate) members: Vec<Member>,
+    /// Batches that are told.
+    pub(crate) closed: Vec<Closed>,
+    /// Files that were refused.
+    pub(crate) rejected: u64,
     /// The last baseline that was missing is in this part.
     pub(crate) baseline_done: bool,
 }
@@ -33,6 +45,20 @@ pub(crate) struct Part {
 pub(crate) struct Remember {
     pub(crate) path: PathBuf,
     pub(crate) version: Option<Version>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Member {
+    pub(crate) group: String,
+    pub(crate) event: FileEvent,
+}
+
+/// Members that are told in one event now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Closed {
+    pub(crate) group: String,
+    /// Their dedupe keys.
+    pub(crate) members: HashSet<String>,
 }
 
 impl Turn {
@@ -53,6 +79,11 @@ impl Turn {
         self.events.len() >= self.room
     }
 
+    /// A batch is as large as many events, so fewer of them may wait.
+    pub(crate) const fn has_room_for_batch(&self) -> bool {
+        self.room + MAX_BATCHES > MAX_OUTBOX + self.events.len()
+    }
+
     pub(crate) const fn is_full(&self) -> bool {
         self.files >= MAX_FILES || self.has_no_room()
     }
@@ -64,12 +95,16 @@ impl Turn {
     }
 
     pub(crate) const fn is_empty(&self) -> bool {
-        self.parts.is_empty()
+        self.parts.is_empty() && self.events.is_empty()
     }
 }
 
 impl Part {
     pub(crate) const fn is_empty(&self) -> bool {
-        self.files.is_empty() && self.roots.is_empty() && !self.baseline_done
+        self.files.is_empty()
+            && self.roots.is_empty()
+            && self.members.is_empty()
+            && self.closed.is_empty()
+            && !self.baseline_done
     }
 }

@@ -5,7 +5,12 @@
 
 use std::path::Path;
 
-use hetuflow_core::{event::FileFacts, id::AgentId, protocol::FileEvent, trigger::FileChange};
+use hetuflow_core::{
+    event::FileFacts,
+    id::AgentId,
+    protocol::FileEvent,
+    trigger::{Captures, FileChange, FileDedupe, FileField, FileSource},
+};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
@@ -19,45 +24,127 @@ pub(crate) struct Version {
     pub(crate) mtime: i64,
 }
 
-/// The event that `change` brought `path` to this version (or away from it).
-pub(crate) fn event(
-    agent: &AgentId,
-    key: &str,
-    path: &Path,
-    change: FileChange,
-    version: Version,
-    seen_at: Timestamp,
-) -> FileEvent {
-    // Every path that is tracked came from UTF-8 text and names, so nothing is lost here.
-    let path = path.to_string_lossy().into_owned();
+/// Who tells, and for which trigger.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Teller<'a> {
+    pub(crate) agent: &'a AgentId,
+    pub(crate) key: &'a str,
+    pub(crate) source: &'a FileSource,
+}
+
+/// What happened to a path.
+#[derive(Debug, Clone)]
+pub(crate) struct Finding<'a> {
+    pub(crate) path: &'a Path,
+    /// Below where the glob starts.
+    pub(crate) relative: &'a Path,
+    pub(crate) change: FileChange,
+    pub(crate) version: Version,
+    pub(crate) captures: Captures,
+    pub(crate) sha256: Option<String>,
+    pub(crate) old_path: Option<String>,
+    pub(crate) reason: Option<String>,
+}
+
+/// The event that says so.
+pub(crate) fn event(teller: Teller<'_>, finding: Finding<'_>, seen_at: Timestamp) -> FileEvent {
+    let dedupe = dedupe(teller, &finding);
+    let Finding { path, change, version, captures, sha256, old_path, reason, relative: _ } = finding;
     FileEvent {
-        key: key.to_owned(),
-        dedupe: dedupe(agent, key, &path, change, version),
+        key: teller.key.to_owned(),
+        dedupe,
         facts: FileFacts {
-            path,
+            // Every path that is tracked came from UTF-8 text and names, so nothing is lost here.
+            path: path.to_string_lossy().into_owned(),
             size: version.size,
             mtime: Timestamp::from_nanosecond(i128::from(version.mtime)).unwrap_or(Timestamp::UNIX_EPOCH),
             change: change.name().to_owned(),
-            labels: hetuflow_core::labels::Labels::default(),
+            captures,
+            sha256,
+            old_path,
+            reason,
+            recheck: teller.source.recheck,
+            ..FileFacts::default()
         },
         seen_at,
     }
 }
 
 /// The same for the same version of the same file, so that whatever a crash makes us derive again
-/// is recognised by the server. Every field is preceded by its length: no two inputs run together.
-fn dedupe(agent: &AgentId, key: &str, path: &str, change: FileChange, version: Version) -> String {
-    let mut hash = Sha256::new();
-    for field in [key, agent.as_str(), path, change.name()] {
-        hash.update((field.len() as u64).to_be_bytes());
-        hash.update(field);
+/// is recognised by the server.
+fn dedupe(teller: Teller<'_>, finding: &Finding<'_>) -> String {
+    let Teller { agent, key, source } = teller;
+    let mut id = Id::default();
+    id.field(key);
+    match &source.share {
+        // Whoever sees it, and wherever it is mounted.
+        Some(share) => id.field(share),
+        None => id.field(agent.as_str()),
     }
-    hash.update(version.ino.to_be_bytes());
-    hash.update([u8::from(version.btime.is_some())]);
-    hash.update(version.btime.unwrap_or_default().to_be_bytes());
-    hash.update(version.size.to_be_bytes());
-    hash.update(version.mtime.to_be_bytes());
-    hex::encode(&hash.finalize()[..16])
+    id.field(finding.change.name());
+    let default = FileDedupe::default();
+    // Only a file that is there has a content to be known by.
+    let chosen = finding.sha256.is_some() || !source.dedupe.key.contains(&FileField::Sha256);
+    let parts = if chosen { &source.dedupe.key } else { &default.key };
+    for part in parts {
+        id.part(part, finding, source.share.is_some());
+    }
+    id.finish()
+}
+
+/// The id of a batch of these events.
+pub(crate) fn batch_id<'a>(members: impl Iterator<Item = &'a str>) -> String {
+    let mut id = Id::default();
+    id.field("batch");
+    members.for_each(|member| id.field(member));
+    id.finish()
+}
+
+/// Hashes fields, each preceded by its length: no two inputs run together.
+#[derive(Default)]
+struct Id(Sha256);
+
+impl Id {
+    fn field(&mut self, field: impl AsRef<[u8]>) {
+        let field = field.as_ref();
+        self.0.update((field.len() as u64).to_be_bytes());
+        self.0.update(field);
+    }
+
+    fn part(&mut self, part: &FileField, finding: &Finding<'_>, shared: bool) {
+        let Version { ino, btime, size, mtime } = finding.version;
+        let path = if shared { finding.relative } else { finding.path };
+        match part {
+            FileField::Path | FileField::Natural | FileField::Arrival => self.field(bytes(path)),
+            FileField::Name => self.field(finding.path.file_name().unwrap_or_default().as_encoded_bytes()),
+            FileField::Directory => self.field(path.parent().map(bytes).unwrap_or_default()),
+            FileField::Size => self.field(size.to_be_bytes()),
+            FileField::Mtime => self.field(mtime.to_be_bytes()),
+            // Other machines number the same file otherwise, and may cut its time to whole seconds.
+            FileField::Identity if shared => {
+                self.field(size.to_be_bytes());
+                self.field(mtime.div_euclid(1_000_000_000).to_be_bytes());
+            }
+            FileField::Identity => {
+                self.field(ino.to_be_bytes());
+                self.field(btime.map(i64::to_be_bytes).as_ref().map_or(&[] as &[u8], |btime| btime));
+                self.field(size.to_be_bytes());
+                self.field(mtime.to_be_bytes());
+            }
+            FileField::Sha256 => self.field(finding.sha256.as_deref().unwrap_or_default()),
+            FileField::Capture(name) => {
+                self.field(finding.captures.get(name).map(String::as_str).unwrap_or_default());
+            }
+        }
+    }
+
+    fn finish(self) -> String {
+        hex::encode(&self.0.finalize()[..16])
+    }
+}
+
+fn bytes(path: &Path) -> &[u8] {
+    path.as_os_str().as_encoded_bytes()
 }
 
 #[cfg(test)]
@@ -66,9 +153,33 @@ mod tests {
 
     const VERSION: Version = Version { ino: 7, btime: Some(1), size: 3, mtime: 2 };
 
+    fn found(
+        source: &str,
+        agent: &str,
+        key: &str,
+        path: &str,
+        change: FileChange,
+        version: Version,
+    ) -> String {
+        let agent = AgentId::new(agent).expect("a name");
+        let source: FileSource = toml::from_str(source).expect("a source");
+        let path = Path::new(path);
+        let relative = path.strip_prefix("/mnt").unwrap_or(path);
+        let finding = Finding {
+            path,
+            relative,
+            change,
+            version,
+            captures: Captures::from([("day".to_owned(), path.display().to_string())]),
+            sha256: Some("abc".to_owned()),
+            old_path: None,
+            reason: None,
+        };
+        event(Teller { agent: &agent, key, source: &source }, finding, Timestamp::UNIX_EPOCH).dedupe
+    }
+
     fn id(key: &str, path: &str, change: FileChange, version: Version) -> String {
-        let agent = AgentId::new("web-1").expect("a name");
-        event(&agent, key, Path::new(path), change, version, Timestamp::UNIX_EPOCH).dedupe
+        found("", "web-1", key, path, change, version)
     }
 
     #[test]
@@ -84,9 +195,33 @@ mod tests {
             id("default/a", "/in/x", FileChange::Arrived, Version { btime: None, ..VERSION }),
             id("default/a", "/in/x", FileChange::Arrived, Version { size: 4, ..VERSION }),
             id("default/a", "/in/x", FileChange::Arrived, Version { mtime: 3, ..VERSION }),
+            found("", "web-2", "default/a", "/in/x", FileChange::Arrived, VERSION),
         ];
         for other in others {
             assert_ne!(one, other);
         }
+    }
+
+    #[test]
+    fn a_file_of_a_share_is_one_whoever_sees_it() {
+        let share = "share = \"nas\"";
+        let seen =
+            |agent, path, version| found(share, agent, "default/a", path, FileChange::Arrived, version);
+        let one = seen("web-1", "/mnt/x", VERSION);
+        assert_eq!(one, seen("web-2", "/mnt/x", Version { ino: 9, btime: None, mtime: 999, ..VERSION }));
+        assert_ne!(one, seen("web-2", "/mnt/y", VERSION));
+        assert_ne!(one, seen("web-2", "/mnt/x", Version { size: 9, ..VERSION }));
+    }
+
+    #[test]
+    fn a_key_of_ones_own() {
+        let seen = |key: &str, path, version| {
+            found(&format!("dedupe.key = [{key:?}]"), "a", "k", path, FileChange::Arrived, version)
+        };
+        let other = Version { size: 9, mtime: 9, ..VERSION };
+        assert_eq!(seen("name", "/in/x", VERSION), seen("name", "/old/x", other));
+        assert_eq!(seen("sha256", "/in/x", VERSION), seen("sha256", "/old/y", other));
+        assert_ne!(seen("size", "/in/x", VERSION), seen("size", "/in/x", other));
+        assert_ne!(seen("capture:day", "/in/x", VERSION), seen("capture:day", "/in/y", VERSION));
     }
 }

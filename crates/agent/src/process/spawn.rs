@@ -8,6 +8,7 @@ use std::{
 };
 
 use hetuflow_core::{
+    id::AgentId,
     job::{Command, ResourceLimits},
     protocol::Assignment,
 };
@@ -20,6 +21,7 @@ use tokio::{io::unix::AsyncFd, net::unix::pipe::Receiver};
 use super::{
     Cgroups, Leaf, RunAs, Tree,
     environment::{self, Environment},
+    files,
     image::{Descriptors, Image},
     procfs, raw, user,
 };
@@ -28,6 +30,7 @@ use crate::workplace::{Workplace, WorkplaceError};
 /// What all processes of this agent are started with.
 #[derive(Debug)]
 pub(crate) struct Spawner {
+    agent_id: AgentId,
     cgroups: Option<Cgroups>,
     /// Of the agent's own user.
     home: PathBuf,
@@ -36,6 +39,9 @@ pub(crate) struct Spawner {
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SpawnError {
+    /// There is nothing to run for any more.
+    #[error("{0}")]
+    Superseded(String),
     #[error(transparent)]
     User(#[from] user::UserError),
     #[error(transparent)]
@@ -75,9 +81,9 @@ struct Pipes {
 
 impl Spawner {
     /// Looks at what this host offers. Blocks.
-    pub(crate) fn new() -> io::Result<Self> {
+    pub(crate) fn new(agent_id: AgentId) -> io::Result<Self> {
         let null = File::options().read(true).write(true).open("/dev/null")?.into();
-        Ok(Self { cgroups: Cgroups::find(), home: user::own_home(), null })
+        Ok(Self { agent_id, cgroups: Cgroups::find(), home: user::own_home(), null })
     }
 
     pub(crate) const fn has_cgroups(&self) -> bool {
@@ -106,15 +112,16 @@ impl Spawner {
         leaf: Option<Leaf>,
     ) -> Result<Running, SpawnError> {
         let job = &assignment.command;
+        let manifest = files::check(assignment, body, &self.agent_id).map_err(SpawnError::Superseded)?;
         let run_as = job.user.as_deref().map(RunAs::look_up).transpose()?.flatten();
-        place.prepare(body, job.stdin.as_deref(), run_as.as_ref().map(RunAs::ids))?;
+        place.prepare(body, job.stdin.as_deref(), manifest.as_ref(), run_as.as_ref().map(RunAs::ids))?;
         let working_dir = match job.working_dir.as_ref().map(PathBuf::from) {
             Some(named) if !named.is_dir() => return Err(SpawnError::WorkingDir(named)),
             Some(named) => named,
             None => place.working_dir(),
         };
         let home = run_as.as_ref().map_or(&*self.home, RunAs::home);
-        let environment = environment::of(assignment, place, home);
+        let environment = environment::of(assignment, place, home, manifest.as_ref());
         let leaf = open_leaf(leaf, job.resource_limits.as_ref());
         let tree = Tree { instance_id: assignment.lease.instance_id, leader: None, leaf };
         let stdin = job.stdin.as_ref().map(|_| place.stdin_file());

@@ -43,10 +43,17 @@ pub(super) async fn run(
         Some(stop) => runner.result(lease, stop_outcome(stop)),
         None => match start(&runner, &assignment, body, leaf).await {
             Ok(running) => watch_over(&runner, &assignment, running, &mut stopped).await,
-            Err(error) => runner.result(lease, Outcome::because(EndReason::Spawn, error.to_string())),
+            Err(error) => runner.result(lease, not_started(&error)),
         },
     };
     runner.end(result, &stopped).await;
+}
+
+fn not_started(error: &SpawnError) -> Outcome {
+    // What is superseded is no failure, and nothing to try again.
+    let superseded = matches!(error, SpawnError::Superseded(_));
+    let reason = if superseded { EndReason::Cancelled } else { EndReason::Spawn };
+    Outcome::because(reason, error.to_string())
 }
 
 async fn start(

@@ -18,7 +18,7 @@ use std::{
 use hetuflow_core::id::InstanceId;
 use rustix::fs::{AtFlags, CWD, FileType, RawDir, Stat, fstat, seek, statat, unlinkat};
 
-use super::{DIR_MODE, EVENT, FILE_MODE, OUTPUT, STDIN, WORK};
+use super::{DIR_MODE, EVENT, FILE_MODE, MANIFEST, MANIFEST0, OUTPUT, STDIN, WORK};
 
 /// What begins the name of one; the names of attempts do not.
 const NAME: &str = "spare-";
@@ -116,7 +116,9 @@ impl Place {
                 || opened
             }),
         };
-        let _ = unlinkat(&furniture.dir, STDIN, AtFlags::empty());
+        for name in [STDIN, MANIFEST, MANIFEST0] {
+            let _ = unlinkat(&furniture.dir, name, AtFlags::empty());
+        }
         let here = statat(CWD, &self.dir, AtFlags::SYMLINK_NOFOLLOW)?;
         let (dir, work) = (fstat(&furniture.dir)?, fstat(&furniture.work)?);
         let (event, output) = (fstat(&furniture.event)?, fstat(&furniture.output)?);
@@ -207,7 +209,7 @@ mod tests {
             let what = format!("{what}, {round} time");
             let (before, after) = (id(), id());
             let place = places.of(before);
-            place.prepare(b"the first, which is longer", Some("input"), None).expect("prepared");
+            place.prepare(b"the first, which is longer", Some("input"), None, None).expect("prepared");
             if round == "second" || !reused {
                 leaves(&place);
             }
@@ -217,7 +219,7 @@ mod tests {
             assert_eq!(place.0.dir.exists(), reused, "{what}: what is left");
             let next = places.of(after);
             assert_eq!(next.0.dir == place.0.dir, reused, "{what}");
-            next.prepare(b"the second", None, None).expect("prepared");
+            next.prepare(b"the second", None, None, None).expect("prepared");
             assert_eq!(fs::read(next.event_file()).expect("read"), b"the second", "{what}");
             assert_eq!(fs::read(next.output_file()).expect("read"), b"", "{what}");
             assert!(!next.stdin_file().exists(), "{what}");
@@ -240,7 +242,7 @@ mod tests {
         for is_kept in [true, false] {
             let id = InstanceId::at(hetuflow_core::Clock::system().now());
             let place = places.of(id);
-            place.prepare(b"body", None, None).expect("prepared");
+            place.prepare(b"body", None, None, None).expect("prepared");
             if !is_kept {
                 let event = place.event_file();
                 fs::copy(&event, place.0.dir.join("new")).expect("copied");

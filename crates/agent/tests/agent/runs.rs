@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::world::{Said, World, command, is_alive, lines, script};
-use hetuflow_core::{event::FileFacts, labels::Labels, protocol::ToAgent, task::EndReason};
+use crate::world::{Said, World, again, command, is_alive, lines, script};
+use hetuflow_core::{event::FileFacts, protocol::ToAgent, task::EndReason};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_gets_its_event_and_reports() {
@@ -34,8 +34,7 @@ async fn the_environment_is_the_jobs_alone() {
         path: "/data/a b.csv".to_owned(),
         size: 7,
         mtime: jiff::Timestamp::UNIX_EPOCH,
-        change: "arrived".to_owned(),
-        labels: Labels::default(),
+        ..FileFacts::default()
     });
     server.run(&run).await;
     let (_, output) = server.result(run.lease).await;
@@ -52,8 +51,12 @@ async fn the_environment_is_the_jobs_alone() {
             "HETUFLOW_EVENT_SUBJECT",
             "HETUFLOW_EVENT_TYPE",
             "HETUFLOW_FILE",
+            "HETUFLOW_FILE_CHANGE",
+            "HETUFLOW_FILE_EXT",
             "HETUFLOW_FILE_MTIME",
+            "HETUFLOW_FILE_NAME",
             "HETUFLOW_FILE_SIZE",
+            "HETUFLOW_FILE_STEM",
             "HETUFLOW_INSTANCE_ID",
             "HETUFLOW_OUTPUT",
             "HETUFLOW_TASK_ID",
@@ -66,6 +69,32 @@ async fn the_environment_is_the_jobs_alone() {
     );
     assert!(output.contains("HETUFLOW_FILE=/data/a b.csv\n"));
     assert!(output.contains(&format!("HETUFLOW_TASK_ID={}\n", run.lease.task_id)));
+    server.acknowledge(run.lease).await;
+    agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_runs_for_a_file_that_is_another_by_now() {
+    let world = World::new().await;
+    let agent = world.agent();
+    let mut server = world.session().await;
+    let path = world.path("a.csv");
+    std::fs::write(&path, "1").expect("written");
+    let mut run = script("echo it ran");
+    run.event.source = format!("/agents/{}/files/default/import", server.hello.agent_id);
+    let file = FileFacts { path: path.display().to_string(), size: 2, ..FileFacts::default() };
+    run.event.file = Some(file.clone());
+    server.run(&run).await;
+    let (result, output) = server.result(run.lease).await;
+    assert_eq!((result.outcome.reason, output.as_str()), (EndReason::Cancelled, ""));
+    assert!(result.outcome.message.is_some_and(|text| text.contains("has changed since")));
+    server.acknowledge(run.lease).await;
+
+    // Unless its trigger does not ask.
+    let mut run = again(&run, 2);
+    run.event.file = Some(FileFacts { recheck: false, ..file });
+    server.run(&run).await;
+    assert_eq!(server.result(run.lease).await.1, "it ran\n");
     server.acknowledge(run.lease).await;
     agent.stop().await;
 }

@@ -10,8 +10,9 @@ Examples:
   hetuflow trigger test triggers/deploy-site.toml --payload push.json --type push
   hetuflow trigger test triggers/deploy-site.toml --event 0199c1d4-...
   hetuflow trigger test triggers/deploy-site.toml --last 100 --diff
+  hetuflow trigger test triggers/import-csv.toml --list
 
-Nothing runs and nothing is stored. --payload needs no server. Signatures are not judged. Values of variables that are
+Nothing runs and nothing is stored. --payload and --list need no server. Signatures are not judged. Values of variables that are
 named like secrets (TOKEN, PASSWORD, ..) are not shown.";
 
 #[derive(Debug, Subcommand)]
@@ -38,7 +39,7 @@ pub(crate) enum TriggerVerb {
 }
 
 #[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("what").args(["payload", "event", "last"]).required(true))]
+#[command(group = clap::ArgGroup::new("what").args(["payload", "event", "last", "list"]).required(true))]
 pub(crate) struct TestArgs {
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
@@ -51,6 +52,12 @@ pub(crate) struct TestArgs {
     /// The last events that the file's triggers would be asked about.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=500))]
     pub last: Option<u32>,
+    /// Every file of this machine below its globs, each with the rule that takes it or not.
+    #[arg(long)]
+    pub list: bool,
+    /// Where globs start that do not begin with `/`: an agent's data directory.
+    #[arg(long, value_name = "DIR", requires = "list", default_value = ".")]
+    pub base: PathBuf,
     /// Compare with the definition in force: only events of which it decides otherwise, or runs something else.
     #[arg(long)]
     pub diff: bool,

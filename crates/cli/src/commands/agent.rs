@@ -1,6 +1,9 @@
 //! `hetuflow agent ..`
 
-use hetuflow_core::agent::{Agent, Connection};
+use hetuflow_core::{
+    agent::{Agent, Connection},
+    protocol::{WatchHealth, WatchState},
+};
 use serde_json::Value;
 
 use super::typed;
@@ -64,13 +67,32 @@ async fn show(client: &Client, output: Output, id: &str) -> Result<(), CliError>
 
 fn watches(output: Output, watches: &[Value]) -> Result<(), CliError> {
     for watch in watches {
-        let number = |key: &str| watch.get(key).and_then(Value::as_u64).unwrap_or(0);
-        let key = watch.get("key").and_then(Value::as_str).unwrap_or("?");
-        let state = match watch.get("problem").and_then(Value::as_str) {
-            Some(problem) => output.tone(&plain(problem), Tone::Bad),
-            None => format!("{} tracked, {} settling", number("tracked"), number("settling")),
+        let watch: WatchState = typed(watch)?;
+        let tone = match watch.health {
+            WatchHealth::Live => Tone::Good,
+            WatchHealth::Polling => Tone::Busy,
+            WatchHealth::Degraded | WatchHealth::Offline | WatchHealth::Refused => Tone::Bad,
         };
-        output.line(&format!("watches {}: {state}", plain(key)))?;
+        let counts = [
+            (watch.tracked, "tracked"),
+            (watch.settling, "settling"),
+            (watch.stuck, "stuck"),
+            (watch.rejected, "rejected"),
+        ];
+        let counts: Vec<String> = counts
+            .iter()
+            .enumerate()
+            .filter(|(place, (count, _))| *place == 0 || *count > 0)
+            .map(|(_, (count, name))| format!("{count} {name}"))
+            .collect();
+        let scan = watch
+            .last_scan
+            .map_or_else(|| "no full look yet".to_owned(), |at| format!("looked at {}", time(at)));
+        let health = output.tone(watch.health.name(), tone);
+        output.line(&format!("watches {}: {health}, {}, {scan}", plain(&watch.key), counts.join(", ")))?;
+        if let Some(problem) = &watch.problem {
+            output.line(&format!("  {}", output.tone(&plain(problem), Tone::Bad)))?;
+        }
     }
     Ok(())
 }

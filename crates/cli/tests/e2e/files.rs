@@ -7,7 +7,7 @@ use crate::{
     world::{Database, World},
 };
 
-on_both! { a_slow_copy_runs_once_when_complete, a_renamed_file_runs_once, files_that_came_while_it_was_down_run_once }
+on_both! { a_slow_copy_runs_once_when_complete, a_renamed_file_runs_once, files_that_came_while_it_was_down_run_once, many_files_are_one_run, what_is_refused_is_an_event_for_others }
 
 fn import() -> (&'static str, &'static str) {
     let text = "[on.file]\npaths = [\"inbox/*.csv\"]\nagents = { ingest = \"yes\" }\n\n[job]\ncmd = \"sh\"\n\
@@ -62,6 +62,62 @@ async fn files_that_came_while_it_was_down_run_once(database: Database) {
     fs::write(inbox.join("after.csv"), "123").expect("written");
     assert_eq!(world.effects_until(3).await.len(), 3);
     world.until("three succeeded", async |world| all_succeeded(world, 3).await).await;
+}
+
+async fn many_files_are_one_run(database: Database) {
+    let text = r#"
+[on.file]
+paths   = ["inbox/*.csv"]
+agents  = { ingest = "yes" }
+capture = '(?<n>\d+)'
+order   = "capture:n"
+batch   = { max_files = 3, max_wait = "1h" }
+
+[job]
+cmd  = "sh"
+args = ["-c", '''
+names=$(tr '\000' ' ' < "$HETUFLOW_MANIFEST0")
+echo $HETUFLOW_BATCH_COUNT $HETUFLOW_FILE_SIZE $names $(grep -c captures "$HETUFLOW_MANIFEST") >> $DIR/effects
+''']
+"#;
+    let world = World::dev(database, &[("import", text)]).await;
+    let inbox = world.data().join("inbox");
+    for (number, content) in [("10", "1"), ("9", "22"), ("8", "333")] {
+        fs::write(inbox.join(format!("f{number}.csv")), content).expect("written");
+    }
+    let path = |number: &str| inbox.join(format!("f{number}.csv")).display().to_string();
+    let expected = format!("3 6 {} {} {} 3", path("8"), path("9"), path("10"));
+    assert_eq!(world.effects_until(1).await, [expected]);
+    world.until("it succeeded", async |world| all_succeeded(world, 1).await).await;
+}
+
+async fn what_is_refused_is_an_event_for_others(database: Database) {
+    let watching = r#"
+[on.file]
+paths    = ["inbox/*.csv"]
+agents   = { ingest = "yes" }
+max_size = 3
+
+[job]
+cmd  = "sh"
+args = ["-c", 'echo "took $HETUFLOW_FILE_NAME" >> $DIR/effects']
+"#;
+    let told = r#"
+[on.event]
+type = "file.rejected"
+when = 'file.size > 3'
+
+[job]
+cmd  = "sh"
+args = ["-c", 'echo "refused $HETUFLOW_FILE_NAME $WHY" >> $DIR/effects']
+environment = { WHY = "{{ file.reason }}" }
+"#;
+    let world = World::dev(database, &[("import", watching), ("alert", told)]).await;
+    fs::write(world.data().join("inbox/big.csv"), "12345").expect("written");
+    assert_eq!(world.effects_until(1).await, ["refused big.csv it has 5 bytes, more than 3"]);
+    fs::write(world.data().join("inbox/small.csv"), "1").expect("written");
+    assert_eq!(world.effects_until(2).await[1], "took small.csv");
+    world.until("both succeeded", async |world| all_succeeded(world, 2).await).await;
 }
 
 async fn all_succeeded(world: &World, count: usize) -> Option<()> {

@@ -45,8 +45,8 @@ pub(crate) fn file() -> FileFacts {
         path: "/data/in/a b.csv".to_owned(),
         size: 12,
         mtime: Timestamp::UNIX_EPOCH,
-        change: "arrived".to_owned(),
         labels: [("role".to_owned(), "ingest".to_owned())].into(),
+        ..FileFacts::default()
     }
 }
 

@@ -235,14 +235,54 @@ pub enum FileVerdict {
     Unwatched,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// How well a watch works, from best to worst.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WatchHealth {
+    /// The system tells of changes.
+    #[default]
+    Live,
+    /// Changes are found by looking.
+    Polling,
+    /// A part of it cannot be watched.
+    Degraded,
+    /// A directory is not there, or another one is in its place.
+    Offline,
+    /// The trigger cannot be watched for at all.
+    Refused,
+}
+
+impl WatchHealth {
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Polling => "polling",
+            Self::Degraded => "degraded",
+            Self::Offline => "offline",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WatchState {
     pub key: String,
     pub revision: i64,
     /// Everything that was there at the first start is recorded; from here on nothing is missed.
     pub baseline_done: bool,
+    pub health: WatchHealth,
     pub tracked: u64,
     pub settling: u64,
+    /// Of those that settle, how many do so for longer than `max_settle`.
+    #[serde(default)]
+    pub stuck: u64,
+    /// Files that were refused since the agent started.
+    #[serde(default)]
+    pub rejected: u64,
+    /// When everything was last looked at, to the minute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_scan: Option<Timestamp>,
     /// What keeps the watch from working, with what to do about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,

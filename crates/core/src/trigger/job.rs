@@ -18,7 +18,8 @@ const ADVICE: &str = "what it stands for would be run as code; pass it as a vari
 
 /// Reads `[job]`; only with `[on.file]` there is a `file` for templates to look at.
 pub(super) fn read_job(mut table: Table<'_>, sources: &Sources) -> JobSpec {
-    let has_file = !sources.files.is_empty();
+    let notices = sources.events.iter().any(|source| source.event_type.starts_with("file."));
+    let has_file = notices || !sources.files.is_empty();
     let cmd = table.required("cmd", "the program to run: cmd = \"echo\"");
     if let Some(cmd) = &cmd {
         check::program(&table, cmd);
@@ -94,7 +95,11 @@ impl Templates<'_, '_> {
         let Some(template) = check::template(self.table, text) else { return false };
         if !self.has_file && template.roots().any(|root| root == "file") {
             let help = "body, headers, query and event are there for every trigger";
-            self.table.problem(text.span.clone(), "file is only there for [on.file]", help);
+            self.table.problem(
+                text.span.clone(),
+                "file is only there for [on.file] and for events file.*",
+                help,
+            );
         }
         !template.is_constant()
     }

@@ -113,6 +113,10 @@ impl<'d> Table<'d> {
         self.entries.get(key).is_some()
     }
 
+    pub(super) fn has_table(&self, key: &str) -> bool {
+        self.entries.get(key).is_some_and(|value| value.get_ref().is_table())
+    }
+
     pub(super) fn is_empty_list(&self, key: &str) -> bool {
         self.entries.get(key).and_then(|value| value.get_ref().as_array()).is_some_and(|list| list.is_empty())
     }

@@ -1,11 +1,10 @@
 //! `[on.KIND]`: what starts a trigger.
 
-use std::time::Duration;
-
 use super::{
-    EventSource, FileChange, FileSource, Initial, Known, RunOn, check,
+    EventSource, FileSource, Known,
     clock::read_clock,
     daemon::read_daemon,
+    files::read::read_file,
     reader::{Table, one_or_many},
     text::Text,
     webhook::read_webhook,
@@ -19,18 +18,6 @@ use crate::{
 };
 
 const KINDS: [&str; 7] = ["webhook", "file", "cron", "interval", "once", "daemon", "event"];
-
-const CHANGES: [(&str, FileChange); 5] = [
-    ("arrived", FileChange::Arrived),
-    ("created", FileChange::Created),
-    ("modified", FileChange::Modified),
-    ("deleted", FileChange::Deleted),
-    ("moved", FileChange::Moved),
-];
-
-const INITIAL: [(&str, Initial); 2] = [("ignore", Initial::Ignore), ("process", Initial::Process)];
-
-const RUN_ON: [(&str, RunOn); 2] = [("origin", RunOn::Origin), ("anywhere", RunOn::Anywhere)];
 
 /// Everything below `on`.
 #[derive(Debug, Default)]
@@ -99,45 +86,6 @@ impl Sources {
         let index = self.clocks.iter().filter(|clock| clock.rule.kind() == kind).count();
         self.clocks.extend(read_clock(kind, index, table));
     }
-}
-
-fn read_file(mut table: Table<'_>) -> FileSource {
-    let help = "globs of the files to watch: paths = [\"/data/input/*.csv\"]";
-    table.demand("paths", help);
-    let paths = globs(&mut table, "paths", check::watched_glob, help);
-    let names = CHANGES.map(|(name, _)| name).join(", ");
-    let events = table.choices("events", &CHANGES);
-    if table.is_empty_list("events") {
-        table.problem_at("events", "events is empty", format!("leave it out, or name some of {names}"));
-    }
-    let source = FileSource {
-        paths,
-        exclude: globs(&mut table, "exclude", check::glob, "leave it out"),
-        agents: table.selector("agents"),
-        events: events.unwrap_or_else(super::default_changes),
-        settle: table.duration("settle", Duration::ZERO),
-        initial: table.choice("initial", &INITIAL).unwrap_or_default(),
-        hidden: table.flag("hidden").unwrap_or_default(),
-        run_on: table.choice("run_on", &RUN_ON).unwrap_or_default(),
-    };
-    table.finish();
-    source
-}
-
-fn globs(
-    table: &mut Table<'_>,
-    key: &'static str,
-    check: fn(&Table<'_>, &Text, &str),
-    help_if_empty: &str,
-) -> Vec<String> {
-    let Some(texts) = table.texts(key) else { return Vec::new() };
-    if texts.is_empty() {
-        table.problem_at(key, format!("{key} is empty"), help_if_empty);
-    }
-    for text in &texts {
-        check(table, text, key);
-    }
-    texts.into_iter().map(|text| text.value).collect()
 }
 
 fn read_event(mut table: Table<'_>) -> Option<EventSource> {

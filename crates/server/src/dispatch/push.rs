@@ -196,7 +196,9 @@ fn unit(leased: &Leased<'_>) -> Result<Unit, String> {
 }
 
 fn brief(event: &Event) -> EventBrief {
+    // The files of a batch are in the body, which goes along.
     let file = || serde_json::from_slice::<FileFacts>(&event.body).ok();
+    let file = || file().map(|file| FileFacts { files: Vec::new(), ..file });
     EventBrief {
         id: event.id,
         event_type: event.event_type.clone(),

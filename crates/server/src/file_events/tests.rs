@@ -2,7 +2,6 @@
 
 use hetuflow_core::{
     event::{FileFacts, SourceKind},
-    labels::Labels,
     protocol::{FileEvent, FileVerdict, FromAgent, ToAgent},
 };
 use hetuflow_store::{EventFilter, Page, TaskFilter};
@@ -17,13 +16,8 @@ const TRIGGER: &str =
     "[on.file]\npaths = [\"/in/*.csv\"]\n[job]\ncmd = \"true\"\nargs = [\"{{ body.path }}\"]\n";
 
 fn file(world: &World, key: &str, dedupe: &str) -> FileEvent {
-    let facts = FileFacts {
-        path: format!("/in/{dedupe}.csv"),
-        size: 3,
-        mtime: world.now(),
-        change: "arrived".to_owned(),
-        labels: Labels::new(),
-    };
+    let facts =
+        FileFacts { path: format!("/in/{dedupe}.csv"), size: 3, mtime: world.now(), ..FileFacts::default() };
     FileEvent { key: key.to_owned(), dedupe: dedupe.to_owned(), facts, seen_at: world.now() }
 }
 

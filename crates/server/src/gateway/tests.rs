@@ -34,8 +34,7 @@ async fn a_hello_is_welcomed_and_gets_its_watches() {
         revision: 1,
         baseline_done: true,
         tracked: 2,
-        settling: 0,
-        problem: None,
+        ..WatchState::default()
     };
     ingest.say(FromAgent::Watch(state("default/other"))).await;
     ingest.say(FromAgent::Watch(state("default/import"))).await;

@@ -7,13 +7,13 @@ use std::{
 };
 
 use hetuflow_core::{
-    protocol::{Watch, WatchState},
+    protocol::{Watch, WatchHealth, WatchState},
     trigger::{FileSource, Initial},
 };
 
 use super::Engine;
 use crate::{
-    live::Live,
+    live::{Batches, Live},
     rule::{Rule, RuleError},
     snapshot::Snapshot,
     state::{Definition, RootRecord, StoredWatch},
@@ -41,12 +41,12 @@ pub(crate) struct Plan {
 impl Engine {
     /// A watch that an earlier life of this process stored.
     pub(super) fn resume(&mut self, stored: StoredWatch) {
-        let StoredWatch { definition, roots, snapshot } = stored;
+        let StoredWatch { definition, roots, snapshot, batches } = stored;
         match self.compile(&definition.watch.source) {
             Ok(rule) => {
                 let prior = definition.prior.as_ref().and_then(|source| self.compile(source).ok());
                 let slot = definition.slot.clone();
-                self.lives.insert(slot, Live::new(definition, rule, prior, roots, snapshot));
+                self.lives.insert(slot, Live::new(definition, rule, prior, roots, snapshot, batches));
             }
             Err(error) => {
                 self.refused.insert(definition.slot, refusal(&definition.watch, &error));
@@ -113,17 +113,17 @@ impl Engine {
     /// Puts a stored admission in force.
     pub(crate) fn admit(&mut self, admission: Admission) {
         let Admission { definition, roots, uncovered, rule, prior } = admission;
-        let mut snapshot = Snapshot::default();
+        let (mut snapshot, mut batches) = (Snapshot::default(), Batches::default());
         let mut watched = HashSet::new();
         if let Some(old) = self.lives.remove(&definition.slot) {
             watched = old.watched().collect();
-            snapshot = old.into_snapshot();
+            (snapshot, batches) = old.into_memory();
             for file in &uncovered {
                 snapshot.remove(&file.path);
             }
         }
         let slot = definition.slot.clone();
-        self.lives.insert(slot, Live::new(definition, rule, prior, roots, snapshot));
+        self.lives.insert(slot, Live::new(definition, rule, prior, roots, snapshot, batches));
         // The walk that follows adds again what the new revision needs.
         self.release(&watched);
     }
@@ -179,9 +179,8 @@ fn refusal(watch: &Watch, error: &RuleError) -> WatchState {
     WatchState {
         key: watch.key.clone(),
         revision: watch.revision,
-        baseline_done: false,
-        tracked: 0,
-        settling: 0,
+        health: WatchHealth::Refused,
         problem: Some(error.to_string()),
+        ..WatchState::default()
     }
 }

@@ -8,19 +8,31 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hetuflow_core::{protocol::FileEvent, trigger::FileChange};
+use hetuflow_core::{
+    protocol::FileEvent,
+    trigger::{FileChange, WriterCheck},
+};
 
-use super::{Context, Gone, Live};
+use super::{Context, Gone, Live, tell::About};
 use crate::{
     lease::{self, Writer},
     probe::{FileFact, FsKind, Seen, see},
     settle::Judgement,
     turn::{Part, Remember, Turn},
-    version::{self, Version},
+    version::Version,
 };
 
 /// A gone file whose version waits under another name is asked for again after this.
 const MOVE_CHECK: Duration = Duration::from_secs(1);
+
+/// What became of a candidate.
+pub(super) enum Decided {
+    NotYet,
+    /// With the digest of its bytes, where that was asked for.
+    Complete(Version, Option<String>),
+    Leave(Version),
+    Reject(Version, String),
+}
 
 impl Live {
     pub(crate) fn judge(&mut self, cx: &mut Context<'_>, turn: &mut Turn, part: &mut Part) {
@@ -28,8 +40,11 @@ impl Live {
             return;
         }
         self.recover_overflow();
-        self.judge_candidates(cx, turn, part);
-        self.judge_gone(cx, turn, part);
+        if !self.batches.is_full() {
+            self.judge_candidates(cx, turn, part);
+            self.judge_gone(cx, turn, part);
+        }
+        self.close_batches(cx, turn, part);
     }
 
     fn judge_candidates(&mut self, cx: &mut Context<'_>, turn: &mut Turn, part: &mut Part) {
@@ -37,39 +52,60 @@ impl Live {
         let candidates = self.waiting.candidates.iter();
         let mut due: Vec<PathBuf> =
             candidates.filter(|(_, c)| c.test_at() <= now).map(|(path, _)| path.clone()).collect();
-        due.sort_unstable();
+        self.sort_due(&mut due);
         let mut departed: HashMap<Version, PathBuf> =
             self.waiting.gone.iter().map(|(path, gone)| (gone.version, path.clone())).collect();
         for path in due {
             if turn.is_full() {
                 break;
             }
-            if let Some(fact) = self.judge_candidate(&path, cx) {
-                let (files, events) = self.report(path, fact.version, &mut departed, cx);
-                turn.decide(part, files, events);
+            match self.judge_candidate(&path, cx) {
+                Decided::NotYet => self.tell_stuck(&path, cx, turn, part),
+                Decided::Complete(..) if self.is_looping(&path) => {}
+                Decided::Complete(version, sha256) => {
+                    let (files, events) = self.report(path, version, sha256, &mut departed, cx);
+                    let events = self.collect(events, part);
+                    turn.decide(part, files, events);
+                }
+                Decided::Leave(version) => {
+                    turn.decide(part, vec![Remember { path, version: Some(version) }], Vec::new());
+                }
+                Decided::Reject(version, reason) => self.reject(path, version, reason, cx, turn, part),
             }
         }
     }
 
-    /// The candidate's version, if it is complete.
-    fn judge_candidate(&mut self, path: &Path, cx: &mut Context<'_>) -> Option<FileFact> {
-        let (before, writer, after) = match examine(path, cx) {
+    fn judge_candidate(&mut self, path: &Path, cx: &mut Context<'_>) -> Decided {
+        let check = self.definition.watch.source.writer_check;
+        let (before, writer, after) = match examine(path, check, cx) {
             Ok(examined) => examined,
             Err(seen) => {
-                let index = self.root_of(path)?;
-                self.sort(index, path, &seen);
-                if let Some(candidate) = self.waiting.candidates.get_mut(path) {
-                    // The question was not answered; not to be asked again at once.
-                    candidate.postpone(Instant::now());
+                if let Some(index) = self.root_of(path) {
+                    self.sort(index, path, &seen);
                 }
-                return None;
+                // The question was not answered; not to be asked again at once.
+                self.postpone(path, "it cannot be looked at".to_owned());
+                return Decided::NotYet;
             }
         };
-        let candidate = self.waiting.candidates.get_mut(path)?;
-        match candidate.judge(before, writer, after, Instant::now(), self.settle) {
-            Judgement::Ready(fact) => Some(fact),
-            Judgement::Wait => None,
+        if writer == Writer::Unknown && check == WriterCheck::Require {
+            self.postpone(path, "nobody can tell whether it is still written".to_owned());
+            return Decided::NotYet;
         }
+        let Some(candidate) = self.waiting.candidates.get_mut(path) else { return Decided::NotYet };
+        match candidate.judge(before, writer, after, Instant::now(), self.settle) {
+            Judgement::Ready(fact) => self.admit(path, fact, cx),
+            Judgement::Wait => Decided::NotYet,
+        }
+    }
+
+    fn is_looping(&mut self, path: &Path) -> bool {
+        let Some(rule) = self.definition.watch.source.loop_guard else { return false };
+        let Some(until) = self.guard.count(path, rule, Instant::now()) else { return false };
+        if let Some(candidate) = self.waiting.candidates.get_mut(path) {
+            candidate.wait_until(until);
+        }
+        true
     }
 
     /// What a complete version of a file means: a move, if it is the version of a file that is gone.
@@ -77,6 +113,7 @@ impl Live {
         &self,
         path: PathBuf,
         version: Version,
+        sha256: Option<String>,
         departed: &mut HashMap<Version, PathBuf>,
         cx: &Context<'_>,
     ) -> (Vec<Remember>, Vec<FileEvent>) {
@@ -87,7 +124,8 @@ impl Live {
             (None, Some(_)) => &[FileChange::Arrived, FileChange::Modified],
             (None, None) => &[FileChange::Arrived, FileChange::Created],
         };
-        let events = self.events(changes, &path, version, cx);
+        let about = About { version, sha256, old_path: from.as_deref(), reason: None };
+        let events = self.events(changes, &path, &about, cx);
         let mut files: Vec<_> = from.map(|path| Remember { path, version: None }).into_iter().collect();
         files.push(Remember { path, version: Some(version) });
         (files, events)
@@ -114,7 +152,9 @@ impl Live {
                 continue;
             }
             if self.is_deleted(&path) {
-                let events = self.events(&[FileChange::Deleted], &path, gone.version, cx);
+                let about = About::version(gone.version);
+                let events = self.events(&[FileChange::Deleted], &path, &about, cx);
+                let events = self.collect(events, part);
                 turn.decide(part, vec![Remember { path, version: None }], events);
             }
         }
@@ -147,31 +187,22 @@ impl Live {
         }
     }
 
-    /// Those of the changes that the trigger asks for.
-    fn events(
-        &self,
-        changes: &[FileChange],
-        path: &Path,
-        version: Version,
-        cx: &Context<'_>,
-    ) -> Vec<FileEvent> {
-        let watch = &self.definition.watch;
-        let asked = changes.iter().filter(|change| watch.source.events.contains(change));
-        asked.map(|change| version::event(cx.agent, &watch.key, path, *change, version, cx.wall)).collect()
-    }
-
-    fn root_of(&self, path: &Path) -> Option<usize> {
+    pub(super) fn root_of(&self, path: &Path) -> Option<usize> {
         self.roots.iter().position(|root| path.starts_with(root.dir()))
     }
 }
 
 /// The file before the writer test, the test, and the file after it.
-fn examine(path: &Path, cx: &mut Context<'_>) -> Result<(FileFact, Writer, FileFact), Seen> {
+fn examine(
+    path: &Path,
+    check: WriterCheck,
+    cx: &mut Context<'_>,
+) -> Result<(FileFact, Writer, FileFact), Seen> {
     let before = file(path)?;
     // Elsewhere the test means nothing, and opening a file may fetch it from far away.
     let writer = match cx.kinds.of(before.device, path) {
-        FsKind::Local => lease::test(path),
-        FsKind::Remote | FsKind::Other => Writer::Unknown,
+        FsKind::Local if check != WriterCheck::Off => lease::test(path),
+        FsKind::Local | FsKind::Remote | FsKind::Other => Writer::Unknown,
     };
     Ok((before, writer, file(path)?))
 }

@@ -56,6 +56,8 @@ impl Live {
         }
         if self.rule.covers(path) {
             self.sort(index, path, &seen);
+        } else if !self.waiting.beside.is_empty() {
+            self.appear(path);
         }
     }
 
@@ -109,11 +111,23 @@ impl Live {
     fn is_old(&self, index: usize, path: &Path, fact: &FileFact) -> bool {
         let root = &self.roots[index];
         !root.record.done
-            && self.definition.watch.source.initial == Initial::Ignore
+            && self.is_left(index, fact)
             && !root.pass.as_ref().is_some_and(|pass| pass.all_new)
             && fact.changed <= root.record.since
             && self.snapshot.get(path).is_none()
             && !self.prior.as_ref().is_some_and(|prior| prior.covers(path))
+    }
+
+    /// Whether a file that was there before is left alone.
+    fn is_left(&self, index: usize, fact: &FileFact) -> bool {
+        match self.definition.watch.source.initial {
+            Initial::Ignore => true,
+            Initial::Process => false,
+            Initial::NewerThan(age) => {
+                let age = i64::try_from(age.as_nanos()).unwrap_or(i64::MAX);
+                fact.version.mtime < self.roots[index].record.since.saturating_sub(age)
+            }
+        }
     }
 
     fn record_old(&mut self, index: usize, path: &Path, fact: FileFact) {

@@ -8,11 +8,13 @@ use std::{
     time::Instant,
 };
 
+use hetuflow_core::trigger::Backend;
+
 use super::{Context, Live};
 use crate::{
     hint::AddError,
     probe::{FsKind, Seen, see},
-    root::{Remote, Root, Walk, device_above, locate},
+    root::{Pauses, Remote, Root, Walk, device_above, locate},
     turn::{Part, Remember},
 };
 
@@ -60,7 +62,9 @@ impl Live {
 
     fn list(&mut self, index: usize, directory: &Path, walk: Walk, cx: &mut Context<'_>) {
         let root = &mut self.roots[index];
-        root.add_watch(directory, cx);
+        if self.definition.watch.source.backend == Backend::Auto {
+            root.add_watch(directory, cx);
+        }
         let fact = match see(directory) {
             Seen::Directory(fact) => fact,
             Seen::Absent => return self.lose_directory(index, directory),
@@ -88,6 +92,8 @@ impl Live {
             let path = directory.join(name);
             if self.rule.covers(&path) {
                 self.sort(index, &path, &see(&path));
+            } else if !self.waiting.beside.is_empty() {
+                self.appear(&path);
             }
         }
         self.miss(index, directory, &listing);
@@ -98,6 +104,9 @@ impl Live {
             return;
         }
         let root = &mut self.roots[index];
+        if self.definition.watch.source.one_filesystem && !root.is_on_device_of(&directory) {
+            return;
+        }
         let known = root.known.get(&directory);
         if walk == Walk::Changed && known.is_some_and(|fact| see(&directory) == Seen::Directory(*fact)) {
             return;
@@ -143,7 +152,14 @@ impl Live {
 
     fn end_pass(&mut self, index: usize, cx: &Context<'_>, part: &mut Part) {
         let root = &mut self.roots[index];
-        let Some(pass) = root.end_pass(Instant::now(), cx.rescan, cx.poll) else { return };
+        root.last_pass = Some(cx.wall);
+        let source = &self.definition.watch.source;
+        let pauses = Pauses {
+            rescan: source.rescan.unwrap_or(cx.rescan),
+            poll: source.poll.unwrap_or(cx.poll),
+            backend: source.backend,
+        };
+        let Some(pass) = root.end_pass(Instant::now(), pauses) else { return };
         let mut record = root.record.clone();
         if !root.is_replaced() || self.replace(index, pass.occupied, part) {
             record.identity = self.roots[index].identity();

@@ -4,6 +4,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use globset::{Glob, GlobBuilder, GlobMatcher};
+use hetuflow_core::trigger::FileSource;
 
 use super::RuleError;
 
@@ -20,13 +21,29 @@ pub(crate) struct Pattern {
     /// Directories below the last level are all entered.
     deep: bool,
     hidden: bool,
+    /// Directories below `root` that are entered one in another.
+    max_depth: usize,
     name: String,
 }
 
+/// Whether upper and lower case differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Case {
+    Sensitive,
+    Insensitive,
+}
+
+impl Case {
+    pub(crate) fn of(source: &FileSource) -> Self {
+        if source.case_sensitive { Self::Sensitive } else { Self::Insensitive }
+    }
+}
+
 impl Pattern {
-    pub(crate) fn compile(text: &str, base: &Path, hidden: bool) -> Result<Self, RuleError> {
+    pub(crate) fn compile(text: &str, base: &Path, source: &FileSource) -> Result<Self, RuleError> {
+        let case = Case::of(source);
         // First as a whole, so that an error shows what the user wrote.
-        compile(text)?;
+        compile(text, case)?;
         let components = components(text)?;
         let fixed = components.iter().take(components.len() - 1).take_while(|part| is_fixed(part)).count();
         let (prefix, rest) = components.split_at(fixed);
@@ -34,16 +51,17 @@ impl Pattern {
         let root: PathBuf =
             start.components().chain(prefix.iter().map(|part| Component::Normal(part.as_ref()))).collect();
         check_root(text, &root)?;
-        let (levels, deep) = levels(rest)?;
+        let (levels, deep) = levels(rest, case)?;
         Ok(Self {
             text: text.to_owned(),
             anchor: if text.starts_with('/') { root.clone() } else { base.to_owned() },
             root,
-            file: compile(&rest.join("/"))?.compile_matcher(),
+            file: compile(&rest.join("/"), case)?.compile_matcher(),
             levels,
             deep,
             // As in a shell: a dot that is written out is meant.
-            hidden: hidden || rest.iter().any(|part| part.starts_with('.')),
+            hidden: source.hidden || rest.iter().any(|part| part.starts_with('.')),
+            max_depth: source.max_depth.map_or(usize::MAX, |depth| depth as usize - 1),
             name: rest.last().map(|&part| part.to_owned()).unwrap_or_default(),
         })
     }
@@ -70,9 +88,20 @@ impl Pattern {
         self.deep || !self.levels.is_empty()
     }
 
-    pub(crate) fn covers(&self, path: &Path) -> bool {
-        let Ok(relative) = path.strip_prefix(&self.root) else { return false };
-        self.shows(relative) && self.file.is_match(relative)
+    /// Whether the glob fits, whatever else speaks against the file.
+    pub(crate) fn fits(&self, path: &Path) -> bool {
+        path.strip_prefix(&self.root).is_ok_and(|relative| self.file.is_match(relative))
+    }
+
+    /// Nothing on the way is hidden.
+    pub(crate) fn is_shown(&self, path: &Path) -> bool {
+        path.strip_prefix(&self.root).is_ok_and(|relative| self.shows(relative))
+    }
+
+    /// The file's directory is not too deep.
+    pub(crate) fn is_near(&self, directory: &Path) -> bool {
+        let relative = directory.strip_prefix(&self.root);
+        relative.is_ok_and(|relative| relative.components().count() <= self.max_depth)
     }
 
     pub(crate) fn enters(&self, directory: &Path) -> bool {
@@ -81,7 +110,7 @@ impl Pattern {
         if depth == 0 {
             return true;
         }
-        if !self.shows(relative) || (depth > self.levels.len() && !self.deep) {
+        if depth > self.max_depth || !self.shows(relative) || (depth > self.levels.len() && !self.deep) {
             return false;
         }
         let level = depth.min(self.levels.len());
@@ -97,8 +126,9 @@ impl Pattern {
     }
 }
 
-pub(crate) fn compile(glob: &str) -> Result<Glob, RuleError> {
+pub(crate) fn compile(glob: &str, case: Case) -> Result<Glob, RuleError> {
     GlobBuilder::new(glob)
+        .case_insensitive(case == Case::Insensitive)
         .literal_separator(true)
         .backslash_escape(true)
         .build()
@@ -156,11 +186,11 @@ fn check_root(text: &str, root: &Path) -> Result<(), RuleError> {
 }
 
 /// Matchers for the directories of each depth, up to the first part that may stand for several.
-fn levels(rest: &[&str]) -> Result<(Vec<GlobMatcher>, bool), RuleError> {
+fn levels(rest: &[&str], case: Case) -> Result<(Vec<GlobMatcher>, bool), RuleError> {
     let open = rest.iter().position(|part| part.contains("**") || part.contains('/'));
     let closed = open.unwrap_or(rest.len() - 1);
     let levels = (1..=closed)
-        .map(|depth| Ok(compile(&rest[..depth].join("/"))?.compile_matcher()))
+        .map(|depth| Ok(compile(&rest[..depth].join("/"), case)?.compile_matcher()))
         .collect::<Result<_, RuleError>>()?;
     Ok((levels, open.is_some()))
 }

@@ -6,7 +6,7 @@ use hetuflow_core::protocol::Watch;
 use sqlx::{Row, sqlite::SqliteRow};
 
 use super::{Definition, RootRecord};
-use crate::{probe::DirIdentity, version::Version};
+use crate::{probe::DirIdentity, turn::Member, version::Version};
 
 pub(super) fn definition(row: &SqliteRow) -> sqlx::Result<Definition> {
     let source = decode(row.try_get("source")?)?;
@@ -36,6 +36,10 @@ pub(super) fn file(row: &SqliteRow) -> sqlx::Result<(PathBuf, Version)> {
         mtime: row.try_get("mtime")?,
     };
     Ok((path, version))
+}
+
+pub(super) fn member(row: &SqliteRow) -> sqlx::Result<Member> {
+    Ok(Member { group: row.try_get("grp")?, event: decode(row.try_get("body")?)? })
 }
 
 pub(super) fn decode<T: serde::de::DeserializeOwned>(text: &str) -> sqlx::Result<T> {

@@ -4,7 +4,10 @@ use hetuflow_core::protocol::FileEvent;
 use sqlx::{Sqlite, Transaction};
 
 use super::{Definition, RootRecord};
-use crate::{snapshot::split, turn::Remember};
+use crate::{
+    snapshot::split,
+    turn::{Closed, Member, Remember},
+};
 
 pub(super) async fn put_definition(
     tx: &mut Transaction<'_, Sqlite>,
@@ -87,6 +90,34 @@ pub(super) async fn put_events(tx: &mut Transaction<'_, Sqlite>, events: &[FileE
     let sql = "insert into outbox (dedupe, body) select value ->> 0, value ->> 1 from json_each(?) where true
         on conflict (dedupe) do nothing";
     Ok(sqlx::query(sql).bind(encode(&rows)?).execute(&mut **tx).await?.rows_affected())
+}
+
+pub(super) async fn put_members(
+    tx: &mut Transaction<'_, Sqlite>,
+    slot: &str,
+    members: &[Member],
+) -> sqlx::Result<()> {
+    if members.is_empty() {
+        return Ok(());
+    }
+    let row =
+        |member: &Member| Ok((member.group.clone(), member.event.dedupe.clone(), encode(&member.event)?));
+    let rows: Vec<_> = members.iter().map(row).collect::<sqlx::Result<_>>()?;
+    let sql = "insert into member (slot, grp, dedupe, body)
+        select ?1, value ->> 0, value ->> 1, value ->> 2 from json_each(?2) where true
+        on conflict (slot, dedupe) do nothing";
+    sqlx::query(sql).bind(slot).bind(encode(&rows)?).execute(&mut **tx).await?;
+    Ok(())
+}
+
+pub(super) async fn remove_members(
+    tx: &mut Transaction<'_, Sqlite>,
+    slot: &str,
+    closed: &Closed,
+) -> sqlx::Result<()> {
+    let sql = "delete from member where slot = ?1 and dedupe in (select value from json_each(?2))";
+    sqlx::query(sql).bind(slot).bind(encode(&closed.members)?).execute(&mut **tx).await?;
+    Ok(())
 }
 
 pub(super) fn encode<T: serde::Serialize>(value: &T) -> sqlx::Result<String> {

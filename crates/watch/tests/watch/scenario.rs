@@ -11,7 +11,9 @@
 //! acknowledge         everything pending                      forget             expect the pending again
 //! edit                the trigger becomes `edited`             edit-unsound       the same, without waiting
 //! problem TEXT        waits until the watch's problem has TEXT; `problem` alone, until it has none
-//! expect CHANGE PATH SIZE, ..    waits for exactly these new events
+//! settled N                       waits until so many files were ever complete and nothing settles
+//! expect CHANGE PATH SIZE [REASON]; ..    waits for exactly these new events
+//! in-order CHANGE PATH SIZE; ..  likewise, in the order of the outbox
 //! ```
 
 use std::{
@@ -91,8 +93,16 @@ impl Play {
             "forget" => self.world.forget_told(),
             "edit" => self.world.edit(&edited.expect("an edited source").to_string()).await,
             "edit-unsound" => self.world.edit_unsound(&edited.expect("an edited source").to_string()),
+            "settled" => {
+                let tracked = rest.parse::<u64>().expect("a number");
+                self.world.state(|state| state.tracked >= tracked && state.settling == 0).await;
+            }
             "problem" => self.problem(rest).await,
             "expect" => self.expect(rest).await,
+            "in-order" => {
+                let expected: Vec<&str> = rest.split("; ").collect();
+                assert_eq!(self.world.told_in_order(expected.len()).await, expected);
+            }
             _ => self.touch(verb, rest),
         }
     }
@@ -106,7 +116,7 @@ impl Play {
     }
 
     async fn expect(&mut self, events: &str) {
-        let mut expected: Vec<&str> = events.split(", ").collect();
+        let mut expected: Vec<&str> = events.split("; ").collect();
         expected.sort_by_key(|event| event.split(' ').nth(1));
         let told = self.world.told(expected.len()).await;
         assert_eq!(told, expected);

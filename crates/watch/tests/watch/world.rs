@@ -184,6 +184,19 @@ impl World {
         events.iter().map(|event| describe(event, &base)).collect()
     }
 
+    /// The next events in the order of the outbox.
+    pub(crate) async fn told_in_order(&mut self, count: usize) -> Vec<String> {
+        let known = self.told.clone();
+        self.events(count).await;
+        let base = self.home.path().join("base");
+        let pending = self.pending().await;
+        pending
+            .iter()
+            .filter(|event| !known.contains(&event.dedupe))
+            .map(|event| describe(event, &base))
+            .collect()
+    }
+
     /// As if a new life of the agent knew nothing of what it was told.
     pub(crate) fn forget_told(&mut self) {
         self.told.clear();
@@ -205,5 +218,6 @@ impl World {
 fn describe(event: &FileEvent, base: &Path) -> String {
     let path = Path::new(&event.facts.path);
     let path = path.strip_prefix(base).unwrap_or(path);
-    format!("{} {} {}", event.facts.change, path.display(), event.facts.size)
+    let reason = event.facts.reason.as_ref().map(|reason| format!(" {reason}")).unwrap_or_default();
+    format!("{} {} {}{reason}", event.facts.change, path.display(), event.facts.size)
 }

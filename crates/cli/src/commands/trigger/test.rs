@@ -2,6 +2,7 @@
 //! force now. Everything is decided here, with the rules that the server has; it only lends its events.
 
 mod events;
+mod list;
 mod payload;
 mod shown;
 
@@ -26,6 +27,9 @@ struct Tried {
 }
 
 pub(super) async fn run(args: TestArgs, client: &Client, output: Output) -> Result<(), CliError> {
+    if args.list {
+        return list::run(&triggers(&args)?, &args.base, output);
+    }
     let mut tried = Vec::new();
     for trigger in triggers(&args)? {
         let in_force = if args.diff { in_force(&trigger, client).await? } else { None };

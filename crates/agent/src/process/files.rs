@@ -1,0 +1,92 @@
+//! The files that an attempt is about: still the versions that the event told of, and listed for the process where they
+//! are many. Only the agent that saw them can say so; elsewhere the event's word stands.
+
+use std::{fs, os::unix::ffi::OsStrExt, os::unix::fs::MetadataExt, path::Path};
+
+use hetuflow_core::{event::FileFacts, id::AgentId, protocol::Assignment};
+use jiff::Timestamp;
+
+/// What the process finds beside its event.
+#[derive(Debug, Default)]
+pub(crate) struct Manifest {
+    /// One JSON object per line.
+    pub(crate) lines: Vec<u8>,
+    /// The paths, each followed by a NUL.
+    pub(crate) names: Vec<u8>,
+    pub(crate) count: usize,
+}
+
+/// The manifest of a batch; an error says why there is nothing to run for any more.
+pub(crate) fn check(
+    assignment: &Assignment,
+    body: &[u8],
+    agent_id: &AgentId,
+) -> Result<Option<Manifest>, String> {
+    let Some(file) = &assignment.event.file else { return Ok(None) };
+    let here = assignment.event.source.starts_with(&format!("/agents/{agent_id}/files/"));
+    let same = |file: &FileFacts| !here || is_same(file);
+    if file.change != FileFacts::BATCH {
+        let is_asked = here && file.recheck && file.change != "deleted" && !file.is_notice();
+        return match is_asked.then(|| difference(file)).flatten() {
+            Some(difference) => Err(format!("superseded: {} {difference}", file.path)),
+            None => Ok(None),
+        };
+    }
+    let batch: FileFacts =
+        serde_json::from_slice(body).map_err(|error| format!("the batch cannot be read: {error}"))?;
+    let mut manifest = Manifest::default();
+    for file in batch.files.iter().filter(|one| !batch.recheck || one.change == "deleted" || same(one)) {
+        let line =
+            serde_json::to_vec(file).map_err(|error| format!("the manifest cannot be written: {error}"))?;
+        manifest.lines.extend(line);
+        manifest.lines.push(b'\n');
+        manifest.names.extend(Path::new(&file.path).as_os_str().as_bytes());
+        manifest.names.push(0);
+        manifest.count += 1;
+    }
+    if manifest.count == 0 {
+        return Err("superseded: every file of the batch has changed or is gone".to_owned());
+    }
+    Ok(Some(manifest))
+}
+
+fn is_same(file: &FileFacts) -> bool {
+    difference(file).is_none()
+}
+
+/// In which way a file is not what it was.
+fn difference(file: &FileFacts) -> Option<String> {
+    let found = match fs::symlink_metadata(&file.path) {
+        Ok(found) if found.is_file() => found,
+        Ok(_) => return Some("is not a file any more".to_owned()),
+        Err(error) => return Some(format!("cannot be looked at: {error}")),
+    };
+    let nanos = i128::from(found.mtime()) * 1_000_000_000 + i128::from(found.mtime_nsec());
+    let mtime = Timestamp::from_nanosecond(nanos).ok();
+    if found.len() == file.size && mtime == Some(file.mtime) {
+        return None;
+    }
+    Some("has changed since; its new version is an event of its own".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_the_same_until_it_changes() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("a");
+        fs::write(&path, "1").expect("written");
+        let found = fs::metadata(&path).expect("there");
+        let nanos = i128::from(found.mtime()) * 1_000_000_000 + i128::from(found.mtime_nsec());
+        let mtime = Timestamp::from_nanosecond(nanos).expect("a time");
+        let path_text = path.display().to_string();
+        let facts = FileFacts { path: path_text, size: 1, mtime, ..FileFacts::default() };
+        assert_eq!(difference(&facts), None);
+        assert!(difference(&FileFacts { size: 2, ..facts.clone() }).is_some());
+        assert!(difference(&FileFacts { mtime: Timestamp::UNIX_EPOCH, ..facts.clone() }).is_some());
+        fs::remove_file(&path).expect("removed");
+        assert!(difference(&facts).is_some_and(|text| text.contains("cannot be looked at")));
+    }
+}

@@ -1,0 +1,50 @@
+//! Reads what becomes of files that are complete: their order, batches, loops.
+
+use std::time::Duration;
+
+use super::{
+    super::{CaptureRule, FileBatch, FileSource, LoopGuard, OnTimeout},
+    field, set,
+};
+use crate::trigger::reader::Table;
+
+const ON_TIMEOUT: [(&str, OnTimeout); 2] = [("fire", OnTimeout::Fire), ("hold", OnTimeout::Hold)];
+
+/// Files of one batch, at most: they travel in one message.
+const MAX_BATCH: i64 = 1000;
+
+pub(super) fn read(table: &mut Table<'_>, source: &mut FileSource, capture: Option<&CaptureRule>) {
+    if let Some(text) = table.text("order") {
+        let allowed = ["arrival", "path", "natural", "mtime", "size"];
+        set(&mut source.order, field(table, &text, "order", &allowed, capture));
+    }
+    source.batch = table.table("batch").map(|batch| read_batch(batch, capture));
+    source.loop_guard = table.table("loop_guard").and_then(read_loop_guard);
+}
+
+fn read_batch(mut table: Table<'_>, capture: Option<&CaptureRule>) -> FileBatch {
+    let mut batch = FileBatch::default();
+    let count = |number: i64| u32::try_from(number).ok();
+    set(&mut batch.max_files, table.integer("max_files", 1..=MAX_BATCH).and_then(count));
+    set(&mut batch.min_files, table.integer("min_files", 1..=MAX_BATCH).and_then(count));
+    set(&mut batch.max_wait, table.duration("max_wait", Duration::from_millis(100)));
+    batch.max_bytes = table.size("max_bytes", 1..=i64::MAX.unsigned_abs());
+    if let Some(text) = table.text("group_by") {
+        batch.group_by = field(&table, &text, "group_by", &["directory"], capture);
+    }
+    set(&mut batch.on_timeout, table.choice("on_timeout", &ON_TIMEOUT));
+    if batch.min_files > batch.max_files {
+        table.problem_at("min_files", "min_files is above max_files", "no batch would be complete");
+    }
+    table.finish();
+    batch
+}
+
+fn read_loop_guard(mut table: Table<'_>) -> Option<LoopGuard> {
+    table.demand("events", "how many events of one path are too many: events = 20");
+    table.demand("within", "in which time: within = \"60s\"");
+    let events = table.integer("events", 1..=10_000).and_then(|events| events.try_into().ok());
+    let within = table.duration("within", Duration::from_secs(1));
+    table.finish();
+    Some(LoopGuard { events: events?, within: within? })
+}

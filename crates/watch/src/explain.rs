@@ -1,0 +1,186 @@
+//! Says of every file below the globs of a trigger what would become of it, and by which rule: for people who ask why a
+//! file is not taken. The same rules as in force, asked once, without remembering anything.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use hetuflow_core::{Clock, trigger::FileSource};
+use jiff::{Timestamp, tz::TimeZone};
+
+use crate::{
+    gate::{Passage, Subject},
+    lease::{self, Writer},
+    noise::Noise,
+    probe::{FileFact, Seen, see},
+    proof::Proven,
+    rule::Rule,
+};
+
+/// One path and what becomes of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Explained {
+    pub path: PathBuf,
+    pub fate: Fate,
+    /// Which rule says so; empty for what is taken.
+    pub reason: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    Taken,
+    /// It may be taken later.
+    Waits,
+    /// The trigger does not ask for it.
+    Left,
+    Rejected,
+}
+
+impl Fate {
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Taken => "taken",
+            Self::Waits => "waits",
+            Self::Left => "left",
+            Self::Rejected => "rejected",
+        }
+    }
+}
+
+/// Looks at up to `limit` paths. `base` is where relative globs start, `own` the directory of the state file.
+pub fn explain(source: &FileSource, base: &Path, own: &Path, limit: usize) -> Result<Vec<Explained>, String> {
+    let noise = Noise::new().map_err(|error| error.to_string())?;
+    let rule = Rule::compile(source, base, own, &noise).map_err(|error| error.to_string())?;
+    let mut walk = Walk { rule: &rule, found: Vec::new(), limit, wall: Clock::system().now() };
+    for root in rule.roots() {
+        walk.directory(root);
+    }
+    walk.found.sort_by(|one, other| one.path.cmp(&other.path));
+    walk.found.dedup();
+    Ok(walk.found)
+}
+
+struct Walk<'a> {
+    rule: &'a Rule,
+    found: Vec<Explained>,
+    limit: usize,
+    wall: Timestamp,
+}
+
+impl Walk<'_> {
+    fn directory(&mut self, root: &Path) {
+        let mut queue = vec![root.to_owned()];
+        while let Some(directory) = queue.pop() {
+            let entries = match fs::read_dir(&directory) {
+                Ok(entries) => entries,
+                Err(error) => {
+                    self.note(directory, Fate::Left, format!("it cannot be listed: {error}"));
+                    continue;
+                }
+            };
+            for path in entries.flatten().map(|entry| entry.path()) {
+                if self.found.len() >= self.limit {
+                    return;
+                }
+                match see(&path) {
+                    Seen::Directory(_) if self.rule.enters(&path) => queue.push(path),
+                    Seen::Directory(_) => {
+                        let reason = "a directory that no glob reaches, or that is excluded or too deep";
+                        self.note(path, Fate::Left, reason.to_owned());
+                    }
+                    Seen::File(fact) => self.file(path, fact),
+                    Seen::Other => self.note(path, Fate::Left, "a link, socket or device".to_owned()),
+                    Seen::Absent => {}
+                    Seen::Unknown(error) => {
+                        self.note(path, Fate::Waits, format!("it cannot be looked at: {error}"));
+                    }
+                }
+            }
+        }
+    }
+
+    fn note(&mut self, path: PathBuf, fate: Fate, reason: String) {
+        self.found.push(Explained { path, fate, reason });
+    }
+
+    fn file(&mut self, path: PathBuf, fact: FileFact) {
+        let (fate, reason) = self.judge(&path, fact);
+        self.note(path, fate, reason);
+    }
+
+    fn judge(&self, path: &Path, fact: FileFact) -> (Fate, String) {
+        if let Err(uncovered) = self.rule.check(path) {
+            return (Fate::Left, uncovered.explain().to_owned());
+        }
+        if lease::test(path) == Writer::Open {
+            return (Fate::Waits, "somebody has it open for writing".to_owned());
+        }
+        let passage = self.rule.gate.pass(&Subject {
+            name: path.file_name().and_then(|name| name.to_str()).unwrap_or_default(),
+            captures: &self.rule.captures(path),
+            fact,
+            seen_for: Duration::MAX,
+            wall: self.wall,
+        });
+        match passage {
+            Passage::Wait(reason, _) => (Fate::Waits, reason),
+            Passage::Leave(reason) => (Fate::Left, reason),
+            Passage::Reject(reason) => (Fate::Rejected, reason),
+            Passage::Take => match self.rule.proof.prove(path, &self.wall.to_zoned(TimeZone::system())) {
+                Proven::Yes { .. } => (Fate::Taken, String::new()),
+                Proven::NotYet { why, .. } => (Fate::Waits, why),
+                Proven::No(reason) => (Fate::Rejected, reason),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_has_a_rule_that_decides() {
+        let base = tempfile::tempdir().expect("a folder");
+        for name in
+            ["in/a.csv", "in/b.txt", "in/.c.csv", "in/d.csv.part", "in/old/e.csv", "in/f.csv", "in/big.csv"]
+        {
+            let path = base.path().join(name);
+            fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+            fs::write(&path, if name.contains("big") { "12345" } else { "1" }).expect("written");
+        }
+        let open = fs::OpenOptions::new().append(true).open(base.path().join("in/f.csv")).expect("opened");
+        let source =
+            toml::from_str("paths = ['in/**/*.csv', 'in/*.part']\nexclude = ['old/**']\nmax_size = 3")
+                .expect("a source");
+        assert!(
+            explain(&source, base.path(), Path::new("/none"), 100).expect_err("refused").contains("*.part")
+        );
+        let source = toml::from_str("paths = ['in/**']\nexclude = ['old/**', '*.txt']\nmax_size = 3")
+            .expect("a source");
+        let all = explain(&source, base.path(), Path::new("/none"), 100).expect("explained");
+        let all: Vec<String> = all
+            .iter()
+            .map(|one| {
+                let path = one.path.strip_prefix(base.path()).expect("below").display().to_string();
+                format!("{path}: {} {}", one.fate.name(), one.reason)
+            })
+            .collect();
+        assert_eq!(
+            all,
+            [
+                "in/.c.csv: left a part of its path starts with a dot: `hidden = true` takes it",
+                "in/a.csv: taken ",
+                "in/b.txt: left `exclude` leaves it out, or a directory above it",
+                "in/big.csv: rejected it has 5 bytes, more than 3",
+                "in/d.csv.part: left its name is one of unfinished files: `partial = true` takes it",
+                "in/f.csv: waits somebody has it open for writing",
+                "in/old: left a directory that no glob reaches, or that is excluded or too deep",
+            ]
+        );
+        drop(open);
+    }
+}

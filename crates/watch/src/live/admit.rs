@@ -1,0 +1,109 @@
+//! What a file that is complete must be besides: asks the gate and the proof, and keeps what waits for something beside it.
+
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use jiff::tz::TimeZone;
+
+use super::{
+    Context, Live,
+    judge::Decided,
+    order::{Known, place},
+};
+use crate::{
+    gate::{Passage, Subject},
+    probe::{FileFact, Seen, see},
+    proof::Proven,
+};
+
+impl Live {
+    pub(super) fn admit(&mut self, path: &Path, fact: FileFact, cx: &Context<'_>) -> Decided {
+        match self.pass(path, fact, cx) {
+            Passage::Take => self.prove(path, fact, cx),
+            Passage::Leave(_) => Decided::Leave(fact.version),
+            Passage::Reject(reason) => Decided::Reject(fact.version, reason),
+            Passage::Wait(why, after) => {
+                self.postpone(path, why);
+                if let (Some(after), Some(candidate)) = (after, self.waiting.candidates.get_mut(path)) {
+                    candidate.hasten(Instant::now() + after);
+                }
+                Decided::NotYet
+            }
+        }
+    }
+
+    fn pass(&self, path: &Path, fact: FileFact, cx: &Context<'_>) -> Passage {
+        let seen = self.waiting.candidates.get(path).map(|candidate| candidate.first_seen.elapsed());
+        self.rule.gate.pass(&Subject {
+            name: path.file_name().and_then(|name| name.to_str()).unwrap_or_default(),
+            captures: &self.rule.captures(path),
+            fact,
+            seen_for: seen.unwrap_or(Duration::ZERO),
+            wall: cx.wall,
+        })
+    }
+
+    fn prove(&mut self, path: &Path, fact: FileFact, cx: &Context<'_>) -> Decided {
+        let proven = self.rule.proof.prove(path, &cx.wall.to_zoned(TimeZone::system()));
+        // It was read for a while: it must still be what it was.
+        match see(path) {
+            Seen::File(after) if after.version == fact.version => {}
+            seen @ (Seen::File(_) | Seen::Directory(_) | Seen::Other | Seen::Absent | Seen::Unknown(_)) => {
+                if let Some(index) = self.root_of(path) {
+                    self.sort(index, path, &seen);
+                }
+                return Decided::NotYet;
+            }
+        }
+        match proven {
+            Proven::Yes { sha256 } => Decided::Complete(fact.version, sha256),
+            Proven::No(reason) => Decided::Reject(fact.version, reason),
+            Proven::NotYet { beside, why } => {
+                if let Some(beside) = beside {
+                    self.waiting.look_out(beside, path);
+                }
+                self.postpone(path, why);
+                Decided::NotYet
+            }
+        }
+    }
+
+    /// It lacks something: to be looked at again later, or when a hint says so.
+    pub(super) fn postpone(&mut self, path: &Path, why: String) {
+        if let Some(candidate) = self.waiting.candidates.get_mut(path) {
+            candidate.postpone(Instant::now());
+            candidate.lacks = Some(why.into());
+        }
+    }
+
+    /// Something happened to a path that files may wait for.
+    pub(super) fn appear(&mut self, beside: &Path) {
+        let from = (beside.to_owned(), PathBuf::new());
+        let waiting = self.waiting.beside.range(from..).take_while(|(name, _)| name == beside);
+        let waiting: Vec<_> = waiting.cloned().collect();
+        for pair in waiting {
+            if let Some(candidate) = self.waiting.candidates.get_mut(&pair.1) {
+                candidate.hasten(Instant::now());
+            }
+            self.waiting.beside.remove(&pair);
+        }
+    }
+
+    pub(super) fn sort_due(&self, due: &mut [PathBuf]) {
+        let order = &self.definition.watch.source.order;
+        due.sort_unstable();
+        due.sort_by_cached_key(|path| {
+            let candidate = self.waiting.candidates.get(path)?;
+            let version = candidate.fact.version;
+            let known = Known {
+                path: &path.to_string_lossy(),
+                size: version.size,
+                mtime: i128::from(version.mtime),
+                captures: &self.rule.captures(path),
+            };
+            Some((place(order, known), candidate.changed_at))
+        });
+    }
+}

@@ -1,0 +1,94 @@
+//! Makes events: what a file is told as, and to whom it is told that a file is stuck or was refused.
+
+use std::path::{Path, PathBuf};
+
+use hetuflow_core::{
+    protocol::FileEvent,
+    trigger::{FileChange, OnReject},
+};
+
+use super::{Context, Live};
+use crate::{
+    turn::{Part, Remember, Turn},
+    version::{self, Finding, Teller, Version},
+};
+
+/// What there is to say about a path.
+#[derive(Debug, Clone)]
+pub(super) struct About<'a> {
+    pub(super) version: Version,
+    pub(super) sha256: Option<String>,
+    pub(super) old_path: Option<&'a Path>,
+    pub(super) reason: Option<String>,
+}
+
+impl About<'_> {
+    pub(super) const fn version(version: Version) -> Self {
+        Self { version, sha256: None, old_path: None, reason: None }
+    }
+}
+
+impl Live {
+    /// Those of the changes that the trigger asks for.
+    pub(super) fn events(
+        &self,
+        changes: &[FileChange],
+        path: &Path,
+        about: &About<'_>,
+        cx: &Context<'_>,
+    ) -> Vec<FileEvent> {
+        let asked = &self.definition.watch.source.events;
+        let told = changes.iter().filter(|change| change.is_notice() || asked.contains(change));
+        told.map(|change| self.event(*change, path, about, cx)).collect()
+    }
+
+    fn event(&self, change: FileChange, path: &Path, about: &About<'_>, cx: &Context<'_>) -> FileEvent {
+        let watch = &self.definition.watch;
+        let root = self.rule.root_of(path);
+        let finding = Finding {
+            path,
+            relative: root.and_then(|root| path.strip_prefix(root).ok()).unwrap_or(path),
+            change,
+            version: about.version,
+            captures: self.rule.captures(path),
+            sha256: about.sha256.clone(),
+            old_path: about.old_path.map(|path| path.to_string_lossy().into_owned()),
+            reason: about.reason.clone(),
+        };
+        version::event(Teller { agent: cx.agent, key: &watch.key, source: &watch.source }, finding, cx.wall)
+    }
+
+    /// A file that is not complete for very long is no secret.
+    pub(super) fn tell_stuck(&mut self, path: &Path, cx: &Context<'_>, turn: &mut Turn, part: &mut Part) {
+        let longest = self.definition.watch.source.max_settle;
+        let Some(candidate) = self.waiting.candidates.get_mut(path) else { return };
+        if candidate.stuck || candidate.first_seen.elapsed() < longest {
+            candidate.limit(longest);
+            return;
+        }
+        candidate.stuck = true;
+        let reason = candidate.lacks.as_deref().unwrap_or("it is still written").to_owned();
+        let about = About { reason: Some(reason), ..About::version(candidate.fact.version) };
+        let events = self.events(&[FileChange::Stuck], path, &about, cx);
+        turn.decide(part, Vec::new(), events);
+    }
+
+    pub(super) fn reject(
+        &mut self,
+        path: PathBuf,
+        version: Version,
+        reason: String,
+        cx: &Context<'_>,
+        turn: &mut Turn,
+        part: &mut Part,
+    ) {
+        let on_reject = self.definition.watch.source.on_reject;
+        let mut events = Vec::new();
+        if on_reject != OnReject::Ignore {
+            let about = About { reason: Some(reason), ..About::version(version) };
+            events = self.events(&[FileChange::Rejected], &path, &about, cx);
+        }
+        part.rejected += 1;
+        turn.decide(part, vec![Remember { path, version: Some(version) }], events);
+    }
+}

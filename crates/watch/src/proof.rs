@@ -1,0 +1,245 @@
+//! What lies beside a file or in it and proves that it is whole: a marker, a checksum, a last line, first bytes. Reads
+//! files, and so runs only for those that are quiet already.
+
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader, Read, Seek, SeekFrom},
+    path::{Path, PathBuf},
+};
+
+use hetuflow_core::trigger::{FileField, FileSource, NameTemplate, Verify};
+use jiff::Zoned;
+use rustix::fs::{Mode, OFlags, open};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    lease::{self, Writer},
+    probe::{Seen, see},
+    rule::RuleError,
+};
+
+#[derive(Debug, Clone)]
+pub(crate) struct Proof {
+    marker: Option<NameTemplate>,
+    check: Option<Check>,
+    /// The trigger wants to know the digest, whatever proves the file.
+    digest: bool,
+}
+
+#[derive(Debug, Clone)]
+enum Check {
+    Sha256(NameTemplate),
+    LastLine(String),
+    Magic(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Proven {
+    Yes {
+        sha256: Option<String>,
+    },
+    /// What is missing may come; `beside` is where.
+    NotYet {
+        beside: Option<PathBuf>,
+        why: String,
+    },
+    No(String),
+}
+
+/// Bytes of a file of checksums that are read, at most.
+const MAX_CHECKSUMS: u64 = 64 * 1024;
+
+impl Proof {
+    pub(crate) fn compile(source: &FileSource) -> Result<Self, RuleError> {
+        let name = |text: &String| NameTemplate::name(text).map_err(RuleError);
+        let check = source.verify.as_ref().map(|verify| match verify {
+            Verify::Sha256(beside) => name(beside).map(Check::Sha256),
+            Verify::LastLine(line) => Ok(Check::LastLine(line.clone())),
+            Verify::Magic(bytes) => Ok(Check::Magic(bytes.clone())),
+        });
+        Ok(Self {
+            marker: source.done_marker.as_ref().map(name).transpose()?,
+            check: check.transpose()?,
+            digest: source.dedupe.key.contains(&FileField::Sha256),
+        })
+    }
+
+    /// `at` is for dates in names.
+    pub(crate) fn prove(&self, path: &Path, at: &Zoned) -> Proven {
+        if let Some(marker) = self.marker.as_ref().and_then(|marker| beside(marker, path, at))
+            && !is_marker(&marker)
+        {
+            let why = format!("`{}` is not there", marker.display());
+            return Proven::NotYet { beside: Some(marker), why };
+        }
+        self.content(path, at).unwrap_or_else(|error| Proven::NotYet {
+            beside: None,
+            why: format!("it cannot be read: {error}"),
+        })
+    }
+
+    fn content(&self, path: &Path, at: &Zoned) -> io::Result<Proven> {
+        match &self.check {
+            Some(Check::Sha256(name)) => return checksum(name, path, at),
+            Some(Check::LastLine(line)) if last_line(path, line.len())? != line.as_bytes() => {
+                return Ok(Proven::No(format!("its last line is not {line:?}")));
+            }
+            Some(Check::Magic(bytes)) if first_bytes(path, bytes.len())? != bytes.as_bytes() => {
+                return Ok(Proven::No(format!("it does not begin with {bytes:?}")));
+            }
+            Some(Check::LastLine(_) | Check::Magic(_)) | None => {}
+        }
+        let sha256 = if self.digest { Some(digest(path)?) } else { None };
+        Ok(Proven::Yes { sha256 })
+    }
+}
+
+fn beside(template: &NameTemplate, path: &Path, at: &Zoned) -> Option<PathBuf> {
+    Some(path.parent()?.join(template.expand(path.file_name()?.to_str()?, at)))
+}
+
+/// A marker that somebody still writes is not there yet.
+fn is_marker(path: &Path) -> bool {
+    matches!(see(path), Seen::File(_)) && lease::test(path) != Writer::Open
+}
+
+fn checksum(name: &NameTemplate, path: &Path, at: &Zoned) -> io::Result<Proven> {
+    let Some(beside) = beside(name, path, at) else {
+        return Ok(Proven::No("its name is not UTF-8".to_owned()));
+    };
+    let not_yet = |why| Ok(Proven::NotYet { beside: Some(beside.clone()), why });
+    let Some(wanted) = wanted(&beside, path) else {
+        return not_yet(format!("`{}` has no SHA-256 for it", beside.display()));
+    };
+    let found = digest(path)?;
+    if found == wanted {
+        return Ok(Proven::Yes { sha256: Some(found) });
+    }
+    if is_older(&beside, path) {
+        return not_yet(format!("`{}` is older than it and does not fit", beside.display()));
+    }
+    let beside = beside.file_name().unwrap_or_default().display();
+    Ok(Proven::No(format!("its SHA-256 is {found}, `{beside}` says {wanted}")))
+}
+
+/// The checksum may be that of the version before.
+fn is_older(beside: &Path, path: &Path) -> bool {
+    matches!((see(beside), see(path)), (Seen::File(one), Seen::File(other)) if one.changed < other.changed)
+}
+
+/// The sum that a file like that of `sha256sum` gives for `path`; one without names is for any.
+fn wanted(beside: &Path, path: &Path) -> Option<String> {
+    let mut text = String::new();
+    open_file(beside).ok()?.take(MAX_CHECKSUMS).read_to_string(&mut text).ok()?;
+    let name = path.file_name()?.to_str()?;
+    text.lines().find_map(|line| {
+        let (sum, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+        let of = rest.trim_start().trim_start_matches('*').trim_end();
+        let of = of.rsplit_once('/').map_or(of, |(_, of)| of);
+        let valid = sum.len() == 64 && sum.bytes().all(|byte| byte.is_ascii_hexdigit());
+        (valid && (of.is_empty() || of == name)).then(|| sum.to_ascii_lowercase())
+    })
+}
+
+fn digest(path: &Path) -> io::Result<String> {
+    let mut reader = BufReader::with_capacity(1 << 16, open_file(path)?);
+    let mut hash = Sha256::new();
+    loop {
+        let bytes = reader.fill_buf()?;
+        let count = bytes.len();
+        if count == 0 {
+            return Ok(hex::encode(hash.finalize()));
+        }
+        hash.update(bytes);
+        reader.consume(count);
+    }
+}
+
+/// Without its end of line; of a longer line only enough to see that it differs.
+fn last_line(path: &Path, expected: usize) -> io::Result<Vec<u8>> {
+    let mut file = open_file(path)?;
+    let length = file.seek(SeekFrom::End(0))?;
+    file.seek(SeekFrom::Start(length.saturating_sub(expected as u64 + 4)))?;
+    let mut tail = Vec::new();
+    file.read_to_end(&mut tail)?;
+    while tail.last().is_some_and(|byte| b"\r\n".contains(byte)) {
+        tail.pop();
+    }
+    let start = tail.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    Ok(tail.split_off(start))
+}
+
+fn first_bytes(path: &Path, count: usize) -> io::Result<Vec<u8>> {
+    let mut head = Vec::new();
+    open_file(path)?.take(count as u64).read_to_end(&mut head)?;
+    Ok(head)
+}
+
+/// NONBLOCK, so that a pipe that took the file's place does not hang us.
+fn open_file(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(open(path, flags, Mode::empty())?.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prove(source: &str, files: &[(&str, &str)]) -> Proven {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut last = i64::MIN;
+        for (name, text) in files {
+            // The kernel's clock ticks slowly: each file shall be younger than the one before.
+            let path = dir.path().join(name);
+            last = loop {
+                std::fs::write(&path, text).expect("written");
+                if let Seen::File(fact) = see(&path)
+                    && fact.changed > last
+                {
+                    break fact.changed;
+                }
+            };
+        }
+        let source: FileSource = toml::from_str(source).expect("a source");
+        Proof::compile(&source).expect("sound").prove(&dir.path().join("a.csv"), &Zoned::default())
+    }
+
+    #[test]
+    fn each_proof() {
+        let check = |source: &str, files: &[(&str, &str)], expected: &str| {
+            let proven = match prove(source, files) {
+                Proven::Yes { sha256 } => {
+                    format!("yes {}", &sha256.unwrap_or_default().get(..8).unwrap_or("-"))
+                }
+                Proven::NotYet { why, .. } => {
+                    format!("not yet: {}", why.rsplit_once("` ").map_or("", |why| why.1))
+                }
+                Proven::No(why) => format!("no: {why}"),
+            };
+            assert!(proven.starts_with(expected), "{source} {files:?}: {proven}");
+        };
+        let file = ("a.csv", "x\nEOF\n");
+        check("", &[file], "yes -");
+        check("done_marker = '{name}.done'", &[file], "not yet: is not there");
+        check("done_marker = '{stem}.ok'", &[file, ("a.ok", "")], "yes -");
+        check("verify.last_line = 'EOF'", &[file], "yes -");
+        check("verify.last_line = 'EOF'", &[("a.csv", "EOF")], "yes -");
+        check("verify.last_line = 'EOF'", &[("a.csv", "x\nxEOF\r\n")], "no: its last line");
+        check("verify.last_line = 'EOF'", &[("a.csv", "")], "no: its last line");
+        check("verify.magic = 'x'", &[file], "yes -");
+        check("verify.magic = 'PK'", &[file], "no: it does not begin");
+        let sum = "2c9b8fa0a3cb1c8dc3a5b7c1b0ab0b5b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b";
+        check("verify.sha256 = '{name}.sha256'", &[file], "not yet: has no SHA-256");
+        check(
+            "verify.sha256 = '{name}.sha256'",
+            &[file, ("a.csv.sha256", "2c9b")],
+            "not yet: has no SHA-256",
+        );
+        check("verify.sha256 = '{name}.sha256'", &[file, ("a.csv.sha256", sum)], "no: its SHA-256 is");
+        check("verify.sha256 = '{name}.sha256'", &[("a.csv.sha256", sum), file], "not yet: is older");
+        let right = hex::encode(Sha256::digest(file.1));
+        let listed = format!("{sum}  other.csv\n{right} *in/a.csv\n");
+        check("verify.sha256 = 'SUMS'", &[file, ("SUMS", &listed)], &format!("yes {}", &right[..8]));
+        check("dedupe.key = ['sha256']", &[file], &format!("yes {}", &right[..8]));
+    }
+}
