@@ -34,9 +34,13 @@ pub(crate) async fn run(args: &[OsString]) -> anyhow::Result<ExitCode> {
     if build != ExitCode::SUCCESS {
         return Ok(build);
     }
-    let harness = Child::cargo("run").args(["--quiet", "--package", HARNESS, "--", "run"]).args(args);
+    let (what, args): (&str, Vec<&OsString>) = match args.iter().position(|arg| arg == "--files") {
+        Some(at) => ("files", args.iter().take(at).chain(args.iter().skip(at + 1)).collect()),
+        None => ("run", args.iter().collect()),
+    };
+    let harness = Child::cargo("run").args(["--quiet", "--package", HARNESS, "--", what]).args(&args);
     // Asking for help needs no database, and neither does SQLite.
-    if only_sqlite(args) {
+    if what == "files" || only_sqlite(&args) {
         return harness.run().await;
     }
     let cluster = Cluster::start(postgres::Use::Tests)?;
@@ -60,7 +64,7 @@ async fn with_failpoints() -> anyhow::Result<ExitCode> {
     Ok(build)
 }
 
-fn only_sqlite(args: &[OsString]) -> bool {
-    let says = |text: &str| args.iter().any(|arg| arg == text);
+fn only_sqlite(args: &[&OsString]) -> bool {
+    let says = |text: &str| args.iter().any(|arg| *arg == text);
     says("--help") || says("--database=sqlite") || args.windows(2).any(|two| two == ["--database", "sqlite"])
 }

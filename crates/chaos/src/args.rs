@@ -20,6 +20,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run the product through random faults
     Run(RunArgs),
+    /// Files of many kinds of writers, while the agent and its memory come to harm
+    Files(crate::files::FilesArgs),
     /// Judge the histories of an earlier run again
     Check { folder: PathBuf },
     /// The job of every run

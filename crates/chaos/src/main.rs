@@ -6,6 +6,7 @@ mod args;
 mod cable;
 mod check;
 mod effect;
+mod files;
 mod generator;
 mod history;
 mod jobs;
@@ -31,6 +32,9 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|arg| arg == "effect") {
         return effect::run();
     }
+    if std::env::args_os().nth(1).is_some_and(|arg| arg == "witness") {
+        return files::witness::run();
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let done = runtime.context("cannot start").and_then(|runtime| runtime.block_on(run(Cli::parse())));
     match done {
@@ -46,6 +50,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Run(args) => report::runs(&args).await,
         Command::Check { folder } => report::check(&folder),
+        Command::Files(args) => files::run(args).await,
         Command::Effect => Ok(effect::run()),
     }
 }

@@ -208,7 +208,7 @@ fn seconds(time: Duration) -> String {
 }
 
 /// A link to the binary in the run's own folder, so that a build meanwhile does not replace what is under test.
-fn keep(binary: &Path, folder: &Path) -> anyhow::Result<PathBuf> {
+pub(crate) fn keep(binary: &Path, folder: &Path) -> anyhow::Result<PathBuf> {
     let name = binary.file_name().context("a binary has a name")?;
     let kept = folder.join("bin").join(name);
     if !kept.exists() && std::fs::hard_link(binary, &kept).is_err() {
