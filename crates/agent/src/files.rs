@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use hetuflow_core::protocol::{FileBatchAck, FileEvent, FromAgent, WatchState};
+use hetuflow_core::{
+    id::EventId,
+    protocol::{FileBatchAck, FileEvent, FileOutcome, FromAgent, WatchState},
+};
 use hetuflow_watch::{WatchError, Watcher};
 use tokio::{
     sync::watch,
@@ -23,6 +26,13 @@ const BATCH_SIZE: usize = 512 * 1024;
 /// A batch without an answer is told again; the server knows each file by its dedupe key.
 const RETELL: Duration = Duration::from_secs(30);
 
+/// Events that are asked about together.
+const ASKED: u32 = 100;
+
+/// Between two rounds of questions, at first and at most.
+const ASK_AGAIN: Duration = Duration::from_millis(250);
+const ASK_SELDOM: Duration = Duration::from_secs(10);
+
 /// After an error of the watcher's own file.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -34,6 +44,17 @@ pub(crate) struct FileReports {
     /// Key and dedupe key of what was told and is not acknowledged.
     in_flight: BTreeSet<(String, String)>,
     next: Look,
+    asking: Asking,
+}
+
+/// Asks the server how the tasks of files stand that shall be moved or deleted afterwards: a page at a time, and again
+/// after a while, because the answer changes elsewhere.
+#[derive(Debug)]
+struct Asking {
+    /// The last place of the page before.
+    last: i64,
+    pause: Duration,
+    next: Option<Instant>,
 }
 
 /// When to look for files to tell.
@@ -48,7 +69,9 @@ enum Look {
 impl FileReports {
     pub(crate) fn new(watcher: Watcher) -> Self {
         let changes = watcher.changes();
-        Self { watcher, changes, states: BTreeMap::new(), in_flight: BTreeSet::new(), next: Look::Now }
+        let asking = Asking { last: 0, pause: ASK_AGAIN, next: Some(Instant::now()) };
+        let (states, in_flight) = (BTreeMap::new(), BTreeSet::new());
+        Self { watcher, changes, states, in_flight, next: Look::Now, asking }
     }
 
     /// Waits until [`FileReports::next`] may have something.
@@ -60,7 +83,14 @@ impl FileReports {
                 Look::OnChange => std::future::pending().await,
             }
         };
+        let ask = async {
+            match self.asking.next {
+                Some(time) => sleep_until(time).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
+            () = ask => {}
             changed = self.changes.changed() => match changed {
                 Ok(()) if self.in_flight.is_empty() => self.next = Look::Now,
                 Ok(()) => {}
@@ -77,6 +107,11 @@ impl FileReports {
     pub(crate) async fn next(&mut self) -> Option<FromAgent> {
         if let Some(state) = self.news() {
             return Some(FromAgent::Watch(state));
+        }
+        if self.asking.next.is_some_and(|time| time <= Instant::now())
+            && let Some(ask) = self.ask().await
+        {
+            return Some(ask);
         }
         if !matches!(self.next, Look::Now) {
             return None;
@@ -105,11 +140,53 @@ impl FileReports {
             self.failed(&error);
             return;
         }
+        self.asking.pause = ASK_AGAIN;
+        self.asking.next = Some(self.asking.next.unwrap_or_else(|| Instant::now() + ASK_AGAIN));
         for ack in batch {
             self.in_flight.remove(&(ack.key.clone(), ack.dedupe.clone()));
         }
         if self.in_flight.is_empty() {
             self.next = Look::Now;
+        }
+    }
+
+    /// A question for the next page of what is waited for. Nothing more is asked before its answer, or a while without.
+    async fn ask(&mut self) -> Option<FromAgent> {
+        match self.watcher.awaited(self.asking.last, ASKED).await {
+            Ok(page) if page.is_empty() => {
+                let from_start = self.asking.last == 0;
+                self.asking.last = 0;
+                // Without anything to wait for, the next acknowledgement begins anew.
+                self.asking.next = (!from_start).then(|| self.asking.again());
+                None
+            }
+            Ok(page) => {
+                self.asking.last = page.last().map_or(0, |(place, _)| *place);
+                self.asking.next = Some(Instant::now() + RETELL);
+                Some(FromAgent::FileOutcomes { events: page.into_iter().map(|(_, id)| id).collect() })
+            }
+            Err(error) => {
+                self.failed(&error);
+                self.asking.next = Some(Instant::now() + LOOK_AGAIN);
+                None
+            }
+        }
+    }
+
+    pub(crate) async fn settle(&mut self, outcomes: &[(EventId, FileOutcome)]) {
+        if outcomes.iter().any(|(_, outcome)| *outcome != FileOutcome::Open) {
+            self.asking.pause = ASK_AGAIN;
+        }
+        // A page that was not full was the last one.
+        if outcomes.len() < ASKED as usize {
+            self.asking.last = 0;
+            self.asking.next = Some(self.asking.again());
+        } else {
+            self.asking.next = Some(Instant::now());
+        }
+        if let Err(error) = self.watcher.settle(outcomes).await {
+            // They are asked about again.
+            self.failed(&error);
         }
     }
 
@@ -128,6 +205,15 @@ impl FileReports {
             "the watcher's state cannot be used; trying on"
         );
         self.next = Look::At(Instant::now() + LOOK_AGAIN);
+    }
+}
+
+impl Asking {
+    /// When to ask from the start again: soon at first, and then less and less often.
+    fn again(&mut self) -> Instant {
+        let at = Instant::now() + self.pause;
+        self.pause = (self.pause * 2).min(ASK_SELDOM);
+        at
     }
 }
 

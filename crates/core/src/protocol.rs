@@ -10,8 +10,8 @@ pub mod frame;
 mod message;
 
 pub use message::{
-    Assignment, EventBrief, FileBatchAck, FileEvent, FileVerdict, FromAgent, Held, HeldPhase, Hello, Kept,
-    ResultVerdict, RunResult, ToAgent, Watch, WatchHealth, WatchState, Welcome,
+    Assignment, EventBrief, FileBatchAck, FileEvent, FileOutcome, FileVerdict, FromAgent, Held, HeldPhase,
+    Hello, Kept, ResultVerdict, RunResult, ToAgent, Watch, WatchHealth, WatchState, Welcome,
 };
 
 /// The version in [`Hello::protocol`]. A server refuses an agent whose version it does not speak.

@@ -9,8 +9,8 @@ use hetuflow_core::{
     job::{Command, ResourceLimits},
     labels::Labels,
     protocol::{
-        Assignment, EventBrief, FileBatchAck, FileEvent, FileVerdict, FromAgent, Held, HeldPhase, Hello,
-        Kept, ResultVerdict, RunResult, ToAgent, Watch, WatchHealth, WatchState, Welcome,
+        Assignment, EventBrief, FileBatchAck, FileEvent, FileOutcome, FileVerdict, FromAgent, Held,
+        HeldPhase, Hello, Kept, ResultVerdict, RunResult, ToAgent, Watch, WatchHealth, WatchState, Welcome,
     },
     task::{EndReason, Lease, Outcome},
     trigger::{After, FileBatch, FileField, FileSource, Verify},
@@ -87,6 +87,7 @@ fn from_agent() {
                 seen_at: Timestamp::UNIX_EPOCH,
             }],
         },
+        FromAgent::FileOutcomes { events: vec![EventId::from_uuid(uuid(9))] },
         FromAgent::Watch(WatchState {
             key: "default/import".to_owned(),
             revision: 1,
@@ -152,8 +153,10 @@ fn to_agent() {
                 key: "default/import".to_owned(),
                 dedupe: "abc".to_owned(),
                 verdict: FileVerdict::Duplicate,
+                event_id: Some(EventId::from_uuid(uuid(9))),
             }],
         },
+        ToAgent::FileOutcomes { outcomes: vec![(EventId::from_uuid(uuid(9)), FileOutcome::Failed)] },
         ToAgent::Watches {
             watches: vec![Watch {
                 key: "default/import".to_owned(),

@@ -12,10 +12,11 @@ use hetuflow_core::{
     id::{AgentId, EventId, ScheduleId, TaskId},
     labels::Labels,
     matching::{self, Body, Facts, Plan},
-    protocol::{FileBatchAck, FileEvent, FileVerdict},
+    protocol::{FileBatchAck, FileEvent, FileOutcome, FileVerdict},
+    status::Status,
     trigger::{FileSource, RunOn},
 };
-use hetuflow_store::{Ingest, Ingested};
+use hetuflow_store::{Ingest, Ingested, Page, StoreError, TaskFilter};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
@@ -24,6 +25,9 @@ use crate::{
     intake::{Candidates, Judge},
     triggers::{Live, TriggerSet},
 };
+
+/// Events that one question may be about.
+const MOST_ASKED: usize = 1000;
 
 /// What became of a batch: the rest may be handed in again.
 #[derive(Debug, Default)]
@@ -53,15 +57,15 @@ pub(crate) async fn accept(
                 };
                 submit(state, ingest).await
             }
-            None => Ok(FileVerdict::Unwatched),
+            None => Ok((FileVerdict::Unwatched, None)),
         }
     }))
     .await;
     let mut accepted = Accepted::default();
     for (file, verdict) in batch.into_iter().zip(verdicts) {
         match verdict {
-            Ok(verdict) => {
-                accepted.acks.push(FileBatchAck { key: file.key, dedupe: file.dedupe, verdict });
+            Ok((verdict, event_id)) => {
+                accepted.acks.push(FileBatchAck { key: file.key, dedupe: file.dedupe, verdict, event_id });
             }
             Err(error) => {
                 accepted.rest.push(file);
@@ -72,10 +76,42 @@ pub(crate) async fn accept(
     accepted
 }
 
-async fn submit(state: &AppState, ingest: Ingest) -> Result<FileVerdict, IngestError> {
+async fn submit(state: &AppState, ingest: Ingest) -> Result<(FileVerdict, Option<EventId>), IngestError> {
+    let id = ingest.event.id;
     match state.ingester.submit(ingest).await? {
-        Ingested::Stored => Ok(FileVerdict::Accepted),
-        Ingested::Duplicate { .. } => Ok(FileVerdict::Duplicate),
+        Ingested::Stored => Ok((FileVerdict::Accepted, Some(id))),
+        Ingested::Duplicate { event_id, .. } => Ok((FileVerdict::Duplicate, Some(event_id))),
+    }
+}
+
+/// How the tasks of these events stand: what becomes of their files waits for it.
+pub(crate) async fn outcomes(
+    state: &AppState,
+    events: &[EventId],
+) -> Result<Vec<(EventId, FileOutcome)>, StoreError> {
+    let mut outcomes = Vec::with_capacity(events.len());
+    for id in events.iter().take(MOST_ASKED) {
+        let filter = TaskFilter { event_id: Some(*id), ..TaskFilter::default() };
+        let tasks = state.store.tasks(&filter, Page::default()).await?;
+        let statuses: Vec<Status> = tasks.iter().map(|task| task.status).collect();
+        outcomes.push((*id, outcome(&statuses)));
+    }
+    Ok(outcomes)
+}
+
+fn outcome(tasks: &[Status]) -> FileOutcome {
+    let any = |wanted: fn(&Status) -> bool| tasks.iter().any(wanted);
+    if tasks.is_empty() {
+        FileOutcome::Unknown
+    } else if any(|status| !status.is_final() || *status == Status::Lost) {
+        // Of what is lost nobody can say how it ended; somebody may decide.
+        FileOutcome::Open
+    } else if any(|status| matches!(status, Status::Failed | Status::TimedOut)) {
+        FileOutcome::Failed
+    } else if any(|status| *status == Status::Cancelled) {
+        FileOutcome::Cancelled
+    } else {
+        FileOutcome::Succeeded
     }
 }
 

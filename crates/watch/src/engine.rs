@@ -11,11 +11,12 @@ use hetuflow_core::protocol::WatchState;
 
 use crate::{
     Options,
+    fate::Fulfilled,
     hint::HintSource,
     live::{Context, Live, Outbox},
     noise::Noise,
     probe::FsKinds,
-    state::StoredWatch,
+    state::{StoredFate, StoredWatch},
     turn::{Part, Turn},
 };
 
@@ -100,6 +101,16 @@ impl Engine {
         for (directory, names) in &hints.directories {
             self.lives.values_mut().for_each(|live| live.hint(directory, names));
         }
+    }
+
+    /// Moves and deletes what has its verdict. Yields those that are gone by it. Blocks.
+    pub(crate) fn fulfil(&mut self, fates: &[StoredFate]) -> Vec<StoredFate> {
+        let wall = self.options.clock.now();
+        let gone = fates.iter().filter(|one| {
+            let live = self.lives.get_mut(&one.slot);
+            live.is_some_and(|live| live.fulfil(&one.fate, wall) == Fulfilled::Gone)
+        });
+        gone.cloned().collect()
     }
 
     pub(crate) fn applied(&mut self, turn: Turn) {

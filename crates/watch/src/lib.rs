@@ -10,13 +10,16 @@
 //! - finding: `hint` (the system's events), `probe` (facts), `live` (looks, walks, judges)
 //! - deciding: `settle` and `gate` (pure), `lease` (who writes), `proof` (markers, checksums), `version` (identity and
 //!   event ids)
+//! - afterwards: `fate` (moved, deleted), `beneath` (never outside of a directory)
 //! - explaining: `explain`
 //! - remembering: `snapshot`, `state` (SQLite), `turn` (what one commit holds)
 //! - running: `engine` (one turn), `run` (the loop), `watcher` (the handle)
 
+mod beneath;
 mod engine;
 mod error;
 mod explain;
+mod fate;
 mod gate;
 mod hint;
 mod lease;

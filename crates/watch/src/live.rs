@@ -46,6 +46,8 @@ pub(crate) struct Live {
     waiting: Waiting,
     batches: Batches,
     guard: Guard,
+    /// Why the last file that should have been moved or deleted was not.
+    unfulfilled: Option<String>,
     /// Files that were refused in this life.
     rejected: u64,
 }
@@ -101,6 +103,7 @@ impl Live {
             snapshot,
             batches,
             guard: Guard::default(),
+            unfulfilled: None,
             waiting: Waiting::default(),
             rejected: 0,
         }
@@ -192,7 +195,7 @@ impl Live {
     pub(crate) fn state(&self, poll: Duration) -> WatchState {
         let looping = self.guard.describe(self.definition.watch.source.loop_guard, Instant::now());
         let roots = self.roots.iter().flat_map(|root| root.describe(poll));
-        let problems: Vec<String> = roots.chain(looping).collect();
+        let problems: Vec<String> = roots.chain(looping).chain(self.unfulfilled.clone()).collect();
         WatchState {
             key: self.definition.watch.key.clone(),
             revision: self.definition.watch.revision,

@@ -1,7 +1,7 @@
 //! Looks at the file system: what is at a path now, and what kind of file system it is on. The only
 //! facts that decisions are made on; called by the walker and by the settle stage.
 
-use std::{collections::HashMap, path::Path};
+use std::{collections::HashMap, ffi::OsStr, os::fd::AsFd, path::Path};
 
 use rustix::{
     fs::{AtFlags, CWD, FileType, Statx, StatxFlags, StatxTimestamp, statfs, statx},
@@ -52,6 +52,19 @@ pub(crate) fn see(path: &Path) -> Seen {
         Ok(stat) => classify(&stat),
         Err(Errno::NOENT | Errno::NOTDIR) => Seen::Absent,
         Err(errno) => Seen::Unknown(errno),
+    }
+}
+
+/// The version of the file of that name in an open directory.
+pub(crate) fn see_at(directory: impl AsFd, name: &OsStr) -> Result<Option<Version>, Errno> {
+    let wanted = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
+    match statx(directory, name, AtFlags::SYMLINK_NOFOLLOW, wanted) {
+        Ok(stat) => match classify(&stat) {
+            Seen::File(fact) => Ok(Some(fact.version)),
+            Seen::Directory(_) | Seen::Other | Seen::Absent | Seen::Unknown(_) => Ok(None),
+        },
+        Err(Errno::NOENT) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

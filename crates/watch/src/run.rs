@@ -7,6 +7,7 @@ use std::{
 };
 
 use hetuflow_core::protocol::{Watch, WatchState};
+use hetuflow_failpoint::failpoint;
 use tokio::{
     sync::{Notify, watch},
     task::JoinError,
@@ -28,6 +29,9 @@ const GATHER: Duration = Duration::from_millis(20);
 
 /// So many names in one turn are many files; what comes next is gathered.
 const CROWD: usize = 8;
+
+/// Files that are moved or deleted together.
+const FATES: u32 = 256;
 
 /// After a failure of the state file, or of a turn.
 const RETRY: Duration = Duration::from_secs(1);
@@ -157,6 +161,7 @@ impl Run {
             self.engine = Some(self.load().await?);
         }
         self.set().await?;
+        self.fulfil().await?;
         let turn = self.turn().await?;
         if turn.is_empty() {
             return Ok(());
@@ -174,7 +179,8 @@ impl Run {
                 return Err(error);
             }
         }
-        Ok(())
+        // What was refused goes into quarantine now.
+        self.fulfil().await
     }
 
     /// Puts a new list in force. Each step is stored before it is in force; where one fails, the
@@ -195,6 +201,23 @@ impl Run {
         }
         self.unset = None;
         Ok(())
+    }
+
+    /// Moves and deletes files whose tasks have ended, before anybody looks whether they are there.
+    async fn fulfil(&mut self) -> Result<(), WatchError> {
+        loop {
+            let fates = self.shared.state.decided_fates(FATES).await?;
+            let Some(mut engine) = self.engine.take_if(|_| !fates.is_empty()) else { return Ok(()) };
+            let done: Vec<i64> = fates.iter().map(|fate| fate.seq).collect();
+            let (engine, gone) = tokio::task::spawn_blocking(move || {
+                let gone = engine.fulfil(&fates);
+                (engine, gone)
+            })
+            .await?;
+            self.engine = Some(engine);
+            failpoint!("fate.before_commit");
+            self.shared.state.finish_fates(&done, &gone).await?;
+        }
     }
 
     async fn turn(&mut self) -> Result<Turn, JoinError> {

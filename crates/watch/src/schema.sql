@@ -52,3 +52,23 @@ create table if not exists member (
     body   text not null,
     unique (slot, dedupe)
 ) strict;
+
+-- Files with something to become once the tasks of their event have ended, or because they were refused.
+create table if not exists fate (
+    seq      integer primary key autoincrement,
+    slot     text not null,
+    -- The dedupe key of the event; the id that the server gave it, once it has acknowledged it.
+    event    text not null,
+    event_id text,
+    dir      text not null,
+    name     text not null,
+    ino      integer not null,
+    btime    integer,
+    size     integer not null,
+    mtime    integer not null,
+    verdict  text not null check (verdict in ('open', 'succeeded', 'failed', 'quarantine'))
+) strict;
+
+create index if not exists fate_event on fate (event);
+create index if not exists fate_event_id on fate (event_id);
+create index if not exists fate_verdict on fate (verdict, seq);

@@ -5,6 +5,7 @@
 //! and then the files are found new again, their events get the same ids again, and the server answers
 //! "duplicate". Nothing is lost, because the directory is the queue.
 
+mod fates;
 mod read;
 mod write;
 
@@ -17,7 +18,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hetuflow_core::protocol::{FileBatchAck, FileEvent, Watch};
+use hetuflow_core::{
+    id::EventId,
+    protocol::{FileBatchAck, FileEvent, FileOutcome, Watch},
+};
 use hetuflow_failpoint::failpoint;
 use jiff::Timestamp;
 use sqlx::{
@@ -25,6 +29,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous},
 };
 
+pub(crate) use self::fates::StoredFate;
 use self::{
     read::{decode, definition, file, member, root},
     write::{encode, put_definition, put_events, put_files, put_members, put_root, remove_members},
@@ -32,6 +37,7 @@ use self::{
 
 use crate::{
     WatchError,
+    fate::Verdict,
     live::Batches,
     probe::DirIdentity,
     snapshot::Snapshot,
@@ -45,6 +51,8 @@ pub(crate) struct State {
     path: Arc<PathBuf>,
     /// Rows in the outbox, so that its bound costs no query.
     waiting: Arc<AtomicU64>,
+    /// Fates that are known and not fulfilled, at least.
+    decided: Arc<AtomicU64>,
 }
 
 /// A watch as it was stored.
@@ -89,7 +97,12 @@ impl State {
         // One connection: the engine writes, the agent reads a page now and then.
         let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.map_err(error)?;
         sqlx::raw_sql(include_str!("schema.sql")).execute(&pool).await.map_err(error)?;
-        let state = Self { pool, path: Arc::clone(&path), waiting: Arc::default() };
+        let state = Self {
+            pool,
+            path: Arc::clone(&path),
+            waiting: Arc::default(),
+            decided: Arc::new(AtomicU64::new(1)),
+        };
         state.count_outbox().await.map_err(error)?;
         Ok(state)
     }
@@ -187,6 +200,7 @@ impl State {
                 "delete from root where slot = ?",
                 "delete from file where slot = ?",
                 "delete from member where slot = ?",
+                "delete from fate where slot = ?",
             ] {
                 sqlx::query(sql).bind(slot).execute(&mut *tx).await?;
             }
@@ -207,8 +221,10 @@ impl State {
             for part in &turn.parts {
                 put_files(&mut tx, &part.slot, &part.files).await?;
                 put_members(&mut tx, &part.slot, &part.members).await?;
+                fates::put(&mut tx, &part.slot, &part.fates).await?;
                 for closed in &part.closed {
                     remove_members(&mut tx, &part.slot, closed).await?;
+                    fates::join(&mut tx, &closed.event, closed).await?;
                 }
                 for record in &part.roots {
                     put_root(&mut tx, &part.slot, record).await?;
@@ -225,6 +241,10 @@ impl State {
             Ok(added)
         };
         let added = run.await.map_err(|error| self.error(error))?;
+        let quarantined = turn.parts.iter().flat_map(|part| &part.fates);
+        if quarantined.into_iter().any(|fate| fate.verdict != Verdict::Open) {
+            self.decided.fetch_add(1, Ordering::Relaxed);
+        }
         self.waiting.fetch_add(added, Ordering::Relaxed);
         Ok(added)
     }
@@ -240,6 +260,7 @@ impl State {
     }
 
     pub(crate) async fn acknowledge(&self, acks: &[FileBatchAck]) -> Result<(), WatchError> {
+        fates::acknowledge(&self.pool, acks).await.map_err(|error| self.error(error))?;
         let sql = "delete from outbox where dedupe in (select value from json_each(?))";
         let run = async {
             let ids = encode(&acks.iter().map(|ack| &ack.dedupe).collect::<Vec<_>>())?;
@@ -250,5 +271,41 @@ impl State {
         failpoint!("told.after_commit");
         self.waiting.fetch_sub(result.rows_affected(), Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Events whose end files wait for, after `last`.
+    pub(crate) async fn open_fates(&self, last: i64, limit: u32) -> Result<Vec<(i64, EventId)>, WatchError> {
+        fates::open(&self.pool, last, limit).await.map_err(|error| self.error(error))
+    }
+
+    pub(crate) async fn decide_fates(&self, outcomes: &[(EventId, FileOutcome)]) -> Result<(), WatchError> {
+        for (event_id, outcome) in outcomes {
+            let decided =
+                fates::decide(&self.pool, *event_id, *outcome).await.map_err(|error| self.error(error))?;
+            self.decided.fetch_add(decided, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Fates that are known; asks the file only when there may be some.
+    pub(crate) async fn decided_fates(&self, limit: u32) -> Result<Vec<StoredFate>, WatchError> {
+        if self.decided.swap(0, Ordering::Relaxed) == 0 {
+            return Ok(Vec::new());
+        }
+        let found = fates::decided(&self.pool, limit).await.inspect_err(|_| self.look_for_fates());
+        let found = found.map_err(|error| self.error(error))?;
+        if found.len() >= limit as usize {
+            self.look_for_fates();
+        }
+        Ok(found)
+    }
+
+    fn look_for_fates(&self) {
+        self.decided.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) async fn finish_fates(&self, done: &[i64], gone: &[StoredFate]) -> Result<(), WatchError> {
+        let finished = fates::finish(&self.pool, done, gone).await.inspect_err(|_| self.look_for_fates());
+        finished.map_err(|error| self.error(error))
     }
 }

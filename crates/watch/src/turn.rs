@@ -4,7 +4,7 @@ use std::{collections::HashSet, path::PathBuf};
 
 use hetuflow_core::protocol::FileEvent;
 
-use crate::{state::RootRecord, version::Version};
+use crate::{fate::Fate, state::RootRecord, version::Version};
 
 /// Events in the outbox, at most. Beyond that, files wait on disk.
 pub(crate) const MAX_OUTBOX: usize = 10_000;
@@ -34,6 +34,8 @@ pub(crate) struct Part {
     pub(crate) members: Vec<Member>,
     /// Batches that are told.
     pub(crate) closed: Vec<Closed>,
+    /// Files with something to become.
+    pub(crate) fates: Vec<Fate>,
     /// Files that were refused.
     pub(crate) rejected: u64,
     /// The last baseline that was missing is in this part.
@@ -57,6 +59,8 @@ pub(crate) struct Member {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Closed {
     pub(crate) group: String,
+    /// The dedupe key of their one event.
+    pub(crate) event: String,
     /// Their dedupe keys.
     pub(crate) members: HashSet<String>,
 }

@@ -4,8 +4,8 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use hetuflow_core::{
     Clock,
-    id::AgentId,
-    protocol::{FileBatchAck, FileEvent, Watch, WatchState},
+    id::{AgentId, EventId},
+    protocol::{FileBatchAck, FileEvent, FileOutcome, Watch, WatchState},
 };
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -92,6 +92,18 @@ impl Watcher {
     /// These events need not be told again, whatever the verdict.
     pub async fn acknowledge(&self, acks: &[FileBatchAck]) -> Result<(), WatchError> {
         self.0.state.acknowledge(acks).await?;
+        self.0.acknowledged.notify_one();
+        Ok(())
+    }
+
+    /// Events whose end files wait for, after the place `last`, each with its place.
+    pub async fn awaited(&self, last: i64, limit: u32) -> Result<Vec<(i64, EventId)>, WatchError> {
+        self.0.state.open_fates(last, limit).await
+    }
+
+    /// How their tasks stand: files that may be moved or deleted now, are.
+    pub async fn settle(&self, outcomes: &[(EventId, FileOutcome)]) -> Result<(), WatchError> {
+        self.0.state.decide_fates(outcomes).await?;
         self.0.acknowledged.notify_one();
         Ok(())
     }

@@ -39,6 +39,7 @@ async fn acknowledge(server: &mut Session, files: &[FileEvent]) {
         key: file.key.clone(),
         dedupe: file.dedupe.clone(),
         verdict: FileVerdict::Accepted,
+        event_id: None,
     };
     server.say(ToAgent::FileAck { batch: files.iter().map(ack).collect() }).await;
 }

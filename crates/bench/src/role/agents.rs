@@ -214,6 +214,7 @@ impl Agent {
                 | ToAgent::Cancel { .. }
                 | ToAgent::OutputAck { .. }
                 | ToAgent::FileAck { .. }
+                | ToAgent::FileOutcomes { .. }
                 | ToAgent::Watches { .. }
                 | ToAgent::Pong
                 | ToAgent::Drain

@@ -7,7 +7,7 @@ use crate::{
     world::{Database, World},
 };
 
-on_both! { a_slow_copy_runs_once_when_complete, a_renamed_file_runs_once, files_that_came_while_it_was_down_run_once, many_files_are_one_run, what_is_refused_is_an_event_for_others }
+on_both! { a_slow_copy_runs_once_when_complete, a_renamed_file_runs_once, files_that_came_while_it_was_down_run_once, many_files_are_one_run, what_is_refused_is_an_event_for_others, files_are_moved_when_their_task_has_ended }
 
 fn import() -> (&'static str, &'static str) {
     let text = "[on.file]\npaths = [\"inbox/*.csv\"]\nagents = { ingest = \"yes\" }\n\n[job]\ncmd = \"sh\"\n\
@@ -118,6 +118,31 @@ environment = { WHY = "{{ file.reason }}" }
     fs::write(world.data().join("inbox/small.csv"), "1").expect("written");
     assert_eq!(world.effects_until(2).await[1], "took small.csv");
     world.until("both succeeded", async |world| all_succeeded(world, 2).await).await;
+}
+
+async fn files_are_moved_when_their_task_has_ended(database: Database) {
+    let text = r#"
+[on.file]
+paths   = ["inbox/*.csv"]
+agents  = { ingest = "yes" }
+after_success = { move = "done/{name}" }
+after_failure = { move = "failed/{name}" }
+
+[job]
+cmd  = "sh"
+args = ["-c", 'echo "$HETUFLOW_FILE_NAME" >> $DIR/effects; exec test "$HETUFLOW_FILE_NAME" = good.csv']
+"#;
+    let world = World::dev(database, &[("import", text)]).await;
+    let inbox = world.data().join("inbox");
+    fs::write(inbox.join("good.csv"), "1").expect("written");
+    fs::write(inbox.join("bad.csv"), "22").expect("written");
+    let moved = async |_: &World| {
+        let there = inbox.join("done/good.csv").exists() && inbox.join("failed/bad.csv").exists();
+        there.then_some(())
+    };
+    world.until("both are moved", moved).await;
+    assert!(!inbox.join("good.csv").exists() && !inbox.join("bad.csv").exists());
+    assert_eq!(world.effects_until(2).await.len(), 2);
 }
 
 async fn all_succeeded(world: &World, count: usize) -> Option<()> {

@@ -52,6 +52,10 @@ pub enum FromAgent {
     Files {
         batch: Vec<FileEvent>,
     },
+    /// How do the tasks of these events stand? The answer is [`ToAgent::FileOutcomes`].
+    FileOutcomes {
+        events: Vec<EventId>,
+    },
     /// How the watch of one trigger does; sent on every change.
     Watch(WatchState),
     /// A sign of life; the server answers [`ToAgent::Pong`].
@@ -88,6 +92,9 @@ pub enum ToAgent {
     },
     FileAck {
         batch: Vec<FileBatchAck>,
+    },
+    FileOutcomes {
+        outcomes: Vec<(EventId, FileOutcome)>,
     },
     /// Everything this agent shall watch. Absolute: what is not named here is not watched any more.
     Watches {
@@ -224,6 +231,24 @@ pub struct FileBatchAck {
     pub key: String,
     pub dedupe: String,
     pub verdict: FileVerdict,
+    /// The event that it is, or was before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event_id: Option<EventId>,
+}
+
+/// How the tasks of an event about files stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FileOutcome {
+    /// Some have not ended.
+    Open,
+    Succeeded,
+    /// At least one has failed for good.
+    Failed,
+    /// At least one was cancelled, and none has failed.
+    Cancelled,
+    /// There are none, or not any more.
+    Unknown,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

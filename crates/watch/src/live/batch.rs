@@ -107,8 +107,8 @@ impl Live {
                 let chosen = choose(members, &rule, &self.definition.watch.source.order);
                 let event = self.batch(&chosen, cx);
                 let members = chosen.iter().map(|event| event.dedupe.clone()).collect();
+                part.closed.push(Closed { group: group.clone(), event: event.dedupe.clone(), members });
                 turn.events.push(event);
-                part.closed.push(Closed { group: group.clone(), members });
             }
         }
     }
@@ -212,7 +212,7 @@ mod tests {
                     let bytes: u64 = chosen.iter().map(|event| event.facts.size).sum();
                     assert!(chosen.len() == 1 || rule.max_bytes.is_none_or(|most| bytes <= most));
                     let ids = chosen.iter().map(|event| event.dedupe.clone()).collect::<std::collections::HashSet<_>>();
-                    let closed = Closed { group: group.clone(), members: ids };
+                    let closed = Closed { group: group.clone(), event: String::new(), members: ids };
                     for id in &closed.members {
                         let number: u64 = id.parse().expect("a number");
                         assert_eq!((number % 2).to_string(), closed.group);

@@ -7,8 +7,11 @@ use hetuflow_core::{
     trigger::{FileChange, OnReject},
 };
 
+use jiff::{Timestamp, tz::TimeZone};
+
 use super::{Context, Live};
 use crate::{
+    fate::{self, Fate, Fulfilled, Verdict},
     turn::{Part, Remember, Turn},
     version::{self, Finding, Teller, Version},
 };
@@ -88,7 +91,45 @@ impl Live {
             let about = About { reason: Some(reason), ..About::version(version) };
             events = self.events(&[FileChange::Rejected], &path, &about, cx);
         }
+        if let (OnReject::Quarantine, Some(event)) = (on_reject, events.first()) {
+            let (event, path) = (event.dedupe.clone(), path.clone());
+            part.fates.push(Fate { event, path, version, verdict: Verdict::Quarantine });
+        }
         part.rejected += 1;
         turn.decide(part, vec![Remember { path, version: Some(version) }], events);
+    }
+
+    /// A file that shall be moved or deleted afterwards waits for the end of its tasks.
+    pub(super) fn add_fate(&self, files: &[Remember], events: &[FileEvent], part: &mut Part) {
+        if !fate::is_asked(&self.definition.watch.source) {
+            return;
+        }
+        // The last is the file as it is now.
+        let Some(Remember { path, version: Some(version) }) = files.last() else { return };
+        let Some(event) = events.first() else { return };
+        let (event, path) = (event.dedupe.clone(), path.clone());
+        part.fates.push(Fate { event, path, version: *version, verdict: Verdict::Open });
+    }
+
+    /// Does what is known about one file. What goes wrong is said once, and the file stays.
+    pub(crate) fn fulfil(&mut self, fate: &Fate, wall: Timestamp) -> Fulfilled {
+        let Some(root) = self.rule.root_of(&fate.path) else { return Fulfilled::Stays };
+        let source = &self.definition.watch.source;
+        match fate::fulfil(fate, source, root, &wall.to_zoned(TimeZone::system())) {
+            Ok(done) => {
+                self.unfulfilled = None;
+                if done == Fulfilled::Gone {
+                    self.snapshot.remove(&fate.path);
+                    self.waiting.gone.remove(&fate.path);
+                }
+                done
+            }
+            Err(error) => {
+                let path = fate.path.display();
+                tracing::error!(%error, file.path = %path, verdict = fate.verdict.name(), "a file stays where it is");
+                self.unfulfilled = Some(format!("`{path}` could not be moved or deleted, it stays: {error}"));
+                Fulfilled::Stays
+            }
+        }
     }
 }

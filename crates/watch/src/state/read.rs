@@ -29,13 +29,16 @@ pub(super) fn root(row: &SqliteRow) -> sqlx::Result<RootRecord> {
 
 pub(super) fn file(row: &SqliteRow) -> sqlx::Result<(PathBuf, Version)> {
     let path = Path::new(row.try_get::<&str, _>("dir")?).join(row.try_get::<&str, _>("name")?);
-    let version = Version {
+    Ok((path, version(row)?))
+}
+
+pub(super) fn version(row: &SqliteRow) -> sqlx::Result<Version> {
+    Ok(Version {
         ino: row.try_get::<i64, _>("ino")?.cast_unsigned(),
         btime: row.try_get("btime")?,
         size: row.try_get::<i64, _>("size")?.cast_unsigned(),
         mtime: row.try_get("mtime")?,
-    };
-    Ok((path, version))
+    })
 }
 
 pub(super) fn member(row: &SqliteRow) -> sqlx::Result<Member> {

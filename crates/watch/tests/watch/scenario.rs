@@ -11,6 +11,8 @@
 //! acknowledge         everything pending                      forget             expect the pending again
 //! edit                the trigger becomes `edited`             edit-unsound       the same, without waiting
 //! problem TEXT        waits until the watch's problem has TEXT; `problem` alone, until it has none
+//! ended OUTCOME                   the tasks of what was acknowledged have ended: succeeded, failed, cancelled
+//! there PATH                      waits until the file is there
 //! settled N                       waits until so many files were ever complete and nothing settles
 //! expect CHANGE PATH SIZE [REASON]; ..    waits for exactly these new events
 //! in-order CHANGE PATH SIZE; ..  likewise, in the order of the outbox
@@ -98,6 +100,11 @@ impl Play {
                 self.world.state(|state| state.tracked >= tracked && state.settling == 0).await;
             }
             "problem" => self.problem(rest).await,
+            "ended" => {
+                let outcome = serde_json::from_value(rest.into()).expect("an outcome");
+                self.world.settle(outcome).await;
+            }
+            "there" => self.there(rest).await,
             "expect" => self.expect(rest).await,
             "in-order" => {
                 let expected: Vec<&str> = rest.split("; ").collect();
@@ -113,6 +120,15 @@ impl Play {
             _ => problem.is_some_and(|problem| problem.contains(text)),
         };
         self.world.state(|state| shows(state.problem.as_deref())).await;
+    }
+
+    /// Waits for a file, which the watcher moves in its own time.
+    async fn there(&self, path: &str) {
+        let (path, deadline) = (self.world.path(path), tokio::time::Instant::now() + Duration::from_mins(1));
+        while !path.exists() {
+            assert!(tokio::time::Instant::now() < deadline, "it never came to be");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     async fn expect(&mut self, events: &str) {

@@ -7,11 +7,12 @@ use std::{
 };
 
 use hetuflow_core::{
-    id::AgentId,
-    protocol::{FileBatchAck, FileEvent, FileVerdict, Watch, WatchState},
+    id::{AgentId, EventId},
+    protocol::{FileBatchAck, FileEvent, FileOutcome, FileVerdict, Watch, WatchState},
     trigger::FileSource,
 };
 use hetuflow_watch::{Options, Watcher, start};
+use jiff::Timestamp;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
@@ -197,6 +198,14 @@ impl World {
             .collect()
     }
 
+    /// The tasks of all that was acknowledged have ended.
+    pub(crate) async fn settle(&self, outcome: FileOutcome) {
+        let awaited = self.watcher().awaited(0, 100).await.expect("the state");
+        let outcomes: Vec<_> = awaited.into_iter().map(|(_, id)| (id, outcome)).collect();
+        assert!(!outcomes.is_empty(), "nothing is waited for");
+        self.watcher().settle(&outcomes).await.expect("settled");
+    }
+
     /// As if a new life of the agent knew nothing of what it was told.
     pub(crate) fn forget_told(&mut self) {
         self.told.clear();
@@ -209,6 +218,7 @@ impl World {
                 key: event.key,
                 dedupe: event.dedupe,
                 verdict: FileVerdict::Accepted,
+                event_id: Some(EventId::at(Timestamp::UNIX_EPOCH)),
             })
             .collect();
         self.watcher().acknowledge(&acks).await.expect("acknowledged");

@@ -8,7 +8,8 @@ use super::{
 };
 use crate::trigger::{reader::Table, text::Text};
 
-const ON_REJECT: [(&str, OnReject); 2] = [("report", OnReject::Report), ("ignore", OnReject::Ignore)];
+const ON_REJECT: [(&str, OnReject); 3] =
+    [("report", OnReject::Report), ("ignore", OnReject::Ignore), ("quarantine", OnReject::Quarantine)];
 
 /// Larger files than any file system has.
 const LARGEST: u64 = i64::MAX.unsigned_abs();

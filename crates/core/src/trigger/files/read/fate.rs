@@ -1,14 +1,17 @@
-//! Reads what becomes of files that are complete: their order, batches, loops.
+//! Reads what becomes of files that are complete: their order, batches, and where they go afterwards.
 
 use std::time::Duration;
 
 use super::{
-    super::{CaptureRule, FileBatch, FileSource, LoopGuard, OnTimeout},
+    super::{After, CaptureRule, Collision, FileBatch, FileSource, LoopGuard, NameTemplate, OnTimeout},
     field, set,
 };
 use crate::trigger::reader::Table;
 
+const COLLISIONS: [(&str, Collision); 3] =
+    [("suffix", Collision::Suffix), ("overwrite", Collision::Overwrite), ("keep", Collision::Keep)];
 const ON_TIMEOUT: [(&str, OnTimeout); 2] = [("fire", OnTimeout::Fire), ("hold", OnTimeout::Hold)];
+const PLAIN: [(&str, u8); 2] = [("keep", 0), ("delete", 1)];
 
 /// Files of one batch, at most: they travel in one message.
 const MAX_BATCH: i64 = 1000;
@@ -20,6 +23,14 @@ pub(super) fn read(table: &mut Table<'_>, source: &mut FileSource, capture: Opti
     }
     source.batch = table.table("batch").map(|batch| read_batch(batch, capture));
     source.loop_guard = table.table("loop_guard").and_then(read_loop_guard);
+    source.after_success = read_after(table, "after_success");
+    source.after_failure = read_after(table, "after_failure");
+    set(&mut source.collision, table.choice("collision", &COLLISIONS));
+    let moves = source.after_success != After::Keep || source.after_failure != After::Keep;
+    if moves && source.events.len() > 1 {
+        let help = "events = [\"arrived\"]: the end of one task says what becomes of a file";
+        table.problem_at("events", "a file that is moved or deleted afterwards starts one task", help);
+    }
 }
 
 fn read_batch(mut table: Table<'_>, capture: Option<&CaptureRule>) -> FileBatch {
@@ -47,4 +58,22 @@ fn read_loop_guard(mut table: Table<'_>) -> Option<LoopGuard> {
     let within = table.duration("within", Duration::from_secs(1));
     table.finish();
     Some(LoopGuard { events: events?, within: within? })
+}
+
+fn read_after(table: &mut Table<'_>, key: &'static str) -> After {
+    if !table.has_table(key) {
+        return match table.choice(key, &PLAIN) {
+            Some(1) => After::Delete,
+            _ => After::Keep,
+        };
+    }
+    let Some(mut after) = table.table(key) else { return After::Keep };
+    let target = after.required("move", "a path below the start of the glob: { move = \"archive/{name}\" }");
+    if let Some(text) = &target
+        && let Err(error) = NameTemplate::path(&text.value)
+    {
+        after.problem(text.span.clone(), format!("move: {error}"), "such as \"archive/{date:%Y-%m}/{name}\"");
+    }
+    after.finish();
+    target.map_or(After::Keep, |text| After::Move(text.value))
 }
