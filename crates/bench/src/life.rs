@@ -57,6 +57,7 @@ impl Life {
         let dedupe = DedupeKey {
             scope: "/hooks/default/bench".to_owned(),
             key: event.id.to_string(),
+            second: None,
             expires_at: now.checked_add(DEDUPE_FOR).unwrap_or(now),
         };
         let task = NewTask {

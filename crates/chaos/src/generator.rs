@@ -29,6 +29,7 @@ use crate::{
 };
 
 use send::Sender;
+pub(crate) use send::signature;
 
 /// Deliveries that may be on their way at once; each keeps its connection.
 const SENDERS: u64 = 16;

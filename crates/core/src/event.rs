@@ -194,7 +194,18 @@ pub struct DedupeKey {
     /// `/hooks/deploy-site`, `/agents/web-1/files/import-csv`.
     pub scope: String,
     pub key: String,
+    /// Another by which it is recognised as well, among second keys alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub second: Option<String>,
     pub expires_at: Timestamp,
+}
+
+impl DedupeKey {
+    /// Each with the scope in which it is unique.
+    pub fn keys(&self) -> impl Iterator<Item = (String, &str)> {
+        let second = self.second.iter().map(|key| (format!("{} second", self.scope), key.as_str()));
+        std::iter::once((self.scope.clone(), self.key.as_str())).chain(second)
+    }
 }
 
 /// Facts about a file that travel with a file event, as its JSON body.

@@ -167,6 +167,7 @@ fn dedupe(live: &Live, labels: &Labels, file: &FileEvent, event: &Event, now: Ti
     DedupeKey {
         scope: if shared { format!("/shares/files/{}", file.key) } else { event.source.clone() },
         key: file.dedupe.clone(),
+        second: None,
         expires_at: now.saturating_add(ttl).unwrap_or(Timestamp::MAX),
     }
 }

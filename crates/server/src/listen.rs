@@ -49,6 +49,8 @@ pub(crate) struct Shared {
 struct Rules {
     http: http1::Builder,
     caps: Caps,
+    /// The first byte must be there this soon; the rest of the head then has as long.
+    first_word: Duration,
     shared: Shared,
 }
 
@@ -56,7 +58,7 @@ struct Rules {
 pub(crate) async fn serve(listener: TcpListener, limits: Limits, shared: Shared) {
     let caps = Caps::new(limits.max_connections, limits.max_connections_per_prefix);
     let shutdown = shared.shutdown.clone();
-    let rules = Arc::new(Rules { http: builder(&limits), caps, shared });
+    let rules = Arc::new(Rules { http: builder(&limits), caps, first_word: limits.head_timeout, shared });
     let mut pause = FIRST_PAUSE;
     loop {
         let accepted = tokio::select! {
@@ -103,11 +105,25 @@ fn admit(rules: &Arc<Rules>, stream: TcpStream, peer: SocketAddr) {
     rules.shared.connections.spawn(async move {
         let place = place;
         tokio::select! {
-            () = converse(&held, stream, peer) => {}
+            () = listen_to(&held, stream, peer) => {}
             () = held.shared.cut.cancelled() => {}
         }
         drop(place);
     });
+}
+
+/// Nothing is made ready for a connection that has said nothing: ten thousand of those take little more than their sockets.
+async fn listen_to(rules: &Rules, stream: TcpStream, peer: SocketAddr) {
+    // Looked at, not taken; an end is none.
+    let mut first = [0];
+    let said = tokio::select! {
+        said = tokio::time::timeout(rules.first_word, stream.peek(&mut first)) => said,
+        () = rules.shared.shutdown.cancelled() => return,
+    };
+    if matches!(said, Ok(Ok(1))) {
+        // In a place of its own, or every silent one would have room for it.
+        Box::pin(converse(rules, stream, peer)).await;
+    }
 }
 
 async fn converse(rules: &Rules, stream: TcpStream, peer: SocketAddr) {

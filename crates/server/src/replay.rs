@@ -81,7 +81,7 @@ pub(crate) async fn replay(
     ingest.event.replay_of = Some(id);
     ingest.dedupe = key.map(|key| {
         let expires_at = now.checked_add(app.config.hooks.dedupe_for).unwrap_or(Timestamp::MAX);
-        DedupeKey { scope: "/api/replays".to_owned(), key: format!("{id} {key}"), expires_at }
+        DedupeKey { scope: "/api/replays".to_owned(), key: format!("{id} {key}"), second: None, expires_at }
     });
     let (event_id, task_ids) = (ingest.event.id, ingest.tasks.iter().map(|task| task.id).collect());
     match app.ingester.submit(ingest).await? {

@@ -2,6 +2,7 @@
 
 mod flips;
 mod noise;
+mod timing;
 mod told;
 
 use std::{collections::BTreeSet, fs, path::Path};

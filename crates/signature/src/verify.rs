@@ -36,6 +36,9 @@ pub struct Verified {
     /// By which a second delivery of the same event is recognised, within one hook. Without it every
     /// delivery is a new event.
     pub dedupe_key: Option<String>,
+    /// Another by which it is recognised as well: under `replay = "strict"` that of what was signed, where the first
+    /// is something else.
+    pub replay_key: Option<String>,
 }
 
 /// Why a request is not authentic. For the owner of the hook; the sender only learns 401.
@@ -108,22 +111,29 @@ impl Scheme {
         }
         let delivery_id = place::first(&self.delivery.id, &authentic)?.map(String::from);
         let event_type = place::first(&self.delivery.event_type, &authentic)?.map(String::from);
-        let dedupe_key = self.dedupe_key(delivery_id.as_ref(), &proofs);
-        Ok(Verified { secret: first.secret, delivery_id, event_type, dedupe_key })
+        let (dedupe_key, replay_key) = self.keys_of(delivery_id.as_ref(), &proofs);
+        Ok(Verified { secret: first.secret, delivery_id, event_type, dedupe_key, replay_key })
     }
 
-    fn dedupe_key(&self, delivery_id: Option<&String>, proofs: &[Proof]) -> Option<String> {
+    /// By what it is recognised. An id that is not signed could be another one next time, and what is signed is
+    /// another when a sender that signs the time tries again: strict goes by both.
+    fn keys_of(&self, delivery_id: Option<&String>, proofs: &[Proof]) -> (Option<String>, Option<String>) {
         let signed = || {
             let digests: Vec<&str> = proofs.iter().filter_map(|proof| proof.digest.as_deref()).collect();
             Some(digests.join(" ")).filter(|text| !text.is_empty())
         };
-        if self.delivery.replay == Replay::Strict {
-            return signed();
-        }
-        self.delivery.dedupe.iter().find_map(|by| match by {
+        let by_rule = self.delivery.dedupe.iter().find_map(|by| match by {
             Dedupe::DeliveryId => delivery_id.cloned(),
             Dedupe::Message => signed(),
-        })
+        });
+        match self.delivery.replay {
+            Replay::AsSchemeSays => (by_rule, None),
+            Replay::Strict if by_rule.is_none() => (signed(), None),
+            Replay::Strict => {
+                let second = signed().filter(|digest| by_rule.as_ref() != Some(digest));
+                (by_rule, second)
+            }
+        }
     }
 
     /// What can be judged before the body is read: every header that the scheme reads is there as often as

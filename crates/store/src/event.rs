@@ -21,6 +21,12 @@ pub struct Ingest {
     pub tasks: Vec<NewTask>,
 }
 
+impl Ingest {
+    pub(crate) fn has_both_keys(&self) -> bool {
+        self.dedupe.as_ref().is_some_and(|dedupe| dedupe.second.is_some())
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ingested {
     Stored,
@@ -112,6 +118,7 @@ pub trait EventStore: Send + Sync {
     /// Stores every event of the batch with its dedupe key and its tasks in **one** transaction,
     /// durably, and answers in the order of the batch. An event whose key is known (or came earlier in
     /// the batch) and has not expired when it was received stores nothing and yields the first one's ids; so does
+    /// an event of which one of two keys is known, where it has a second (the other key is then the first one's too), and
     /// an event whose own id is stored, because the answer to the first call may have been lost. Tasks whose
     /// `command` is an `Err` are stored as failed with reason `render`; all others are claimable from
     /// their `run_at` on, and listeners are told after the commit.

@@ -1,8 +1,9 @@
 //! The walk over all failpoints: under load, the process that passes a point dies there, is started again, and goes on
 //! to the next one; then, at the points that can lose an answer, answers are lost for a while. What does not come
-//! about by the load alone is provoked. One judge at the end looks at all of it; a point that is not reached is a
+//! about by the load alone is provoked. Before all that, forgeries must not come to where bodies are parsed. One judge at the end looks at all of it; a point that is not reached is a
 //! failure of the walk.
 
+mod forged;
 mod provoke;
 
 use std::{os::unix::process::ExitStatusExt as _, path::Path, sync::Arc, time::Duration};
@@ -13,7 +14,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use self::provoke::Provocation;
+use self::{forged::POINT as POINT_OF_FORGERIES, provoke::Provocation};
 use super::{Order, Site, absence::Away, conclude, settle};
 use crate::{
     check::{Kind, Verdict, Violation},
@@ -45,6 +46,10 @@ pub(crate) async fn walk(
     let world = World::new(folder, order.form, order.database.clone(), binaries, order.seed).await?;
     let site = Arc::new(Site::new(&world, folder)?);
     settle::start(&world).await?;
+    // Before there is any load: that would come to the point.
+    if POINT_OF_FORGERIES.starts_with(only) {
+        site.forgeries_are_not_looked_into().await?;
+    }
     let generator = Generator::start(&world, order.rate, order.seed)?;
     let mut random = Random::new(order.seed, "walk");
     let (mut walked, mut missed) = (0, Vec::new());

@@ -1,9 +1,16 @@
 //! Processes killed and cables cut at the worst moments: nothing is lost, nothing runs twice unasked.
 
-use std::{fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
+
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
 
 use crate::{
     on_both,
+    process::signal,
     split::Split,
     world::{Database, World, on_push},
 };
@@ -15,6 +22,7 @@ on_both! {
     a_link_cut_mid_run_changes_nothing,
     a_server_killed_mid_run_changes_nothing,
     everything_killed_under_load_settles_every_event_once,
+    c10_no_kill_leaves_a_key_without_its_event,
 }
 
 async fn a_server_killed_between_acceptance_and_dispatch_loses_nothing(database: Database) {
@@ -131,6 +139,42 @@ async fn everything_killed_under_load_settles_every_event_once(database: Databas
             _ => assert!(runs <= 1, "{event} ran {runs} times"),
         }
     }
+}
+
+/// In each round the server dies after a few of many answers, so that commits are under way. Then every delivery comes again.
+async fn c10_no_kill_leaves_a_key_without_its_event(database: Database) {
+    let mut split = Split::start(database, &[("deploy", &on_push("true", ""))]).await;
+    let mut known = BTreeMap::new();
+    for round in 0..5 {
+        let names: Vec<String> = (0..40).map(|n| format!("{round}-{n}")).collect();
+        let mut sent: FuturesUnordered<_> =
+            names.iter().map(|name| split.world.try_push("deploy", name, "{}")).collect();
+        let mut answers = Vec::new();
+        while answers.len() <= round * 4 {
+            answers.extend(sent.next().await.expect("more come"));
+        }
+        signal(split.world.server.id(), "KILL");
+        answers.extend(sent.collect::<Vec<_>>().await.into_iter().flatten());
+        split.restart_server().await;
+        for name in &names {
+            let again = split.world.push("deploy", name, "{}").await;
+            let id = again.body["event_id"].as_str().expect("an id").to_owned();
+            assert_eq!(again.body["task_ids"].as_array().map(Vec::len), Some(1), "{again:?}");
+            let event = split.world.get(&format!("events/{id}")).await;
+            assert_eq!(
+                (&event["id"], &event["verdict"]["verdict"]),
+                (&again.body["event_id"], &"accepted".into())
+            );
+            known.insert(name.clone(), id);
+        }
+        for answer in answers.iter().filter(|answer| answer.status == 202) {
+            assert!(known.values().any(|id| answer.body["event_id"] == **id), "{answer:?} was forgotten");
+        }
+    }
+    let stored = split.world.get("events?limit=500").await["items"].as_array().map(Vec::len);
+    assert_eq!((stored, known.len()), (Some(200), 200));
+    assert_eq!(known.values().collect::<BTreeSet<_>>().len(), 200);
+    assert_eq!(split.world.tasks().await.len(), 200);
 }
 
 /// A process that ended counts as gone, whether or not its new parent has noticed.

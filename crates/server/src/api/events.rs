@@ -173,7 +173,12 @@ fn dedupe(
 ) -> Result<Option<DedupeKey>, ApiError> {
     let expires_at = now.checked_add(api.app.config.hooks.dedupe_for).unwrap_or(Timestamp::MAX);
     let scope = format!("/api/events/{namespace}");
-    Ok(idempotency_key(headers)?.map(|key| DedupeKey { scope, key: key.to_owned(), expires_at }))
+    Ok(idempotency_key(headers)?.map(|key| DedupeKey {
+        scope,
+        key: key.to_owned(),
+        second: None,
+        expires_at,
+    }))
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {

@@ -62,11 +62,12 @@ impl Delivery {
         }
     }
 
-    pub(super) fn dedupe(&self, hooks: &Hooks, key: &str) -> DedupeKey {
+    pub(super) fn dedupe(&self, hooks: &Hooks, key: &str, second: Option<&str>) -> DedupeKey {
         let expires_at = self.now.checked_add(hooks.app.config.hooks.dedupe_for);
         DedupeKey {
             scope: format!("/hooks/{}", self.key),
             key: bounded(key),
+            second: second.map(bounded),
             expires_at: expires_at.unwrap_or(Timestamp::MAX),
         }
     }

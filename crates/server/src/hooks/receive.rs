@@ -216,7 +216,7 @@ async fn commit(
     let judged = hooks.judge.judge(event, Arc::clone(&delivery.set), candidates).await;
     failpoint!("match.after");
     let malformed = matches!(judged.event.verdict, Verdict::Malformed { .. });
-    let dedupe = verified.dedupe_key.map(|key| delivery.dedupe(hooks, &key));
+    let dedupe = verified.dedupe_key.map(|key| delivery.dedupe(hooks, &key, verified.replay_key.as_deref()));
     let receipt = Receipt {
         event_id: judged.event.id,
         task_ids: judged.tasks.iter().map(|task| task.id).collect(),

@@ -84,6 +84,7 @@ fn event(key: Option<&str>) -> Ingest {
     let dedupe = key.map(|key| DedupeKey {
         scope: "/test".to_owned(),
         key: key.to_owned(),
+        second: None,
         expires_at: "2036-11-21T10:00:00Z".parse().expect("a timestamp"),
     });
     Ingest { event, dedupe, tasks: Vec::new() }

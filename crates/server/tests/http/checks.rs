@@ -1,7 +1,7 @@
 //! The classes of attack and accident that an ingress meets, a test for each by its id. What is not here is elsewhere: C01
-//! and C08 for every scheme are the vectors of `crates/signature`, C02 is its types (nothing but a `Verified` leads to
-//! matching), C05 is `listeners` and the bodies in `hooks`, C07 its comparison in constant time, C10 the seeded mistake
-//! M4 of the harness, C12 that conditions see nothing that is not of the delivery.
+//! and C08 for every scheme are the vectors of `crates/signature`, C02 by a failpoint is in the walk of the harness, C05 has a
+//! process of its own (`tests/idle.rs`), its deadlines are in `listeners` and those of bodies in `hooks`, C07 is measured in `crates/signature`, C10 is in the stories of
+//! `crates/cli` (and the seeded mistake M4 of the harness), C12 that conditions see nothing that is not of the delivery.
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
@@ -10,13 +10,12 @@ use reqwest::StatusCode;
 use serde_json::Value;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
-use crate::world::{MAIN, World, json, raw, signed};
+use crate::world::{DEPLOY, MAIN, World, json, raw, signed};
 
 /// Chunks of 64 KiB that nobody reads: 64 MiB.
 const MOST: usize = 1024;
 /// Growth that a flood of bodies may cause: the budget of bodies in flight.
 const MAX_GROWTH_MIB: u64 = 64;
-
 async fn events(world: &World) -> Vec<Value> {
     world.get("events?limit=500").await["items"].as_array().expect("items").clone()
 }
@@ -63,6 +62,40 @@ async fn c01_whatever_lacks_a_signature_is_refused() {
         check(Some(wrong), "").await;
     }
     check(None, &format!("?{name}={good}")).await;
+    assert_eq!(world.get("tasks").await["items"], serde_json::json!([]));
+}
+
+/// A malformed body shows who looked at it: what is parsed before it is verified would be told from what is not.
+#[tokio::test]
+async fn c02_nothing_looks_at_a_body_before_it_is_verified() {
+    let world = World::new().await;
+    let bodies = ["", "{", "[[[[", "\u{0}", "{\"ref\":\"refs/heads/main\"}", &"[".repeat(100_000)];
+    for (n, body) in bodies.iter().enumerate() {
+        for content_type in
+            ["application/json", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"]
+        {
+            // Signed for another body.
+            let mut request =
+                world.client.post(world.hook("deploy-site")).header("content-type", content_type);
+            for (name, value) in signed(&format!("d-{n}"), "something else") {
+                request = request.header(name, value);
+            }
+            let response = request.body((*body).to_owned()).send().await.expect("an answer");
+            assert_eq!(response.status(), StatusCode::UNAUTHORIZED, "{content_type}");
+        }
+    }
+    // Ten of them in a minute are kept, and nobody was asked about them.
+    let samples = world.until("events?verdict=rejected&limit=500", |list| {
+        list["items"].as_array().filter(|items| items.len() == 10).cloned()
+    });
+    for sample in samples.await {
+        assert_eq!(
+            (&sample["verdict"]["reason"], &sample["decisions"]),
+            (&"signature does not match".into(), &Value::Array(Vec::new()))
+        );
+        assert_eq!(sample["type"], "webhook", "the type is not believed either");
+    }
+    assert_eq!(world.get("events?verdict=malformed").await["items"], serde_json::json!([]));
     assert_eq!(world.get("tasks").await["items"], serde_json::json!([]));
 }
 
@@ -175,6 +208,27 @@ async fn c08_nothing_beside_the_signed_bytes_makes_a_delivery_another() {
     }
     assert_eq!(events(&world).await[0]["id"], first["event_id"]);
     assert_eq!(events(&world).await.len(), 1);
+}
+
+#[tokio::test]
+async fn c08_a_strict_hook_knows_the_signed_bytes_under_any_id() {
+    let world = World::new().await;
+    let strict = DEPLOY.replace("events =", "options = { replay = \"strict\" }\nevents =");
+    world.write_trigger("deploy-site", &strict);
+    world.trigger_until("deploy-site", |one| one["revision"] == 2).await;
+    let deliver =
+        async |id: &str, body: &str| json(world.push(id, body).send().await.expect("an answer")).await;
+    let first = deliver("d-1", MAIN).await;
+    let again = deliver("d-2", MAIN).await;
+    assert_eq!((&again["duplicate"], &again["event_id"]), (&true.into(), &first["event_id"]));
+    let copies = join_all((3..13).map(|n| world.push(&format!("d-{n}"), "{\"n\":1}").send())).await;
+    let mut ids = BTreeSet::new();
+    for copy in copies {
+        ids.insert(json(copy.expect("an answer")).await["event_id"].as_str().expect("an id").to_owned());
+    }
+    assert_eq!((ids.len(), events(&world).await.len()), (1, 2));
+    // The id counts too, whatever is signed.
+    assert_eq!(deliver("d-2", "{\"n\":2}").await["event_id"], first["event_id"]);
 }
 
 #[tokio::test]

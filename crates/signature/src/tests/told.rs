@@ -72,7 +72,8 @@ fn what_is_verified_names_its_secret_and_its_delivery() {
     let other = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
     let verified = verify(&scheme, &headers, r#"{"test": 2432232314}"#, &[other, SECRET, SECRET]);
     let id = Some("msg_p5jXN8AQM9LWM0D4loKWxJek".to_owned());
-    let expected = Verified { secret: 1, delivery_id: id.clone(), event_type: None, dedupe_key: id };
+    let expected =
+        Verified { secret: 1, delivery_id: id.clone(), event_type: None, dedupe_key: id, replay_key: None };
     assert_eq!(verified, Ok(expected));
 }
 
@@ -131,7 +132,7 @@ fn strict_replay_goes_by_what_is_signed() {
             headers.iter().map(|(name, value)| ((*name).to_owned(), value.to_vec())).collect();
         let request = Request { method: "POST", url, headers: &headers, body: body.as_bytes() };
         let verified = scheme.verify(&request, &[Secret::new("12345")], None).expect("authentic");
-        verified.dedupe_key.expect("a key")
+        (verified.dedupe_key.expect("a key"), verified.replay_key)
     };
     // Another id, another case of the hex digits: the same bytes were signed.
     let github = |id: &[u8], upper: bool| {
@@ -147,7 +148,11 @@ fn strict_replay_goes_by_what_is_signed() {
             [("x-github-delivery", id), ("x-hub-signature-256", signature.as_bytes())];
         key("github", json!({"replay": "strict"}), &headers, "{}", "/")
     };
-    assert_eq!(github(b"d-1", false), github(b"d-2", true));
+    // The id counts as before; the second key is that of what was signed.
+    let ((first, signed), (second, again)) = (github(b"d-1", false), github(b"d-2", true));
+    assert_eq!((first.as_str(), second.as_str()), ("d-1", "d-2"));
+    assert!(signed.is_some());
+    assert_eq!(signed, again);
     // A form that is escaped otherwise.
     let form = "application/x-www-form-urlencoded".as_bytes();
     let url = "https://mycompany.com/myapp.php?foo=1&bar=2";
@@ -161,6 +166,39 @@ fn strict_replay_goes_by_what_is_signed() {
     let other =
         "Digits=1234&CallSid=%43A1234567890ABCDE&From=%2b14158675309&To=%2B18005551212&Caller=%2B14158675309";
     assert_eq!(twilio(body), twilio(other));
+}
+
+#[test]
+fn strict_replay_knows_a_signed_id_again_however_often_it_is_signed() {
+    let options = json!({"replay": "strict"});
+    let scheme = Scheme::builtin("stripe", options.as_object().expect("a table")).expect("good options");
+    let secret = Secret::new("whsec_k");
+    let keys = |second: i64| {
+        let now = Timestamp::from_second(second).expect("a time");
+        let headers = scheme.sign(&secret, br#"{"id":"evt_1"}"#, "", "", now).expect("signs");
+        let headers: Vec<_> = headers.into_iter().map(|(name, value)| (name, value.into_bytes())).collect();
+        let request = Request { method: "POST", url: "/", headers: &headers, body: br#"{"id":"evt_1"}"# };
+        let verified = scheme.verify(&request, std::slice::from_ref(&secret), Some(now)).expect("authentic");
+        (verified.dedupe_key, verified.replay_key)
+    };
+    let ((first, signed), (second, again)) = (keys(1_700_000_000), keys(1_700_000_100));
+    assert_eq!((first.as_deref(), second.as_deref()), (Some("evt_1"), Some("evt_1")));
+    assert_ne!(signed, again, "the time is signed");
+}
+
+#[test]
+fn strict_replay_needs_no_second_key_where_the_first_is_what_was_signed() {
+    let key = |options: serde_json::Value| {
+        let scheme = Scheme::builtin("hmac", options.as_object().expect("a table")).expect("good options");
+        let headers = scheme.sign(&Secret::new("k"), b"{}", "", "", Timestamp::UNIX_EPOCH).expect("signs");
+        let headers: Vec<_> = headers.into_iter().map(|(name, value)| (name, value.into_bytes())).collect();
+        let request = Request { method: "POST", url: "/", headers: &headers, body: b"{}" };
+        let verified = scheme.verify(&request, &[Secret::new("k")], None).expect("authentic");
+        (verified.dedupe_key.is_some(), verified.replay_key)
+    };
+    assert_eq!(key(json!({"header": "X-S", "replay": "strict", "dedupe": "message"})), (true, None));
+    assert_eq!(key(json!({"header": "X-S", "replay": "strict", "dedupe": "never"})), (true, None));
+    assert_eq!(key(json!({"header": "X-S", "dedupe": "never"})), (false, None));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Events on PostgreSQL. How a batch is stored is in `event/insert.rs`.
 
+mod both_keys;
 pub(super) mod insert;
 mod walk;
 
@@ -123,6 +124,9 @@ async fn forget(
 
 /// The statement that stores is atomic by itself: no transaction, one round trip.
 async fn ingest(db: &Postgres, batch: &[Ingest], offers: &[Offer]) -> Result<Committed, StoreError> {
+    if batch.iter().any(Ingest::has_both_keys) {
+        return both_keys::commit(db, batch, offers).await;
+    }
     let mut hot = db.hot().await?;
     failpoint!("ingest.before_insert");
     let committed = insert::insert(&mut hot, &db.lanes, batch, offers).await;

@@ -1,6 +1,7 @@
 //! Events on SQLite. How a batch is stored is in `event/insert.rs`.
 
 mod at_once;
+mod both_keys;
 pub(super) mod insert;
 pub(super) mod known;
 pub(super) mod rows;

@@ -127,6 +127,7 @@ pub(crate) fn ingest(key: Option<&str>) -> Ingest {
     let dedupe = key.map(|key| DedupeKey {
         scope: event.source.clone(),
         key: key.to_owned(),
+        second: None,
         expires_at: now() + Duration::from_hours(1),
     });
     Ingest { tasks: vec![task(event.id)], event, dedupe }

@@ -301,7 +301,7 @@ pub(in crate::postgres) const TASKS_OF: &str =
     "select event_id, id from sched_task where event_id = any($1) order by id";
 
 /// Says what the first delivery of each duplicate has caused.
-async fn add_tasks(
+pub(super) async fn add_tasks(
     connection: &mut PgConnection,
     events: &[Uuid],
     answers: &mut [Ingested],

@@ -12,7 +12,7 @@ use hetuflow_failpoint::failpoint;
 use jiff::Timestamp;
 
 use super::{
-    at_once,
+    at_once, both_keys,
     known::{self, Known},
     rows::{self, Planned},
 };
@@ -51,6 +51,9 @@ pub(in crate::sqlite) async fn commit(
     batch: &[Ingest],
     offers: &[Offer],
 ) -> Result<Committed, StoreError> {
+    if batch.iter().any(Ingest::has_both_keys) {
+        return both_keys::commit(db, batch, offers).await;
+    }
     let at_once = at_once::prepare(db, batch, offers)?;
     let mut turn = db.writer.turn().await?;
     failpoint!("ingest.before_insert");
@@ -190,7 +193,7 @@ async fn write(
 }
 
 /// Says what the first delivery of each duplicate has caused.
-async fn add_tasks(tx: &mut Tx, answers: &mut [Ingested]) -> Result<(), StoreError> {
+pub(super) async fn add_tasks(tx: &mut Tx, answers: &mut [Ingested]) -> Result<(), StoreError> {
     let firsts: HashSet<String> = answers
         .iter()
         .filter_map(|answer| match answer {

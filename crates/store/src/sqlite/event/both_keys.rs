@@ -1,0 +1,84 @@
+//! Events that are recognised by either of two keys: one after the other, in one transaction. Few hooks want it, so the
+//! usual batch has nothing of it.
+
+use hetuflow_core::{event::DedupeKey, id::EventId};
+use jiff::Timestamp;
+
+use super::insert;
+use crate::{
+    Committed, Ingest, Ingested, Offer, StoreError,
+    row::Columns,
+    sqlite::{Sqlite, Tx},
+};
+
+pub(super) async fn commit(db: &Sqlite, batch: &[Ingest], offers: &[Offer]) -> Result<Committed, StoreError> {
+    let mut tx = db.begin().await?;
+    let mut committed = Committed::default();
+    for ingest in batch {
+        let mut one = match &ingest.dedupe {
+            Some(dedupe) if dedupe.second.is_some() => insert_one(&mut tx, ingest, dedupe, offers).await?,
+            _ => insert::insert(&mut tx, std::slice::from_ref(ingest), offers).await?,
+        };
+        committed.answers.append(&mut one.answers);
+        committed.leased.append(&mut one.leased);
+    }
+    tx.commit().await?;
+    Ok(committed)
+}
+
+/// Whoever has one of the keys gets the other: what was recognised by one is recognised by the other next time.
+async fn insert_one(
+    tx: &mut Tx,
+    ingest: &Ingest,
+    dedupe: &DedupeKey,
+    offers: &[Offer],
+) -> Result<Committed, StoreError> {
+    let namespace = ingest.event.namespace.as_str();
+    let keys: Vec<(String, &str)> = dedupe.keys().collect();
+    let mut owner = None;
+    for (scope, key) in &keys {
+        let found = owner_of(tx, namespace, (scope, key), ingest.event.received_at).await?;
+        owner = owner.or(found);
+    }
+    let event_id = owner.unwrap_or(ingest.event.id);
+    for (scope, key) in &keys {
+        sqlx::query(
+            "insert into sched_dedupe (namespace, scope, key, event_id, expires_at) values (?1, ?2, ?3, ?4, ?5) \
+             on conflict (namespace, scope, key) do update set event_id = excluded.event_id, \
+             expires_at = excluded.expires_at where expires_at <= ?6",
+        )
+        .bind(namespace)
+        .bind(scope.as_str())
+        .bind(*key)
+        .bind(event_id.uuid())
+        .bind(dedupe.expires_at.as_microsecond())
+        .bind(ingest.event.received_at.as_microsecond())
+        .execute(&mut **tx)
+        .await?;
+    }
+    if let Some(event_id) = owner {
+        let mut answers = vec![Ingested::Duplicate { event_id, task_ids: Vec::new() }];
+        insert::add_tasks(tx, &mut answers).await?;
+        return Ok(Committed { answers, leased: Vec::new() });
+    }
+    let unkeyed = Ingest { dedupe: None, ..ingest.clone() };
+    insert::insert(tx, std::slice::from_ref(&unkeyed), offers).await
+}
+
+async fn owner_of(
+    tx: &mut Tx,
+    namespace: &str,
+    (scope, key): (&str, &str),
+    at: Timestamp,
+) -> Result<Option<EventId>, StoreError> {
+    let row = sqlx::query(
+        "select event_id from sched_dedupe where namespace = ?1 and scope = ?2 and key = ?3 and expires_at > ?4",
+    )
+    .bind(namespace)
+    .bind(scope)
+    .bind(key)
+    .bind(at.as_microsecond())
+    .fetch_optional(&mut **tx)
+    .await?;
+    row.map(|row| row.uuid("event_id").map(EventId::from_uuid)).transpose()
+}
