@@ -37,7 +37,7 @@ pub(crate) struct FilesArgs {
     #[arg(long, default_value_t = 10)]
     rollbacks: u32,
     /// How often it is deleted
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 5)]
     deletions: u32,
     #[arg(long, default_value_t = 10)]
     freezes: u32,
@@ -55,7 +55,7 @@ pub(crate) struct FilesArgs {
 pub(crate) async fn run(mut args: FilesArgs) -> anyhow::Result<ExitCode> {
     if args.short {
         (args.agent_kills, args.server_kills, args.freezes) = (12, 2, 1);
-        args.rollbacks = 2;
+        (args.rollbacks, args.deletions) = (2, 1);
     }
     let seed = args.seed.unwrap_or_else(|| history::now() / 1_000_000 % 1_000_000);
     let folder = tempfile::Builder::new().prefix(&format!("chaos-files-{seed}-")).tempdir_in(&args.folder)?;

@@ -16,6 +16,7 @@ use crate::{
     live::{Context, Live, Outbox},
     noise::Noise,
     probe::FsKinds,
+    since::Since,
     state::{StoredFate, StoredWatch},
     turn::{Part, Turn},
 };
@@ -34,6 +35,7 @@ pub(crate) struct Engine {
     overflow: Overflow,
     /// How many names the hints of the last turn had.
     hinted: usize,
+    since: Since,
 }
 
 /// Directories listed in one turn, so that what was found is soon committed and a stop need not wait.
@@ -52,6 +54,7 @@ impl Engine {
         hints: Box<dyn HintSource>,
         stored: Vec<StoredWatch>,
     ) -> Result<Self, globset::Error> {
+        let since = Since::open(&options.state);
         let mut engine = Self {
             options,
             lives: BTreeMap::new(),
@@ -61,6 +64,7 @@ impl Engine {
             noise: Noise::new()?,
             overflow: Overflow::new(Instant::now()),
             hinted: 0,
+            since,
         };
         for watch in stored {
             engine.resume(watch);
@@ -71,6 +75,7 @@ impl Engine {
     /// One turn. `room` is what fits into the outbox.
     pub(crate) fn turn(&mut self, room: usize) -> Turn {
         self.take_hints();
+        self.keep_since();
         let mut turn = Turn::new(room);
         let mut budget = TURN_DIRECTORIES;
         let mut cx = Context {
@@ -88,6 +93,13 @@ impl Engine {
             turn.push(part);
         }
         turn
+    }
+
+    /// Before anything is told of a watch that is new.
+    fn keep_since(&mut self) {
+        if let Err(error) = self.since.keep(self.lives.values()) {
+            tracing::warn!(%error, "when watches began cannot be kept: a lost state file would make them new");
+        }
     }
 
     fn take_hints(&mut self) {

@@ -7,6 +7,17 @@ use std::path::PathBuf;
 pub enum WatchError {
     #[error("the state file `{}` cannot be used", path.display())]
     State { path: PathBuf, source: sqlx::Error },
+    #[error("the state file `{}` is damaged and cannot be put aside", path.display())]
+    Aside {
+        path: PathBuf,
+        #[source]
+        error: std::io::Error,
+    },
+    #[error(
+        "the state file `{}` is on a network file system, where SQLite cannot keep its word: put the data directory on a local disk",
+        path.display()
+    )]
+    Remote { path: PathBuf },
     #[error("`{}` cannot be used: give an absolute path in UTF-8", path.display())]
     Path { path: PathBuf },
     #[error("a turn of the watcher failed and is repeated")]

@@ -12,7 +12,7 @@
 //!   event ids)
 //! - afterwards: `fate` (moved, deleted), `beneath` (never outside of a directory)
 //! - explaining: `explain`
-//! - remembering: `snapshot`, `state` (SQLite), `turn` (what one commit holds)
+//! - remembering: `snapshot`, `state` (SQLite), `since` (what outlives a lost state file), `turn` (what one commit holds)
 //! - running: `engine` (one turn), `run` (the loop), `watcher` (the handle)
 
 mod beneath;
@@ -31,6 +31,7 @@ mod root;
 mod rule;
 mod run;
 mod settle;
+mod since;
 mod snapshot;
 mod state;
 mod turn;

@@ -127,6 +127,11 @@ impl FsKind {
     }
 }
 
+/// Whether others write there, and locks may not be locks.
+pub(crate) fn is_remote(path: &Path) -> bool {
+    FsKind::of(path) == FsKind::Remote
+}
+
 /// The kind of every device seen so far, so that `statfs` runs once per device.
 #[derive(Debug, Default)]
 pub(crate) struct FsKinds(HashMap<u64, FsKind>);

@@ -244,6 +244,12 @@ impl Run {
     fn publish(&self) {
         let Some(engine) = &self.engine else { return };
         let mut states = engine.states();
+        if let Some(damage) = self.shared.state.damage() {
+            for state in &mut states {
+                state.problem =
+                    Some(state.problem.take().map_or(damage.into(), |one| format!("{one}; {damage}")));
+            }
+        }
         if let Some(trouble) = &self.trouble {
             for state in &mut states {
                 state.problem = Some(trouble.clone());

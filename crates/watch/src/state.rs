@@ -6,6 +6,7 @@
 //! "duplicate". Nothing is lost, because the directory is the queue.
 
 mod fates;
+mod open;
 mod read;
 mod write;
 
@@ -24,13 +25,11 @@ use hetuflow_core::{
 };
 use hetuflow_failpoint::failpoint;
 use jiff::Timestamp;
-use sqlx::{
-    Connection, Row, SqlitePool,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous},
-};
+use sqlx::{Connection, Row, SqlitePool, sqlite::SqliteRow};
 
 pub(crate) use self::fates::StoredFate;
 use self::{
+    open::Opened,
     read::{decode, definition, file, member, root},
     write::{encode, put_definition, put_events, put_files, put_members, put_root, remove_members},
 };
@@ -53,6 +52,8 @@ pub(crate) struct State {
     waiting: Arc<AtomicU64>,
     /// Fates that are known and not fulfilled, at least.
     decided: Arc<AtomicU64>,
+    /// What became of an earlier file that could not be used.
+    damage: Option<String>,
 }
 
 /// A watch as it was stored.
@@ -86,22 +87,15 @@ pub(crate) struct RootRecord {
 
 impl State {
     pub(crate) async fn open(path: &Path) -> Result<Self, WatchError> {
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Normal)
-            .busy_timeout(Duration::from_secs(10));
+        let Opened { pool, damage } = open::open(path).await?;
         let path = Arc::new(path.to_owned());
         let error = |source| WatchError::State { path: path.to_path_buf(), source };
-        // One connection: the engine writes, the agent reads a page now and then.
-        let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.map_err(error)?;
-        sqlx::raw_sql(include_str!("schema.sql")).execute(&pool).await.map_err(error)?;
         let state = Self {
             pool,
             path: Arc::clone(&path),
             waiting: Arc::default(),
             decided: Arc::new(AtomicU64::new(1)),
+            damage,
         };
         state.count_outbox().await.map_err(error)?;
         Ok(state)
@@ -115,6 +109,11 @@ impl State {
 
     fn error(&self, source: sqlx::Error) -> WatchError {
         WatchError::State { path: self.path.to_path_buf(), source }
+    }
+
+    /// The memory of files was lost at this start, in words for the user.
+    pub(crate) fn damage(&self) -> Option<&str> {
+        self.damage.as_deref()
     }
 
     /// Events that wait for an acknowledgement.

@@ -106,10 +106,13 @@ impl Place {
         Ok(())
     }
 
-    /// Of an agent that does not run.
+    /// Of an agent that does not run. Without a copy, nothing is older than what there is.
     pub(super) fn restore_memory(&self, from: &str) -> anyhow::Result<()> {
-        self.delete_memory()?;
         let (agent, from) = (self.folder.join("agent"), self.folder.join(from));
+        if !from.exists() {
+            return Ok(());
+        }
+        self.delete_memory()?;
         for name in STATE.iter().filter(|name| from.join(name).exists()) {
             fs::copy(from.join(name), agent.join(name))?;
         }

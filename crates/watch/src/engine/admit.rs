@@ -81,7 +81,9 @@ impl Engine {
         let rule = self.compile(&watch.source)?;
         let old = self.lives.get(&slot);
         let same = old.filter(|live| same_files(&live.definition.watch.source, &watch.source));
-        let roots = rule.roots().into_iter().map(|dir| self.record(dir, same, old, &watch.source)).collect();
+        let known = |dir: &Path| self.since.of(&slot, &watch, dir, self.now());
+        let roots = rule.roots().into_iter();
+        let roots = roots.map(|dir| self.record(dir, same, old, &watch.source, known(dir))).collect();
         let prior = old.and_then(|live| prior_source(live, same.is_some()));
         let remembered = old.into_iter().flat_map(|live| live.snapshot().iter());
         let uncovered = remembered.filter(|(path, _)| !rule.covers(path));
@@ -94,19 +96,37 @@ impl Engine {
         })
     }
 
-    /// Where the globs changed, what they newly cover was there before: a new baseline.
-    fn record(&self, dir: &Path, same: Option<&Live>, old: Option<&Live>, source: &FileSource) -> RootRecord {
+    fn now(&self) -> i64 {
+        i64::try_from(self.options.clock.now().as_nanosecond()).unwrap_or(i64::MAX)
+    }
+
+    /// Where the globs changed, what they newly cover was there before: a new baseline. `known` is set where the watch is
+    /// not new, but nothing is remembered of it.
+    fn record(
+        &self,
+        dir: &Path,
+        same: Option<&Live>,
+        old: Option<&Live>,
+        source: &FileSource,
+        known: Option<i64>,
+    ) -> RootRecord {
         let of = |live: &Live| live.records().find(|record| record.dir == dir).cloned();
         if let Some(record) = same.and_then(of) {
             return record;
         }
-        let since = i64::try_from(self.options.clock.now().as_nanosecond()).unwrap_or(i64::MAX);
+        let since = self.now();
         let done = source.initial == Initial::Process;
         match old.and_then(of) {
             // Its baseline is not done: what came since it was asked for is still new.
             Some(record) if !record.done => RootRecord { done, ..record },
             Some(record) => RootRecord { since, done, absent_device: None, ..record },
-            None => RootRecord { dir: dir.to_owned(), since, done, identity: None, absent_device: None },
+            None => RootRecord {
+                dir: dir.to_owned(),
+                since: known.unwrap_or(since),
+                done,
+                identity: None,
+                absent_device: None,
+            },
         }
     }
 

@@ -7,7 +7,8 @@
 //! close PATH          closes what is held                     mkdir PATH
 //! rename FROM TO      link FROM TO (a hard link)              remove PATH (a file or a tree)
 //! old PATH            sets its time of change to 2001         chmod PATH
-//! start, stop         the watcher, on the same state          lose-state         deletes its state file
+//! start, stop         the watcher, on the same state          lose-state         deletes all that it remembers
+//! lose-memory         deletes its state file              damage-memory      overwrites a piece in the middle of it
 //! acknowledge         everything pending                      forget             expect the pending again
 //! edit                the trigger becomes `edited`             edit-unsound       the same, without waiting
 //! problem TEXT        waits until the watch's problem has TEXT; `problem` alone, until it has none
@@ -91,6 +92,8 @@ impl Play {
                 fs::remove_dir_all(self.world.state_folder()).expect("removed");
                 fs::create_dir(self.world.state_folder()).expect("made");
             }
+            "lose-memory" => fs::remove_file(self.world.state_folder().join("watch.db")).expect("removed"),
+            "damage-memory" => damage(&self.world.state_folder().join("watch.db")),
             "acknowledge" => self.world.acknowledge().await,
             "forget" => self.world.forget_told(),
             "edit" => self.world.edit(&edited.expect("an edited source").to_string()).await,
@@ -167,6 +170,14 @@ impl Play {
             _ => panic!("{verb} is no step"),
         }
     }
+}
+
+fn damage(path: &Path) {
+    use std::os::unix::fs::FileExt;
+    let file = OpenOptions::new().write(true).open(path).expect("opened");
+    let half = file.metadata().expect("a length").len() / 2;
+    file.write_all_at(&[0x5A; 512], half).expect("written");
+    file.write_all_at(&[0x5A; 64], 4096).expect("written");
 }
 
 fn append(path: &Path) -> File {

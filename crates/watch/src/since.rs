@@ -1,0 +1,95 @@
+//! Since when each watch is in force, in a small file beside the state file. Where the state file is lost, damaged or older
+//! than the watch, the watch is not new for that: what came since is told again, under the ids that it had, and the server
+//! knows it. Kept by the engine.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use hetuflow_core::protocol::Watch;
+use serde::{Deserialize, Serialize};
+
+use crate::live::Live;
+
+#[derive(Debug)]
+pub(crate) struct Since {
+    path: PathBuf,
+    /// By slot.
+    watches: BTreeMap<String, Began>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Began {
+    revision: i64,
+    /// By directory, in nanoseconds since 1970.
+    roots: BTreeMap<String, i64>,
+}
+
+impl Since {
+    /// One that cannot be read says nothing, as if there were none.
+    pub(crate) fn open(state: &Path) -> Self {
+        let path = state.with_extension("since");
+        let text = fs::read(&path).unwrap_or_default();
+        Self { watches: serde_json::from_slice(&text).unwrap_or_default(), path }
+    }
+
+    /// When the watch came into force, but not before the server has forgotten what it was told. In nanoseconds since 1970.
+    pub(crate) fn of(&self, slot: &str, watch: &Watch, dir: &Path, now: i64) -> Option<i64> {
+        let began = self.watches.get(slot).filter(|began| began.revision == watch.revision)?;
+        let since = *began.roots.get(dir.to_str()?)?;
+        // With room for clocks that differ, and for files that were told late.
+        let known_for = watch.source.dedupe.ttl / 9 * 8;
+        let known_for = i64::try_from(known_for.as_nanos()).unwrap_or(i64::MAX);
+        Some(since.max(now.saturating_sub(known_for)))
+    }
+
+    /// What is in force now.
+    pub(crate) fn keep<'a>(&mut self, lives: impl Iterator<Item = &'a Live>) -> io::Result<()> {
+        let watches: BTreeMap<_, _> = lives.map(began).collect();
+        if watches == self.watches {
+            return Ok(());
+        }
+        let fresh = self.path.with_extension("since.new");
+        let mut file = File::create(&fresh)?;
+        file.write_all(&serde_json::to_vec(&watches)?)?;
+        file.sync_all()?;
+        fs::rename(fresh, &self.path)?;
+        self.watches = watches;
+        Ok(())
+    }
+}
+
+fn began(live: &Live) -> (String, Began) {
+    let roots = live.records().filter_map(|root| Some((root.dir.to_str()?.to_owned(), root.since)));
+    let began = Began { revision: live.definition.watch.revision, roots: roots.collect() };
+    (live.definition.slot.clone(), began)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_watch_is_known_by_its_revision_and_for_as_long_as_the_server_knows_its_files() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let state = folder.path().join("watch.db");
+        let text = r#"{"a": {"revision": 3, "roots": {"/in": 1000}}}"#;
+        fs::write(folder.path().join("watch.since"), text).expect("written");
+        let since = Since::open(&state);
+        let source: hetuflow_core::trigger::FileSource =
+            toml::from_str("paths = [\"/in/*\"]\ndedupe = { ttl = \"90d\" }").expect("a source");
+        let watch = |revision| Watch { key: "a".to_owned(), revision, source: source.clone() };
+        let of = |slot, revision, dir: &str, now| since.of(slot, &watch(revision), Path::new(dir), now);
+        assert_eq!(of("a", 3, "/in", 2000), Some(1000));
+        assert_eq!(of("a", 4, "/in", 2000), None);
+        assert_eq!(of("a", 3, "/other", 2000), None);
+        assert_eq!(of("b", 3, "/in", 2000), None);
+        let year = 365 * 86_400 * 1_000_000_000;
+        assert_eq!(of("a", 3, "/in", year), Some(year - 80 * 86_400 * 1_000_000_000));
+        fs::write(folder.path().join("watch.since"), "{\"a\"").expect("written");
+        assert_eq!(Since::open(&state).of("a", &watch(3), Path::new("/in"), 2000), None);
+    }
+}
