@@ -58,6 +58,8 @@ pub struct Executor {
 #[serde(deny_unknown_fields)]
 pub struct Files {
     pub base: Option<PathBuf>,
+    /// Where triggers may watch; empty: anywhere.
+    pub roots: Vec<PathBuf>,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -137,6 +139,10 @@ impl Config {
         if !(1..=1000).contains(&slots) {
             let allowed = "write a whole number from 1 to 1000";
             return Err(wrong("agent", "max_concurrent_tasks", slots.to_string(), allowed));
+        }
+        if let Some(relative) = self.files.roots.iter().find(|root| !root.is_absolute()) {
+            let allowed = "write absolute paths";
+            return Err(wrong("files", "roots", relative.display().to_string(), allowed));
         }
         check_url("server_url", &self.agent.server_url)?;
         self.agent.servers.iter().try_for_each(|url| check_url("servers", url))

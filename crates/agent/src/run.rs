@@ -135,7 +135,9 @@ async fn watch(
 ) -> Result<Watcher, WatchError> {
     let state = config.agent.data_dir.join("watch.db");
     let options = hetuflow_watch::Options::new(state, config.files_base(), agent_id.clone());
-    hetuflow_watch::start(hetuflow_watch::Options { clock: clock.clone(), ..options }, stop.clone()).await
+    let roots = config.files.roots.clone();
+    hetuflow_watch::start(hetuflow_watch::Options { clock: clock.clone(), roots, ..options }, stop.clone())
+        .await
 }
 
 /// Removes what no attempt needs any more, now and then; never ends.

@@ -82,6 +82,7 @@ impl Engine {
             hints: self.hints.as_mut(),
             kinds: &mut self.kinds,
             agent: &self.options.agent_id,
+            allowed: &self.options.roots,
             wall: self.options.clock.now(),
             rescan: self.options.rescan,
             poll: self.options.poll,

@@ -79,6 +79,8 @@ pub(crate) struct Context<'a> {
     pub(crate) hints: &'a mut dyn HintSource,
     pub(crate) kinds: &'a mut FsKinds,
     pub(crate) agent: &'a AgentId,
+    /// Where watches may be; empty: anywhere.
+    pub(crate) allowed: &'a [PathBuf],
     pub(crate) wall: Timestamp,
     pub(crate) rescan: Duration,
     pub(crate) poll: Duration,

@@ -271,8 +271,8 @@ impl Root {
     }
 }
 
-/// Finds the directory, through links in the path that the user gave.
-pub(crate) fn locate(dir: &Path) -> Result<(PathBuf, DirFact), String> {
+/// Finds the directory, through links in the path that the user gave. They must not lead out of what is allowed.
+pub(crate) fn locate(dir: &Path, allowed: &[PathBuf]) -> Result<(PathBuf, DirFact), String> {
     let real = fs::canonicalize(dir).map_err(|error| {
         if error.kind() == io::ErrorKind::NotFound {
             "it does not exist".to_owned()
@@ -280,6 +280,13 @@ pub(crate) fn locate(dir: &Path) -> Result<(PathBuf, DirFact), String> {
             error.to_string()
         }
     })?;
+    let is_in = |root: &PathBuf| fs::canonicalize(root).is_ok_and(|root| real.starts_with(root));
+    if !allowed.is_empty() && !allowed.iter().any(is_in) {
+        return Err(format!(
+            "it is a link to `{}`, which [files] roots in agent.toml does not allow",
+            real.display()
+        ));
+    }
     match see(&real) {
         Seen::Directory(fact) => Ok((real, fact)),
         Seen::File(_) | Seen::Other => Err("it is not a directory".to_owned()),
@@ -290,5 +297,5 @@ pub(crate) fn locate(dir: &Path) -> Result<(PathBuf, DirFact), String> {
 
 /// The device on which a directory that does not exist was looked for.
 pub(crate) fn device_above(dir: &Path) -> Option<u64> {
-    dir.ancestors().skip(1).find_map(|above| locate(above).ok()).map(|(_, fact)| fact.device)
+    dir.ancestors().skip(1).find_map(|above| locate(above, &[]).ok()).map(|(_, fact)| fact.device)
 }

@@ -22,6 +22,8 @@ pub struct Options {
     pub state: PathBuf,
     /// Where globs start that do not begin with `/`.
     pub base: PathBuf,
+    /// Directories in which watches may be set; empty: anywhere.
+    pub roots: Vec<PathBuf>,
     /// Part of every event's id.
     pub agent_id: AgentId,
     pub clock: Clock,
@@ -36,6 +38,7 @@ impl Options {
         Self {
             state: state.into(),
             base: base.into(),
+            roots: Vec::new(),
             agent_id,
             clock: Clock::system(),
             rescan: Duration::from_mins(15),

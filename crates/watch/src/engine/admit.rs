@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use hetuflow_core::{
@@ -165,7 +165,22 @@ impl Engine {
 
     fn compile(&self, source: &FileSource) -> Result<Rule, RuleError> {
         let own = self.options.state.parent().unwrap_or(&self.options.state);
-        Rule::compile(source, &self.options.base, own, &self.noise)
+        let rule = Rule::compile(source, &self.options.base, own, &self.noise)?;
+        check_roots(&rule, &self.options.roots)?;
+        Ok(rule)
+    }
+}
+
+/// The agent's own policy, whatever a server asks for.
+fn check_roots(rule: &Rule, allowed: &[PathBuf]) -> Result<(), RuleError> {
+    let inside = |root: &Path| allowed.is_empty() || allowed.iter().any(|allowed| root.starts_with(allowed));
+    match rule.roots().into_iter().find(|root| !inside(root)) {
+        Some(root) => Err(RuleError(format!(
+            "`{}` is not in a directory that this agent may watch: [files] roots in agent.toml allows {}",
+            root.display(),
+            allowed.iter().map(|root| format!("`{}`", root.display())).collect::<Vec<_>>().join(", ")
+        ))),
+        None => Ok(()),
     }
 }
 

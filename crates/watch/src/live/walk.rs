@@ -30,7 +30,7 @@ impl Live {
     pub(crate) fn walk(&mut self, cx: &mut Context<'_>, part: &mut Part, budget: &mut usize) {
         for index in 0..self.roots.len() {
             if self.roots[index].wants_pass(Instant::now()) {
-                self.begin_pass(index, part);
+                self.begin_pass(index, cx, part);
             }
             while *budget > 0
                 && let Some((directory, walk)) = self.roots[index].queue.pop()
@@ -44,9 +44,9 @@ impl Live {
         }
     }
 
-    fn begin_pass(&mut self, index: usize, part: &mut Part) {
+    fn begin_pass(&mut self, index: usize, cx: &Context<'_>, part: &mut Part) {
         let root = &mut self.roots[index];
-        match locate(root.dir()) {
+        match locate(root.dir(), cx.allowed) {
             Ok((real, fact)) => root.begin_pass(real, fact, Instant::now()),
             Err(reason) => {
                 root.lose(reason, Instant::now());
