@@ -7,6 +7,7 @@
 mod blackout;
 mod cron;
 mod daemon;
+mod deadline;
 mod interval;
 mod local;
 mod once;
@@ -20,6 +21,7 @@ pub(crate) use blackout::covers_everything;
 pub use blackout::{Blackout, BlackoutDays, DuringBlackout};
 pub use cron::{CronError, CronSchedule, Dialect};
 pub use daemon::{AfterRun, DaemonRule, DaemonSchedule, Restart, RunEnd};
+pub use deadline::Deadline;
 pub use interval::IntervalSchedule;
 pub use local::ClockEffect;
 pub use once::{OnceError, OnceSchedule};

@@ -6,6 +6,7 @@
 //! late by milliseconds only.
 
 mod daemons;
+mod deadline;
 mod fire;
 #[cfg(test)]
 mod tests;
@@ -143,12 +144,21 @@ pub(crate) async fn tick(state: &AppState) -> Result<Looked, StoreError> {
     for start in daemons::starts(&set, &due, now) {
         done.add(daemons::start(state, &start).await);
     }
-    // A schedule of a trigger that this server has not read yet stays due.
-    let fires = due.into_iter().filter_map(|due| {
-        let (live, clocked) = set.clocked(due.id)?;
-        Some(fire::fire(live, clocked, due.run_at, now))
-    });
-    fire_all(state, &fires.collect::<Vec<_>>(), &mut done).await;
+    let mut fires = Vec::with_capacity(due.len());
+    for due in due {
+        // A schedule of a trigger that this server has not read yet stays due.
+        let Some((live, clocked)) = set.clocked(due.id) else { continue };
+        match &clocked.schedule.deadline {
+            None => fires.push(fire::fire(live, clocked, due.run_at, now)),
+            Some(deadline) => {
+                match deadline::judge(state, &set, (live, clocked, deadline), due.run_at, now).await {
+                    Ok(judged) => fires.extend(judged),
+                    Err(error) => done.add(Err(error)),
+                }
+            }
+        }
+    }
+    fire_all(state, &fires, &mut done).await;
     let queue = state.store.pass_turns(state.clock.now()).await?.queue;
     if let Some(error) = done.failed {
         return Err(error);

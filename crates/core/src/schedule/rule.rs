@@ -3,7 +3,8 @@
 use jiff::{SignedDuration, Timestamp, Zoned, tz::TimeZone};
 
 use super::{
-    ClockEffect, CronSchedule, DuringBlackout, FirePolicy, IntervalSchedule, OnceSchedule, ScheduleKind,
+    ClockEffect, CronSchedule, Deadline, DuringBlackout, FirePolicy, IntervalSchedule, OnceSchedule,
+    ScheduleKind,
 };
 
 const JUST: SignedDuration = SignedDuration::from_nanos(1);
@@ -14,6 +15,8 @@ pub struct ClockSchedule {
     pub name: String,
     pub rule: ClockRule,
     pub policy: FirePolicy,
+    /// Nothing runs at its times: files are counted that must have come.
+    pub deadline: Option<Deadline>,
 }
 
 #[derive(Debug, Clone)]

@@ -25,7 +25,7 @@ pub(super) fn read_clock(kind: ScheduleKind, index: usize, table: Table<'_>) -> 
         ScheduleKind::Once => read_once(table),
         ScheduleKind::Cron | ScheduleKind::Daemon | ScheduleKind::Event => read_cron(table),
     }?;
-    Some(ClockSchedule { name: format!("{} {}", kind.name(), index + 1), rule, policy })
+    Some(ClockSchedule { name: format!("{} {}", kind.name(), index + 1), rule, policy, deadline: None })
 }
 
 fn read_cron(mut table: Table<'_>) -> Option<(ClockRule, FirePolicy)> {
@@ -56,7 +56,7 @@ fn read_cron(mut table: Table<'_>) -> Option<(ClockRule, FirePolicy)> {
     })
 }
 
-fn cron_problem(table: &Table<'_>, expression: &Text, timezone: Option<&Text>, error: &CronError) {
+pub(super) fn cron_problem(table: &Table<'_>, expression: &Text, timezone: Option<&Text>, error: &CronError) {
     let (span, help) = match error {
         CronError::Zone(zone) => (timezone.unwrap_or(expression).span.clone(), zone.help()),
         CronError::Expression { help, part, .. } => {

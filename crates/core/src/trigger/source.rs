@@ -66,7 +66,11 @@ impl Sources {
     fn read(&mut self, kind: &Text, table: Table<'_>, name: Option<&TriggerName>, known: &dyn Known) {
         match kind.value.as_str() {
             "webhook" => self.webhooks.extend(read_webhook(table, name, known)),
-            "file" => self.files.push(read_file(table)),
+            "file" => {
+                let (source, deadlines) = read_file(self.files.len(), table);
+                self.files.push(source);
+                self.clocks.extend(deadlines);
+            }
             "cron" => self.read_clock(ScheduleKind::Cron, table),
             "interval" => self.read_clock(ScheduleKind::Interval, table),
             "once" => self.read_clock(ScheduleKind::Once, table),
@@ -83,7 +87,8 @@ impl Sources {
     }
 
     fn read_clock(&mut self, kind: ScheduleKind, table: Table<'_>) {
-        let index = self.clocks.iter().filter(|clock| clock.rule.kind() == kind).count();
+        let own = |clock: &&ClockSchedule| clock.deadline.is_none() && clock.rule.kind() == kind;
+        let index = self.clocks.iter().filter(own).count();
         self.clocks.extend(read_clock(kind, index, table));
     }
 }

@@ -7,6 +7,7 @@ use hetuflow_core::{
 use hetuflow_store::{EventFilter, Page, TaskFilter};
 
 mod daemon;
+mod deadline;
 mod policy;
 
 use crate::{scheduler, world::World};

@@ -114,5 +114,8 @@ fn clock_spec(clock: &ClockSchedule) -> Value {
     if let (Value::Object(spec), Value::Object(policy)) = (&mut spec, json!(clock.policy)) {
         spec.extend(policy);
     }
+    if let (Value::Object(spec), Some(deadline)) = (&mut spec, &clock.deadline) {
+        spec.insert("deadline".to_owned(), json!(deadline));
+    }
     spec
 }

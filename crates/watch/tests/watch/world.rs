@@ -25,6 +25,8 @@ pub(crate) struct World {
     home: TempDir,
     source: FileSource,
     revision: i64,
+    /// Where watches may be; empty: anywhere.
+    allowed: Vec<PathBuf>,
     running: Option<(Watcher, CancellationToken)>,
     /// Ids of events that were expected.
     told: HashSet<String>,
@@ -38,7 +40,7 @@ impl World {
             std::fs::create_dir(home.path().join(folder)).expect("a folder");
         }
         let source = toml::from_str(source).expect("a file source");
-        Self { home, source, revision: 1, running: None, told: HashSet::new() }
+        Self { home, source, revision: 1, allowed: Vec::new(), running: None, told: HashSet::new() }
     }
 
     pub(crate) fn path(&self, path: &str) -> PathBuf {
@@ -55,14 +57,30 @@ impl World {
         std::fs::write(path, text).expect("written");
     }
 
+    /// Only below this folder watches may be set.
+    pub(crate) fn allow(&mut self, folder: &str) {
+        self.allowed.push(self.path(folder));
+    }
+
+    /// Starts and sets a watch that will not be in force.
+    pub(crate) async fn start_refused(&mut self) {
+        self.run().await;
+        self.watcher().set(vec![self.watch()]);
+    }
+
     /// Starts and sets the watch, and waits until what was there before is recorded.
     pub(crate) async fn start(&mut self) {
+        self.run().await;
+        self.set().await;
+    }
+
+    async fn run(&mut self) {
         let (state, base) = (self.state_folder().join("watch.db"), self.home.path().join("base"));
         let options = Options::new(state, base, AgentId::new("agent-1").expect("a name"));
+        let options = Options { roots: self.allowed.clone(), ..options };
         let shutdown = CancellationToken::new();
         let watcher = start(options, shutdown.clone()).await.expect("started");
         self.running = Some((watcher, shutdown));
-        self.set().await;
     }
 
     pub(crate) async fn stop(&mut self) {

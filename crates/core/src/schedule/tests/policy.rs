@@ -90,8 +90,12 @@ fn the_next_fires_are_shown_as_they_will_run() {
     let cron = CronSchedule::compile("30 */4 * * *", Some("Europe/Berlin"), Dialect::Unix).expect("a line");
     let shown = |during| {
         let policy = dark(vec![window("22:00", Some("06:00"), &[], "Europe/Berlin")], during);
-        let schedule =
-            ClockSchedule { name: "cron 1".to_owned(), rule: ClockRule::Cron(cron.clone()), policy };
+        let schedule = ClockSchedule {
+            name: "cron 1".to_owned(),
+            rule: ClockRule::Cron(cron.clone()),
+            policy,
+            deadline: None,
+        };
         let upcoming = schedule.upcoming(at("2026-01-01T00:00:00Z"), "x", at("2026-11-20T19:30:00Z"), 4);
         upcoming
             .into_iter()

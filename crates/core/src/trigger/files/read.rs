@@ -1,6 +1,7 @@
 //! Reads `[on.file]`.
 
 mod content;
+mod deadline;
 mod fate;
 
 use std::time::Duration;
@@ -9,7 +10,10 @@ use super::{
     Backend, CaptureRule, DateRange, DateRule, FileChange, FileDedupe, FileField, FileSource, Hardlinks,
     Initial, Names, RunOn, WriterCheck,
 };
-use crate::trigger::{check, reader::Table, text::Text};
+use crate::{
+    schedule::ClockSchedule,
+    trigger::{check, reader::Table, text::Text},
+};
 
 const CHANGES: [(&str, FileChange); 5] = [
     ("arrived", FileChange::Arrived),
@@ -33,7 +37,8 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Between two looks at everything, at most: a hint that was lost costs so much time.
 const LONGEST_RESCAN: Duration = Duration::from_hours(24);
 
-pub(in crate::trigger) fn read_file(mut table: Table<'_>) -> FileSource {
+/// Reads the `index`th entry, and what it must have brought by when.
+pub(in crate::trigger) fn read_file(index: usize, mut table: Table<'_>) -> (FileSource, Vec<ClockSchedule>) {
     let mut source = FileSource::default();
     read_paths(&mut table, &mut source);
     let capture = read_capture(&mut table, &mut source);
@@ -41,8 +46,9 @@ pub(in crate::trigger) fn read_file(mut table: Table<'_>) -> FileSource {
     content::read(&mut table, &mut source);
     read_meaning(&mut table, &mut source, capture.as_ref());
     fate::read(&mut table, &mut source, capture.as_ref());
+    let deadlines = deadline::read(index, &mut table);
     table.finish();
-    source
+    (source, deadlines)
 }
 
 /// Which files.
