@@ -3,6 +3,7 @@
 //! - `test` runs every test of the workspace on both databases; [`postgres`] provides the second one
 //! - `check` is what a change must pass before its tests are looked at: format and lints
 //! - `chaos` kills and cuts the product under load, and judges what became of it
+//! - `fuzz` tries what a stranger's bytes go through
 //! - `postgres` runs any command with a throw-away PostgreSQL
 //! - `bench` builds everything as it is released and measures it on a throw-away PostgreSQL
 //!
@@ -49,6 +50,11 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+    /// Try what a stranger's bytes go through: `cargo xtask fuzz signature --time 10m`; without a target all of them
+    Fuzz {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
     /// Run a command with `HETUFLOW_TEST_POSTGRES` set to a throw-away PostgreSQL
     Postgres {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
@@ -81,6 +87,10 @@ async fn run(task: Task) -> anyhow::Result<ExitCode> {
         Task::Test { args } => test(&args).await,
         Task::Check => check().await,
         Task::Chaos { args } => chaos::run(&args).await,
+        Task::Fuzz { args } => {
+            let fuzz = ["--quiet", "--profile", "fuzz", "--package", "hetuflow-fuzz", "--"];
+            Child::cargo("run").args(fuzz).args(&args).run().await
+        }
         Task::Postgres { command } => {
             let cluster = postgres::Cluster::start(postgres::Use::Tests)?;
             let [program, args @ ..] = command.as_slice() else { anyhow::bail!("which command?") };
