@@ -35,6 +35,8 @@ pub(crate) enum Verdict {
     Succeeded,
     Failed,
     Quarantine,
+    /// It is a marker, whose file is taken.
+    Spent,
 }
 
 impl Verdict {
@@ -44,11 +46,12 @@ impl Verdict {
             Self::Succeeded => "succeeded",
             Self::Failed => "failed",
             Self::Quarantine => "quarantine",
+            Self::Spent => "spent",
         }
     }
 
     pub(crate) fn from_name(name: &str) -> Self {
-        let known = [Self::Succeeded, Self::Failed, Self::Quarantine];
+        let known = [Self::Succeeded, Self::Failed, Self::Quarantine, Self::Spent];
         known.into_iter().find(|verdict| verdict.name() == name).unwrap_or(Self::Open)
     }
 
@@ -82,6 +85,7 @@ pub(crate) fn fulfil(fate: &Fate, source: &FileSource, root: &Path, at: &Zoned) 
         Verdict::Open => return Ok(Fulfilled::Stays),
         Verdict::Succeeded => source.after_success.clone(),
         Verdict::Failed => source.after_failure.clone(),
+        Verdict::Spent => After::Delete,
         Verdict::Quarantine => After::Move(format!("{QUARANTINE}/{{name}}")),
     };
     if after == After::Keep {

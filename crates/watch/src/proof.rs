@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use hetuflow_core::trigger::{FileField, FileSource, NameTemplate, Verify};
+use hetuflow_core::trigger::{FileField, FileSource, MarkerAfter, NameTemplate, Verify};
 use jiff::Zoned;
 use rustix::fs::{Mode, OFlags, open};
 use sha2::{Digest, Sha256};
@@ -16,11 +16,14 @@ use crate::{
     lease::{self, Writer},
     probe::{Seen, see},
     rule::RuleError,
+    version::Version,
 };
 
 #[derive(Debug, Clone)]
 pub(crate) struct Proof {
     marker: Option<NameTemplate>,
+    /// The marker of a file goes once the file is taken.
+    removes: bool,
     check: Option<Check>,
     /// The trigger wants to know the digest, whatever proves the file.
     digest: bool,
@@ -59,9 +62,20 @@ impl Proof {
         });
         Ok(Self {
             marker: source.done_marker.as_ref().map(name).transpose()?,
+            removes: source.done_marker_after == MarkerAfter::Remove,
             check: check.transpose()?,
             digest: source.dedupe.key.contains(&FileField::Sha256),
         })
+    }
+
+    /// The marker that is to be removed once the file is taken, as it is now.
+    pub(crate) fn spent_marker(&self, path: &Path, at: &Zoned) -> Option<(PathBuf, Version)> {
+        let template = self.marker.as_ref().filter(|marker| self.removes && marker.is_of_one_file())?;
+        let marker = beside(template, path, at)?;
+        match see(&marker) {
+            Seen::File(fact) => Some((marker, fact.version)),
+            Seen::Directory(_) | Seen::Other | Seen::Absent | Seen::Unknown(_) => None,
+        }
     }
 
     /// `at` is for dates in names.

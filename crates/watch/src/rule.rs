@@ -125,6 +125,12 @@ impl Rule {
         self.capture.as_ref().and_then(|capture| capture.captures(name)).unwrap_or_default()
     }
 
+    /// Where the glob starts that covers the path, or a file beside it.
+    pub(crate) fn start_above(&self, path: &Path) -> Option<&Path> {
+        let above = self.patterns.iter().map(Pattern::root).filter(|root| path.starts_with(root));
+        self.root_of(path).or_else(|| above.max_by_key(|root| root.components().count()))
+    }
+
     /// Where the glob starts that covers the path.
     pub(crate) fn root_of(&self, path: &Path) -> Option<&Path> {
         let mut patterns = self.patterns.iter();

@@ -66,7 +66,7 @@ create table if not exists fate (
     btime    integer,
     size     integer not null,
     mtime    integer not null,
-    verdict  text not null check (verdict in ('open', 'succeeded', 'failed', 'quarantine'))
+    verdict  text not null check (verdict in ('open', 'succeeded', 'failed', 'quarantine', 'spent'))
 ) strict;
 
 create index if not exists fate_event on fate (event);

@@ -36,7 +36,6 @@ use self::{
 
 use crate::{
     WatchError,
-    fate::Verdict,
     live::Batches,
     probe::DirIdentity,
     snapshot::Snapshot,
@@ -240,10 +239,6 @@ impl State {
             Ok(added)
         };
         let added = run.await.map_err(|error| self.error(error))?;
-        let quarantined = turn.parts.iter().flat_map(|part| &part.fates);
-        if quarantined.into_iter().any(|fate| fate.verdict != Verdict::Open) {
-            self.decided.fetch_add(1, Ordering::Relaxed);
-        }
         self.waiting.fetch_add(added, Ordering::Relaxed);
         Ok(added)
     }
@@ -259,7 +254,8 @@ impl State {
     }
 
     pub(crate) async fn acknowledge(&self, acks: &[FileBatchAck]) -> Result<(), WatchError> {
-        fates::acknowledge(&self.pool, acks).await.map_err(|error| self.error(error))?;
+        let concerned = fates::acknowledge(&self.pool, acks).await.map_err(|error| self.error(error))?;
+        self.decided.fetch_add(concerned, Ordering::Relaxed);
         let sql = "delete from outbox where dedupe in (select value from json_each(?))";
         let run = async {
             let ids = encode(&acks.iter().map(|ack| &ack.dedupe).collect::<Vec<_>>())?;

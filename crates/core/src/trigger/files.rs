@@ -86,6 +86,9 @@ pub struct FileSource {
     /// The name of a file that must be there too: `{name}.done`, `{stem}.ok`, `_SUCCESS`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub done_marker: Option<String>,
+    /// What becomes of the marker of one file once that is taken.
+    #[serde(skip_serializing_if = "is_default")]
+    pub done_marker_after: MarkerAfter,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verify: Option<Verify>,
     /// What becomes of a file that is refused: too large, not verified, a bad name.
@@ -176,6 +179,7 @@ impl Default for FileSource {
             min_mtime_age: Duration::ZERO,
             max_age: None,
             done_marker: None,
+            done_marker_after: MarkerAfter::default(),
             verify: None,
             on_reject: OnReject::default(),
             dedupe: FileDedupe::default(),
@@ -329,6 +333,16 @@ pub enum DateRange {
 
 fn utc() -> String {
     "UTC".to_owned()
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MarkerAfter {
+    /// It is deleted: left there, it would say of the next file of that name that it is whole. One that stands for many
+    /// files stays.
+    #[default]
+    Remove,
+    Keep,
 }
 
 /// What a complete file must be.

@@ -64,7 +64,7 @@ impl Live {
                 Decided::Complete(..) if self.is_looping(&path) => {}
                 Decided::Complete(version, sha256) => {
                     let (files, events) = self.report(path, version, sha256, &mut departed, cx);
-                    self.add_fate(&files, &events, part);
+                    self.add_fate(&files, &events, cx, part);
                     let events = self.collect(events, part);
                     turn.decide(part, files, events);
                 }

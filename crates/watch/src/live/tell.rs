@@ -100,20 +100,32 @@ impl Live {
     }
 
     /// A file that shall be moved or deleted afterwards waits for the end of its tasks.
-    pub(super) fn add_fate(&self, files: &[Remember], events: &[FileEvent], part: &mut Part) {
-        if !fate::is_asked(&self.definition.watch.source) {
-            return;
-        }
+    pub(super) fn add_fate(
+        &self,
+        files: &[Remember],
+        events: &[FileEvent],
+        cx: &Context<'_>,
+        part: &mut Part,
+    ) {
         // The last is the file as it is now.
         let Some(Remember { path, version: Some(version) }) = files.last() else { return };
-        let Some(event) = events.first() else { return };
-        let (event, path) = (event.dedupe.clone(), path.clone());
-        part.fates.push(Fate { event, path, version: *version, verdict: Verdict::Open });
+        let Some(event) = events.first().map(|event| &event.dedupe) else { return };
+        let mut add = |path: &Path, version: Version, verdict| {
+            part.fates.push(Fate { event: event.clone(), path: path.to_owned(), version, verdict });
+        };
+        if fate::is_asked(&self.definition.watch.source) {
+            add(path, *version, Verdict::Open);
+        }
+        if let Some((marker, version)) =
+            self.rule.proof.spent_marker(path, &cx.wall.to_zoned(TimeZone::system()))
+        {
+            add(&marker, version, Verdict::Spent);
+        }
     }
 
     /// Does what is known about one file. What goes wrong is said once, and the file stays.
     pub(crate) fn fulfil(&mut self, fate: &Fate, wall: Timestamp) -> Fulfilled {
-        let Some(root) = self.rule.root_of(&fate.path) else { return Fulfilled::Stays };
+        let Some(root) = self.rule.start_above(&fate.path) else { return Fulfilled::Stays };
         let source = &self.definition.watch.source;
         match fate::fulfil(fate, source, root, &wall.to_zoned(TimeZone::system())) {
             Ok(done) => {

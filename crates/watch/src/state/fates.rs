@@ -50,21 +50,23 @@ pub(super) async fn join(tx: &mut Transaction<'_, Sqlite>, event: &str, closed: 
     Ok(())
 }
 
-/// The server has these events, each with the id that it gave; those of events without one stay as they are.
-pub(super) async fn acknowledge(pool: &SqlitePool, acks: &[FileBatchAck]) -> sqlx::Result<()> {
+/// The server has these events, each with the id that it gave; files of events without one stay as they are. Yields how
+/// many are concerned.
+pub(super) async fn acknowledge(pool: &SqlitePool, acks: &[FileBatchAck]) -> sqlx::Result<u64> {
+    let mut concerned = 0;
     let known: Vec<_> =
         acks.iter().filter_map(|ack| Some((&ack.dedupe, ack.event_id?.to_string()))).collect();
     if !known.is_empty() {
         let sql =
             "update fate set event_id = j.value ->> 1 from json_each(?) j where fate.event = j.value ->> 0";
-        sqlx::query(sql).bind(encode(&known)?).execute(pool).await?;
+        concerned = sqlx::query(sql).bind(encode(&known)?).execute(pool).await?.rows_affected();
     }
     let unknown: Vec<_> = acks.iter().filter(|ack| ack.event_id.is_none()).map(|ack| &ack.dedupe).collect();
     if !unknown.is_empty() {
-        let sql = "delete from fate where verdict = 'open' and event in (select value from json_each(?))";
+        let sql = "delete from fate where event in (select value from json_each(?))";
         sqlx::query(sql).bind(encode(&unknown)?).execute(pool).await?;
     }
-    Ok(())
+    Ok(concerned)
 }
 
 /// Events whose end is waited for, from the one after `last` on, in the order in which they were told.
@@ -96,9 +98,10 @@ pub(super) async fn decide(pool: &SqlitePool, event_id: EventId, outcome: FileOu
     Ok(done.rows_affected())
 }
 
+/// Nothing is done before the server has the event: a power cut that made us forget it would find the file changed.
 pub(super) async fn decided(pool: &SqlitePool, limit: u32) -> sqlx::Result<Vec<StoredFate>> {
     let sql = "select seq, slot, event, dir, name, ino, btime, size, mtime, verdict from fate
-        where verdict != 'open' order by seq limit ?";
+        where verdict != 'open' and event_id is not null order by seq limit ?";
     let row = |row: SqliteRow| {
         let path = std::path::Path::new(row.try_get::<&str, _>("dir")?).join(row.try_get::<&str, _>("name")?);
         let verdict = Verdict::from_name(row.try_get("verdict")?);

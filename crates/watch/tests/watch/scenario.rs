@@ -13,7 +13,7 @@
 //! edit                the trigger becomes `edited`             edit-unsound       the same, without waiting
 //! problem TEXT        waits until the watch's problem has TEXT; `problem` alone, until it has none
 //! ended OUTCOME                   the tasks of what was acknowledged have ended: succeeded, failed, cancelled
-//! there PATH                      waits until the file is there
+//! there PATH, away PATH           waits until the file is there, or not any more
 //! settled N                       waits until so many files were ever complete and nothing settles
 //! expect CHANGE PATH SIZE [REASON]; ..    waits for exactly these new events
 //! in-order CHANGE PATH SIZE; ..  likewise, in the order of the outbox
@@ -107,7 +107,8 @@ impl Play {
                 let outcome = serde_json::from_value(rest.into()).expect("an outcome");
                 self.world.settle(outcome).await;
             }
-            "there" => self.there(rest).await,
+            "there" => self.there(rest, true).await,
+            "away" => self.there(rest, false).await,
             "expect" => self.expect(rest).await,
             "in-order" => {
                 let expected: Vec<&str> = rest.split("; ").collect();
@@ -125,10 +126,10 @@ impl Play {
         self.world.state(|state| shows(state.problem.as_deref())).await;
     }
 
-    /// Waits for a file, which the watcher moves in its own time.
-    async fn there(&self, path: &str) {
+    /// Waits for a file to be there or not, which the watcher moves in its own time.
+    async fn there(&self, path: &str, there: bool) {
         let (path, deadline) = (self.world.path(path), tokio::time::Instant::now() + Duration::from_mins(1));
-        while !path.exists() {
+        while path.exists() != there {
             assert!(tokio::time::Instant::now() < deadline, "it never came to be");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }

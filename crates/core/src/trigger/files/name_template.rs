@@ -53,6 +53,12 @@ impl NameTemplate {
         text.rsplit_once('/').map(|(directory, _)| directory)
     }
 
+    /// Whether different files have different names by it.
+    #[must_use]
+    pub fn is_of_one_file(&self) -> bool {
+        self.0.iter().any(|piece| matches!(piece, Piece::Name | Piece::Stem))
+    }
+
     /// A glob of every name that it can make.
     #[must_use]
     pub fn glob(&self) -> String {

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use super::{
-    super::{FileSource, NameTemplate, OnReject, Verify},
+    super::{FileSource, MarkerAfter, NameTemplate, OnReject, Verify},
     set,
 };
 use crate::trigger::{reader::Table, text::Text};
 
+const MARKER_AFTER: [(&str, MarkerAfter); 2] = [("remove", MarkerAfter::Remove), ("keep", MarkerAfter::Keep)];
 const ON_REJECT: [(&str, OnReject); 3] =
     [("report", OnReject::Report), ("ignore", OnReject::Ignore), ("quarantine", OnReject::Quarantine)];
 
@@ -30,6 +31,7 @@ pub(super) fn read(table: &mut Table<'_>, source: &mut FileSource) {
         table.problem_at("max_age", "max_age is not above min_mtime_age", "no file would fit");
     }
     source.done_marker = table.text("done_marker").map(|text| beside(table, text, "done_marker"));
+    set(&mut source.done_marker_after, table.choice("done_marker_after", &MARKER_AFTER));
     source.verify = table.table("verify").and_then(read_verify);
     set(&mut source.on_reject, table.choice("on_reject", &ON_REJECT));
 }
