@@ -8,6 +8,7 @@ mod guard;
 mod judge;
 mod look;
 mod order;
+mod rate;
 mod tell;
 mod walk;
 
@@ -21,7 +22,7 @@ use hetuflow_core::{id::AgentId, protocol::WatchState};
 use jiff::Timestamp;
 
 pub(crate) use self::batch::Batches;
-use self::guard::Guard;
+use self::{guard::Guard, rate::Rate};
 use crate::{
     hint::HintSource,
     probe::FsKinds,
@@ -46,6 +47,7 @@ pub(crate) struct Live {
     waiting: Waiting,
     batches: Batches,
     guard: Guard,
+    rate: Option<Rate>,
     /// Why the last file that should have been moved or deleted was not.
     unfulfilled: Option<String>,
     /// Files that were refused in this life.
@@ -96,6 +98,7 @@ impl Live {
         batches: Batches,
     ) -> Self {
         let now = Instant::now();
+        let rate = definition.watch.source.limits.rate.map(|most| Rate::new(most, now));
         Self {
             settle: Settle::new(definition.watch.source.settle),
             roots: roots.into_iter().map(|record| Root::new(record, now)).collect(),
@@ -105,6 +108,7 @@ impl Live {
             snapshot,
             batches,
             guard: Guard::default(),
+            rate,
             unfulfilled: None,
             waiting: Waiting::default(),
             rejected: 0,
@@ -176,6 +180,9 @@ impl Live {
             return passes;
         }
         let candidates = self.waiting.candidates.values().map(Candidate::test_at).min();
+        // Who waits for a place in the rate is due all the time.
+        let place = self.rate.as_ref().map(Rate::next_at);
+        let candidates = candidates.map(|at| place.map_or(at, |place| at.max(place)));
         let gone = self.waiting.gone.values().map(|gone| gone.check_at).min();
         let batches = self.batches.wake_at(&self.batch_rule(), now);
         if self.batches.is_full() {

@@ -98,7 +98,8 @@ fn lines(trigger: &Trigger, places: &Places<'_>, clock: &Clock) -> Vec<Line> {
         .map(|glob| line("file", try_file(glob, places)));
     let clocks = trigger.clocks.iter().map(|clock| {
         let rule = &clock.rule;
-        line(rule.kind().name(), next(rule.next_after(now, now)))
+        let kind = if clock.deadline.is_some() { "deadline" } else { rule.kind().name() };
+        line(kind, next(rule.next_after(now, now)))
     });
     let daemons = trigger.daemons.iter().map(|_| line("daemon", "is kept running".to_owned()));
     let events = trigger.events.iter().map(|event| line("event", try_event(&event.event_type)));

@@ -5,6 +5,7 @@ mod capture;
 mod field;
 mod name_template;
 pub(super) mod read;
+mod values;
 
 use std::time::Duration;
 
@@ -13,6 +14,10 @@ use serde::{Deserialize, Serialize};
 pub use capture::{CaptureRule, Captures};
 pub use field::FileField;
 pub use name_template::NameTemplate;
+pub use values::{
+    After, Backend, Collision, DateRange, DateRule, FileBatch, FileChange, FileDedupe, FileLimits, Hardlinks,
+    Initial, LoopGuard, MarkerAfter, Names, OnReject, OnTimeout, RunOn, Verify, WriterCheck,
+};
 
 use crate::labels::Selector;
 
@@ -113,6 +118,8 @@ pub struct FileSource {
     /// Between two looks at everything, whatever the system's events say.
     #[serde(with = "crate::duration::option", skip_serializing_if = "Option::is_none")]
     pub rescan: Option<Duration>,
+    #[serde(skip_serializing_if = "is_default")]
+    pub limits: FileLimits,
     /// A path with more events than that is left alone until the time is over.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub loop_guard: Option<LoopGuard>,
@@ -189,6 +196,7 @@ impl Default for FileSource {
             backend: Backend::default(),
             poll: None,
             rescan: None,
+            limits: FileLimits::default(),
             loop_guard: None,
             run_on: RunOn::default(),
             recheck: true,
@@ -197,248 +205,4 @@ impl Default for FileSource {
             collision: Collision::default(),
         }
     }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FileChange {
-    /// A complete file that was not there before, or a new version of one that was.
-    Arrived,
-    Created,
-    Modified,
-    Deleted,
-    Moved,
-    /// Not complete after `max_settle`. An event for other triggers.
-    Stuck,
-    /// Refused, with a reason. An event for other triggers.
-    Rejected,
-}
-
-impl FileChange {
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Arrived => "arrived",
-            Self::Created => "created",
-            Self::Modified => "modified",
-            Self::Deleted => "deleted",
-            Self::Moved => "moved",
-            Self::Stuck => "stuck",
-            Self::Rejected => "rejected",
-        }
-    }
-
-    /// Whether the trigger's own job never runs for it.
-    #[must_use]
-    pub const fn is_notice(self) -> bool {
-        matches!(self, Self::Stuck | Self::Rejected)
-    }
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Initial {
-    /// They are recorded and left alone.
-    #[default]
-    Ignore,
-    Process,
-    /// Those whose own time is not longer ago count as new, the others are left alone.
-    NewerThan(#[serde(with = "crate::duration")] Duration),
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RunOn {
-    #[default]
-    Origin,
-    Anywhere,
-}
-
-/// Whether it matters who has a file open.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum WriterCheck {
-    /// A file with a writer is waited for; where nobody can tell, quiet time decides.
-    #[default]
-    Auto,
-    /// Where nobody can tell, a file is never complete.
-    Require,
-    /// Quiet time alone decides.
-    Off,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Names {
-    #[default]
-    Any,
-    /// No control characters and no `-` at the start; others are refused.
-    Portable,
-}
-
-/// A file with several names.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Hardlinks {
-    #[default]
-    Allow,
-    Reject,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OnReject {
-    /// It stays, and an event `file.rejected` says why.
-    #[default]
-    Report,
-    /// It is left alone, silently.
-    Ignore,
-    /// It is also moved to `.hetuflow/quarantine` in the directory where its glob starts.
-    Quarantine,
-}
-
-/// How changes are noticed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Backend {
-    /// By the system's events, where the file system sends them.
-    #[default]
-    Auto,
-    /// By looking.
-    Poll,
-}
-
-/// A capture that must be a date in a range of days.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DateRule {
-    pub capture: String,
-    /// As `strftime` writes it: `%Y%m%d`.
-    pub format: String,
-    /// Days before today that it may be, first and last: 0 is today.
-    #[serde(rename = "in")]
-    pub days: DateRange,
-    #[serde(default = "utc")]
-    pub timezone: String,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DateRange {
-    Today,
-    Yesterday,
-    /// Today, or one of so many days before.
-    Last(u32),
-}
-
-fn utc() -> String {
-    "UTC".to_owned()
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MarkerAfter {
-    /// It is deleted: left there, it would say of the next file of that name that it is whole. One that stands for many
-    /// files stays.
-    #[default]
-    Remove,
-    Keep,
-}
-
-/// What a complete file must be.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Verify {
-    /// The name of the file that holds its SHA-256 in hex, as `sha256sum` writes it.
-    Sha256(String),
-    /// Its last line.
-    LastLine(String),
-    /// Its first bytes.
-    Magic(String),
-}
-
-/// When two files are the same to the trigger.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct FileDedupe {
-    pub key: Vec<FileField>,
-    /// How long a key is remembered.
-    #[serde(with = "crate::duration")]
-    pub ttl: Duration,
-}
-
-impl Default for FileDedupe {
-    fn default() -> Self {
-        Self { key: vec![FileField::Path, FileField::Identity], ttl: Duration::from_hours(90 * 24) }
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct FileBatch {
-    pub max_files: u32,
-    /// Since its first file.
-    #[serde(with = "crate::duration")]
-    pub max_wait: Duration,
-    #[serde(deserialize_with = "crate::size::option", skip_serializing_if = "Option::is_none")]
-    pub max_bytes: Option<u64>,
-    pub min_files: u32,
-    /// A batch is of one directory, or of one value of a capture.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub group_by: Option<FileField>,
-    /// What becomes of fewer than `min_files` after `max_wait`.
-    pub on_timeout: OnTimeout,
-}
-
-impl Default for FileBatch {
-    fn default() -> Self {
-        Self {
-            max_files: 100,
-            max_wait: Duration::from_secs(30),
-            max_bytes: None,
-            min_files: 1,
-            group_by: None,
-            on_timeout: OnTimeout::default(),
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OnTimeout {
-    #[default]
-    Fire,
-    /// More are waited for.
-    Hold,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LoopGuard {
-    pub events: u32,
-    #[serde(with = "crate::duration")]
-    pub within: Duration,
-}
-
-/// What becomes of a file afterwards.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum After {
-    #[default]
-    Keep,
-    Delete,
-    /// To a path below the directory where its glob starts.
-    Move(String),
-}
-
-/// A file is there already where one shall be moved to.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Collision {
-    /// The new one gets a name of its own.
-    #[default]
-    Suffix,
-    Overwrite,
-    /// The new one stays where it is.
-    Keep,
 }

@@ -56,13 +56,14 @@ impl Live {
         let mut departed: HashMap<Version, PathBuf> =
             self.waiting.gone.iter().map(|(path, gone)| (gone.version, path.clone())).collect();
         for path in due {
-            if turn.is_full() {
+            if turn.is_full() || self.rate.as_ref().is_some_and(|rate| !rate.has_place(now)) {
                 break;
             }
             match self.judge_candidate(&path, cx) {
                 Decided::NotYet => self.tell_stuck(&path, cx, turn, part),
                 Decided::Complete(..) if self.is_looping(&path) => {}
                 Decided::Complete(version, sha256) => {
+                    self.rate.as_mut().into_iter().for_each(|rate| rate.take(now));
                     let (files, events) = self.report(path, version, sha256, &mut departed, cx);
                     self.add_fate(&files, &events, cx, part);
                     let events = self.collect(events, part);

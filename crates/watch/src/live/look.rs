@@ -90,7 +90,7 @@ impl Live {
                 self.waiting.gone.remove(path);
                 if self.is_old(index, path, &fact) {
                     self.record_old(index, path, fact);
-                } else {
+                } else if remembered.is_some() || self.has_room(index) {
                     self.add_candidate(path, fact);
                 }
             }
@@ -135,6 +135,20 @@ impl Live {
         if let Some(pass) = &mut self.roots[index].pass {
             pass.baseline.push((path.to_owned(), fact.version));
         }
+    }
+
+    /// Whether one more file may be remembered.
+    fn has_room(&mut self, index: usize) -> bool {
+        let most = self.definition.watch.source.limits.files;
+        let has_room = self.snapshot.len() + self.waiting.candidates.len() as u64 <= most;
+        if !has_room {
+            let root = &mut self.roots[index];
+            root.problems().too_many = Some(format!(
+                "`{}` has more than {most} files (limits.files), the rest is not seen: remove some, or raise it",
+                root.dir().display()
+            ));
+        }
+        has_room
     }
 
     fn add_candidate(&mut self, path: &Path, fact: FileFact) {

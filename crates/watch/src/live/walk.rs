@@ -18,9 +18,6 @@ use crate::{
     turn::{Part, Remember},
 };
 
-/// Directories below one root, at most.
-const MAX_DIRECTORIES: usize = 200_000;
-
 impl Live {
     pub(crate) fn request_passes(&mut self, at: Instant) {
         self.roots.iter_mut().for_each(|root| root.request_pass(at));
@@ -111,9 +108,10 @@ impl Live {
         if walk == Walk::Changed && known.is_some_and(|fact| see(&directory) == Seen::Directory(*fact)) {
             return;
         }
-        if known.is_none() && root.known.len() + root.queue.len() >= MAX_DIRECTORIES {
+        let most = self.definition.watch.source.limits.directories;
+        if known.is_none() && root.known.len() + root.queue.len() >= most as usize {
             root.problems().too_many = Some(format!(
-                "`{}` has more than {MAX_DIRECTORIES} directories, the rest is not watched: narrow the glob or exclude some",
+                "`{}` has more than {most} directories (limits.directories), the rest is not watched: narrow the glob or exclude some",
                 root.dir().display()
             ));
             return;

@@ -221,7 +221,9 @@ proptest! {
         let zones = zones();
         let (name, zone) = zone.get(&zones);
         let changes = changes(zone);
-        let at = if changes.is_empty() { Timestamp::UNIX_EPOCH } else { *change.get(&changes) };
+        // Before 1972 there were offsets that are no whole minutes, which the walk by minutes would miss.
+        let quiet = "2020-01-01T00:00:00Z".parse().expect("a time");
+        let at = if changes.is_empty() { quiet } else { *change.get(&changes) };
         check(&line, name, at - SignedDuration::from_hours(24), at + SignedDuration::from_hours(26));
     }
 }

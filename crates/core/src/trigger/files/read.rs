@@ -170,7 +170,7 @@ fn read_date(mut table: Table<'_>, capture: Option<&CaptureRule>) -> Option<Date
         table.problem(text.span.clone(), error.to_string(), error.help());
     }
     table.finish();
-    let timezone = zone.map_or_else(super::utc, |zone| zone.value);
+    let timezone = zone.map_or_else(super::values::utc, |zone| zone.value);
     Some(DateRule { capture: name?.value, format: format?.value, days: days?, timezone })
 }
 

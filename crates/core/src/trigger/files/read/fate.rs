@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::{
-    super::{After, CaptureRule, Collision, FileBatch, FileSource, LoopGuard, NameTemplate, OnTimeout},
+    super::{
+        After, CaptureRule, Collision, FileBatch, FileLimits, FileSource, LoopGuard, NameTemplate, OnTimeout,
+    },
     field, set,
 };
 use crate::trigger::reader::Table;
@@ -22,6 +24,10 @@ pub(super) fn read(table: &mut Table<'_>, source: &mut FileSource, capture: Opti
         set(&mut source.order, field(table, &text, "order", &allowed, capture));
     }
     source.batch = table.table("batch").map(|batch| read_batch(batch, capture));
+    if let Some(mut limits) = table.table("limits") {
+        read_limits(&mut limits, &mut source.limits);
+        limits.finish();
+    }
     source.loop_guard = table.table("loop_guard").and_then(read_loop_guard);
     source.after_success = read_after(table, "after_success");
     source.after_failure = read_after(table, "after_failure");
@@ -49,6 +55,13 @@ fn read_batch(mut table: Table<'_>, capture: Option<&CaptureRule>) -> FileBatch 
     }
     table.finish();
     batch
+}
+
+fn read_limits(table: &mut Table<'_>, limits: &mut FileLimits) {
+    set(&mut limits.files, table.integer("files", 1..=100_000_000).and_then(|most| most.try_into().ok()));
+    let directories = table.integer("directories", 1..=10_000_000);
+    set(&mut limits.directories, directories.and_then(|most| most.try_into().ok()));
+    limits.rate = table.integer("rate", 1..=100_000).and_then(|most| most.try_into().ok());
 }
 
 fn read_loop_guard(mut table: Table<'_>) -> Option<LoopGuard> {
