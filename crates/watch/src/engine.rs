@@ -46,6 +46,8 @@ const TURN_DIRECTORIES: usize = 256;
 struct Overflow {
     not_before: Instant,
     pause: Duration,
+    /// The last time that was given; what is lost before it is answered then.
+    answer: Instant,
 }
 
 impl Engine {
@@ -194,15 +196,18 @@ impl Overflow {
     const LONGEST: Duration = Duration::from_mins(1);
 
     const fn new(now: Instant) -> Self {
-        Self { not_before: now, pause: Self::FIRST }
+        Self { not_before: now, pause: Self::FIRST, answer: now }
     }
 
     /// When to look at everything, after an overflow at `now`.
     fn next(&mut self, now: Instant) -> Instant {
+        if now < self.answer {
+            return self.answer;
+        }
         let quiet = now.saturating_duration_since(self.not_before);
         self.pause = if quiet > self.pause { Self::FIRST } else { (self.pause * 2).min(Self::LONGEST) };
         let at = now.max(self.not_before);
-        self.not_before = at + self.pause;
+        (self.not_before, self.answer) = (at + self.pause, at);
         at
     }
 }
@@ -225,5 +230,8 @@ mod tests {
         assert_eq!(pauses, [0, 2, 4, 8, 16, 32, 60, 60]);
         let later = at + Duration::from_mins(10);
         assert_eq!(overflow.next(later), later);
+        // Many that come together are one: the second answer is for all of them.
+        let answers: Vec<_> = (1..100).map(|n| overflow.next(later + Duration::from_millis(n))).collect();
+        assert!(answers.iter().all(|answer| *answer == later + Overflow::FIRST), "{answers:?}");
     }
 }

@@ -1,6 +1,8 @@
 //! The watcher as a whole, on real files.
 
 mod bulk;
+mod limits;
 mod roots;
 mod scenario;
 mod world;
+mod writers;

@@ -7,6 +7,10 @@
 //! close PATH          closes what is held                     mkdir PATH
 //! rename FROM TO      link FROM TO (a hard link)              remove PATH (a file or a tree)
 //! old PATH            sets its time of change to 2001         chmod PATH
+//! nameless PATH TEXT  O_TMPFILE, written, then linked         map PATH TEXT      a mapping that is held; `unmap PATH` ends it
+//! allocate PATH N     held, with its length at once           fill PATH TEXT     writes at its start, still open
+//! truncate PATH N     by name                                 touch PATH         opened for writing and closed
+//! exchange ONE TWO    each takes the other's place            soft FROM TO       a symbolic link
 //! start, stop         the watcher, on the same state          lose-state         deletes all that it remembers
 //! lose-memory         deletes its state file              damage-memory      overwrites a piece in the middle of it
 //! acknowledge         everything pending                      forget             expect the pending again
@@ -23,12 +27,12 @@ use std::{
     collections::BTreeMap,
     fs::{self, File, OpenOptions, Permissions},
     io::Write,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{FileExt, PermissionsExt},
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
-use crate::world::World;
+use crate::{world::World, writers};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -54,7 +58,11 @@ async fn run(origin: PathBuf) {
     let text = fs::read_to_string(&origin).expect("readable");
     let scenario: Scenario =
         toml::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", origin.display()));
-    let mut play = Play { world: World::new(&scenario.source.to_string()), held: BTreeMap::new() };
+    let mut play = Play {
+        world: World::new(&scenario.source.to_string()),
+        held: BTreeMap::new(),
+        maps: BTreeMap::new(),
+    };
     let name = origin.file_stem().expect("a name").display().to_string();
     for (number, step) in scenario.steps.iter().enumerate() {
         let _scene = Scene { name: &name, number, step };
@@ -80,6 +88,7 @@ impl Drop for Scene<'_> {
 struct Play {
     world: World,
     held: BTreeMap<String, File>,
+    maps: BTreeMap<String, writers::Map>,
 }
 
 impl Play {
@@ -168,13 +177,34 @@ impl Play {
                 append(&path).set_modified(time).expect("time set");
             }
             "chmod" => fs::set_permissions(path, Permissions::from_mode(0o640)).expect("mode set"),
+            _ => self.write_oddly(verb, first, second),
+        }
+    }
+
+    /// As few programs write.
+    fn write_oddly(&mut self, verb: &str, first: &str, second: &str) {
+        let path = self.world.path(first);
+        match verb {
+            "nameless" => writers::nameless(&path, second.as_bytes()),
+            "map" => {
+                self.maps.insert(first.to_owned(), writers::Map::new(&path, second.as_bytes()));
+            }
+            "unmap" => drop(self.maps.remove(first).expect("a held mapping")),
+            "allocate" => {
+                let file = writers::allocate(&path, second.parse().expect("a length"));
+                self.held.insert(first.to_owned(), file);
+            }
+            "fill" => self.held[first].write_all_at(second.as_bytes(), 0).expect("written"),
+            "truncate" => writers::truncate(&path, second.parse().expect("a length")),
+            "touch" => drop(append(&path)),
+            "exchange" => writers::exchange(&path, &self.world.path(second)),
+            "soft" => std::os::unix::fs::symlink(path, self.world.path(second)).expect("linked"),
             _ => panic!("{verb} is no step"),
         }
     }
 }
 
 fn damage(path: &Path) {
-    use std::os::unix::fs::FileExt;
     let file = OpenOptions::new().write(true).open(path).expect("opened");
     let half = file.metadata().expect("a length").len() / 2;
     file.write_all_at(&[0x5A; 512], half).expect("written");

@@ -1,0 +1,48 @@
+//! The system's queue of events overflows, and nothing is lost. A program of its own: while the queue's length is changed, nothing
+//! else here may make one.
+
+#[path = "watch/world.rs"]
+#[expect(dead_code, reason = "other tests use the rest of it")]
+mod world;
+
+use std::{fs, path::Path};
+
+use world::World;
+
+const QUEUE: &str = "/proc/sys/fs/inotify/max_queued_events";
+
+/// The length is read when a queue is made, so that it is short for a moment only. It is the whole machine's: where it may not be
+/// set, nothing is tested.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_where_the_queue_of_events_overflows() {
+    let queue = fs::File::open(QUEUE).expect("the length of the queue");
+    rustix::fs::flock(&queue, rustix::fs::FlockOperation::LockExclusive).expect("nobody else changes it");
+    let before = fs::read_to_string(QUEUE).expect("the length of the queue");
+    let mut world = World::new("paths = [\"in/**/*.csv\"]\nsettle = \"0s\"");
+    fs::create_dir(world.path("in")).expect("a folder");
+    if fs::write(QUEUE, "16").is_err() {
+        eprintln!("skipped: {QUEUE} may not be written");
+        return;
+    }
+    let short = Restore(&before);
+    world.start().await;
+    drop((short, queue));
+    for directory in 0..50 {
+        fs::create_dir(world.path(&format!("in/{directory}"))).expect("a folder");
+        for file in 0..40 {
+            fs::write(world.path(&format!("in/{directory}/{file}.csv")), "1").expect("written");
+        }
+    }
+    assert_eq!(world.events(2000).await.len(), 2000);
+    // Folders that were made while events were lost are watched too.
+    world.write("in/49/last.csv", "1");
+    assert_eq!(world.told(1).await, ["arrived in/49/last.csv 1"]);
+}
+
+struct Restore<'a>(&'a str);
+
+impl Drop for Restore<'_> {
+    fn drop(&mut self) {
+        fs::write(Path::new(QUEUE), self.0.trim()).expect("the length that was there");
+    }
+}
