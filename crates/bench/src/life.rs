@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use hetuflow_core::{
     Clock,
-    event::{DedupeKey, Event, SourceKind, Verdict},
-    id::{EventId, JobId, Namespace, TaskId},
+    event::{DedupeKey, Event, SourceKind},
+    id::{JobId, Namespace, TaskId},
     job::{Command, JobSpec},
     labels::Lane,
     retry::{OnLost, RetryPolicy},
@@ -79,23 +79,8 @@ impl Life {
 
 fn event(now: Timestamp, body: Bytes) -> Event {
     Event {
-        id: EventId::at(now),
-        namespace: Namespace::default(),
-        kind: SourceKind::Webhook,
-        source: "/hooks/bench".to_owned(),
-        event_type: "push".to_owned(),
-        subject: None,
-        time: now,
-        received_at: now,
         content_type: Some("application/json".to_owned()),
-        headers: Vec::new(),
-        query: None,
-        verdict: Verdict::Accepted,
-        sender: None,
-        secret: None,
-        replay_of: None,
-        status_token: None,
-        decisions: Vec::new(),
         body,
+        ..Event::new(SourceKind::Webhook, Namespace::default(), "/hooks/bench", "push", now)
     }
 }

@@ -87,6 +87,39 @@ pub struct Event {
     pub body: bytes::Bytes,
 }
 
+impl Event {
+    /// One that happened and was received now, with nothing known about it yet.
+    #[must_use]
+    pub fn new(
+        kind: SourceKind,
+        namespace: Namespace,
+        source: impl Into<String>,
+        event_type: impl Into<String>,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            id: EventId::at(now),
+            namespace,
+            kind,
+            source: source.into(),
+            event_type: event_type.into(),
+            subject: None,
+            time: now,
+            received_at: now,
+            content_type: None,
+            headers: Vec::new(),
+            query: None,
+            verdict: Verdict::Accepted,
+            sender: None,
+            secret: None,
+            replay_of: None,
+            status_token: None,
+            decisions: Vec::new(),
+            body: bytes::Bytes::new(),
+        }
+    }
+}
+
 /// What the ingress made of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "verdict", rename_all = "snake_case")]

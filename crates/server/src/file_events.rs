@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use hetuflow_core::{
-    event::{DecisionOutcome, DedupeKey, Event, SourceKind, Verdict},
+    event::{DecisionOutcome, DedupeKey, Event, SourceKind},
     id::{AgentId, EventId, ScheduleId, TaskId},
     labels::Labels,
     matching::{self, Body, Facts, Plan},
@@ -192,23 +192,17 @@ fn event(live: &Live, agent_id: &AgentId, file: &FileEvent, now: Timestamp) -> E
     // A struct of texts and numbers always becomes JSON.
     let body = serde_json::to_vec(&file.facts).unwrap_or_default();
     Event {
-        id: EventId::at(now),
-        namespace: live.trigger.namespace.clone(),
-        kind: SourceKind::File,
-        source: format!("/agents/{agent_id}/files/{}", file.key),
-        event_type: format!("file.{}", file.facts.change),
         subject: Some(file.facts.path.clone()),
         time: file.seen_at,
-        received_at: now,
         content_type: Some("application/json".to_owned()),
-        headers: Vec::new(),
-        query: None,
-        verdict: Verdict::Accepted,
-        sender: None,
-        secret: None,
-        replay_of: None,
-        status_token: None,
         decisions: vec![live.decision(DecisionOutcome::Matched, None)],
         body: Bytes::from(body),
+        ..Event::new(
+            SourceKind::File,
+            live.trigger.namespace.clone(),
+            format!("/agents/{agent_id}/files/{}", file.key),
+            format!("file.{}", file.facts.change),
+            now,
+        )
     }
 }

@@ -237,7 +237,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use hetuflow_core::{
-        id::{EventId, JobId, Namespace},
+        id::{JobId, Namespace},
         trigger::{self, TriggerJob},
     };
     use jiff::Timestamp;
@@ -274,24 +274,9 @@ mod tests {
     fn event() -> Event {
         let now = Timestamp::UNIX_EPOCH;
         Event {
-            id: EventId::at(now),
-            namespace: Namespace::default(),
-            kind: SourceKind::Webhook,
-            source: "/hooks/a".to_owned(),
-            event_type: "push".to_owned(),
-            subject: None,
-            time: now,
-            received_at: now,
             content_type: Some("application/json".to_owned()),
-            headers: Vec::new(),
-            query: None,
-            verdict: Verdict::Accepted,
-            sender: None,
-            secret: None,
-            replay_of: None,
-            status_token: None,
-            decisions: Vec::new(),
             body: bytes::Bytes::from_static(b"{}"),
+            ..Event::new(SourceKind::Webhook, Namespace::default(), "/hooks/a", "push", now)
         }
     }
 

@@ -16,7 +16,7 @@ use std::{
 use bytes::Bytes;
 use hetuflow_core::{
     Clock,
-    event::{Event, SourceKind, Verdict},
+    event::{Event, SourceKind},
     id::{EventId, JobId, Namespace, ServerId, TaskId},
     job::Command,
     labels::{Labels, Lane, Selector},
@@ -219,24 +219,8 @@ fn driven(time: Arc<AtomicI64>) -> Clock {
 
 pub(crate) fn event(now: Timestamp, body: &[u8]) -> Event {
     Event {
-        id: EventId::at(now),
-        namespace: Namespace::default(),
-        kind: SourceKind::Api,
-        source: "/api/test".to_owned(),
-        event_type: "test".to_owned(),
-        subject: None,
-        time: now,
-        received_at: now,
-        content_type: None,
-        headers: Vec::new(),
-        query: None,
-        verdict: Verdict::Accepted,
-        sender: None,
-        secret: None,
-        replay_of: None,
-        status_token: None,
-        decisions: Vec::new(),
         body: Bytes::copy_from_slice(body),
+        ..Event::new(SourceKind::Api, Namespace::default(), "/api/test", "test", now)
     }
 }
 

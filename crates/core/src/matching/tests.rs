@@ -6,7 +6,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     event::{FileFacts, SourceKind},
-    id::{AgentId, EventId, JobId, Namespace, TaskId, TriggerName},
+    id::{AgentId, JobId, Namespace, TaskId, TriggerName},
     job::JobSpec,
     labels::Selector,
     trigger::TriggerJob,
@@ -15,14 +15,7 @@ use crate::{
 /// An event with everything that a condition can look at.
 pub(crate) fn event() -> Event {
     Event {
-        id: EventId::at(Timestamp::UNIX_EPOCH),
-        namespace: Namespace::default(),
-        kind: SourceKind::Webhook,
-        source: "/hooks/deploy".to_owned(),
-        event_type: "push".to_owned(),
         subject: Some("octo/site".to_owned()),
-        time: Timestamp::UNIX_EPOCH,
-        received_at: Timestamp::UNIX_EPOCH,
         content_type: Some("application/json".to_owned()),
         headers: vec![
             ("x-github-event".to_owned(), "push".to_owned()),
@@ -30,13 +23,13 @@ pub(crate) fn event() -> Event {
             ("accept".to_owned(), "b".to_owned()),
         ],
         query: Some("env=prod&name=a+b".to_owned()),
-        verdict: Verdict::Accepted,
-        sender: None,
-        secret: None,
-        replay_of: None,
-        status_token: None,
-        decisions: Vec::new(),
-        body: bytes::Bytes::new(),
+        ..Event::new(
+            SourceKind::Webhook,
+            Namespace::default(),
+            "/hooks/deploy",
+            "push",
+            Timestamp::UNIX_EPOCH,
+        )
     }
 }
 

@@ -7,8 +7,8 @@ use arbitrary::{Result, Unstructured};
 use bytes::Bytes;
 use hetuflow_core::{
     condition::{Condition, Judgement},
-    event::{Event, SourceKind, Verdict},
-    id::{EventId, Namespace},
+    event::{Event, SourceKind},
+    id::Namespace,
     matching::{Body, Facts, Wanted},
 };
 use jiff::Timestamp;
@@ -165,23 +165,11 @@ fn judge(condition: &Condition, body: &str) -> Judgement {
 fn event(body: &str) -> Event {
     let now = Timestamp::UNIX_EPOCH;
     Event {
-        id: EventId::at(now),
-        namespace: Namespace::default(),
-        kind: SourceKind::Webhook,
-        source: "/hooks/a".to_owned(),
-        event_type: "push".to_owned(),
-        subject: None,
-        time: now,
-        received_at: now,
         content_type: Some("application/json".to_owned()),
         headers: vec![("x-github-event".to_owned(), "push".to_owned())],
         query: Some("env=prod".to_owned()),
-        verdict: Verdict::Accepted,
         sender: "10.1.2.3".parse().ok(),
-        secret: None,
-        replay_of: None,
-        status_token: None,
-        decisions: Vec::new(),
         body: Bytes::copy_from_slice(body.as_bytes()),
+        ..Event::new(SourceKind::Webhook, Namespace::default(), "/hooks/a", "push", now)
     }
 }

@@ -14,7 +14,7 @@ use axum::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use hetuflow_core::{
-    event::{DedupeKey, Event, SourceKind, Verdict},
+    event::{DedupeKey, Event, SourceKind},
     id::{EventId, Namespace},
     task::Task,
 };
@@ -144,24 +144,16 @@ pub(super) async fn send(
 fn event(new: NewEvent, now: Timestamp) -> Event {
     let data = new.data.map_or_else(Bytes::new, |data| Bytes::from(String::from(Box::<str>::from(data))));
     Event {
-        id: EventId::at(now),
-        namespace: new.namespace,
-        kind: SourceKind::Api,
-        source: new.source.unwrap_or_else(|| "/api".to_owned()),
-        event_type: new.event_type,
         subject: new.subject,
-        time: now,
-        received_at: now,
         content_type: Some("application/json".to_owned()),
-        headers: Vec::new(),
-        query: None,
-        verdict: Verdict::Accepted,
-        sender: None,
-        secret: None,
-        replay_of: None,
-        status_token: None,
-        decisions: Vec::new(),
         body: data,
+        ..Event::new(
+            SourceKind::Api,
+            new.namespace,
+            new.source.unwrap_or_else(|| "/api".to_owned()),
+            new.event_type,
+            now,
+        )
     }
 }
 

@@ -4,8 +4,8 @@ use std::{net::IpAddr, sync::Arc};
 
 use bytes::Bytes;
 use hetuflow_core::{
-    event::{DedupeKey, Event, SourceKind, Verdict},
-    id::{EventId, Namespace, StatusToken},
+    event::{DedupeKey, Event, SourceKind},
+    id::{Namespace, StatusToken},
     trigger::{SenderSees, hook_source},
 };
 use http::{header, request::Parts, uri::PathAndQuery};
@@ -41,24 +41,19 @@ impl Delivery {
     pub(super) fn event(&self, route: &Route, body: Bytes, event_type: String) -> Event {
         let content_type = self.parts.headers.get(header::CONTENT_TYPE);
         Event {
-            id: EventId::at(self.now),
-            namespace: self.namespace.clone(),
-            kind: SourceKind::Webhook,
-            source: hook_source(&self.namespace, &self.name),
-            event_type,
-            subject: None,
-            time: self.now,
-            received_at: self.now,
             content_type: content_type.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()),
             headers: head::stored(&self.headers, route),
             query: self.parts.uri.query().map(|query| head::stored_query(query, route)),
-            verdict: Verdict::Accepted,
             sender: Some(self.sender),
-            secret: None,
-            replay_of: None,
             status_token: (route.sender_sees > SenderSees::Nothing).then(|| StatusToken::at(self.now)),
-            decisions: Vec::new(),
             body,
+            ..Event::new(
+                SourceKind::Webhook,
+                self.namespace.clone(),
+                hook_source(&self.namespace, &self.name),
+                event_type,
+                self.now,
+            )
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use hetuflow_core::{
     Clock,
-    event::{DedupeKey, Event, SourceKind, Verdict},
+    event::{DedupeKey, Event, SourceKind},
     id::{EventId, JobId, Namespace, TaskId},
     labels::Lane,
     retry::{OnLost, Retry, RetryPolicy},
@@ -62,24 +62,8 @@ fn now() -> Timestamp {
 
 fn event(key: Option<&str>) -> Ingest {
     let event = Event {
-        id: EventId::at(now()),
-        namespace: Namespace::default(),
-        kind: SourceKind::Api,
-        source: "/api".to_owned(),
-        event_type: "test".to_owned(),
-        subject: None,
-        time: now(),
-        received_at: now(),
-        content_type: None,
-        headers: Vec::new(),
-        query: None,
-        verdict: Verdict::Accepted,
-        sender: None,
-        secret: None,
-        replay_of: None,
-        status_token: None,
-        decisions: Vec::new(),
         body: bytes::Bytes::from_static(b"{}"),
+        ..Event::new(SourceKind::Api, Namespace::default(), "/api", "test", now())
     };
     let dedupe = key.map(|key| DedupeKey {
         scope: "/test".to_owned(),

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hetuflow_core::{
     agent::Connection,
-    event::{Event, FileFacts, SourceKind, Verdict},
-    id::EventId,
+    event::{Event, FileFacts, SourceKind},
     protocol::WatchHealth,
     schedule::Deadline,
 };
@@ -141,25 +140,12 @@ fn missing(
         "trigger": live.trigger.key(), "deadline": by, "state": if certain { "missing" } else { "unknown" },
         "expected": deadline.count, "found": found, "name": deadline.expected(by), "agents": watching,
     });
-    let name = clocked.schedule.name.replace(' ', "-");
+    let source = fire::source(live, &clocked.schedule.name);
     Event {
-        id: EventId::at(now),
-        namespace: live.trigger.namespace.clone(),
-        kind: SourceKind::Internal,
-        source: format!("/schedules/{}/{name}", live.trigger.key()),
-        event_type: "file.missing".to_owned(),
         subject: Some(live.trigger.name.to_string()),
         time: by,
-        received_at: now,
         content_type: Some("application/json".to_owned()),
-        headers: Vec::new(),
-        query: None,
-        verdict: Verdict::Accepted,
-        sender: None,
-        secret: None,
-        replay_of: None,
-        status_token: None,
-        decisions: Vec::new(),
         body: Bytes::from(body.to_string()),
+        ..Event::new(SourceKind::Internal, live.trigger.namespace.clone(), source, "file.missing", now)
     }
 }

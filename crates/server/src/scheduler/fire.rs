@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use hetuflow_core::{
-    event::{DecisionOutcome, Event, SourceKind, Verdict},
-    id::{EventId, ScheduleId, TaskId},
+    event::{DecisionOutcome, Event, SourceKind},
+    id::{ScheduleId, TaskId},
     matching::{self, Body, Facts, Plan},
     retry::RetryPolicy,
     schedule::{DaemonSchedule, Overlap},
@@ -85,24 +85,22 @@ fn event(live: &Live, name: &str, run_at: Timestamp, now: Timestamp, told: Told)
     let (event_type, outcome, reason) = told;
     let body = json!({ "schedule": name, "scheduled_at": run_at });
     Event {
-        id: EventId::at(now),
-        namespace: live.trigger.namespace.clone(),
-        kind: SourceKind::Schedule,
-        // A URI reference, as CloudEvents asks for: schedules are named `cron 1`.
-        source: format!("/schedules/{}/{}", live.trigger.key(), name.replace(' ', "-")),
-        event_type: event_type.to_owned(),
         subject: Some(live.trigger.name.to_string()),
         time: run_at,
-        received_at: now,
         content_type: Some("application/json".to_owned()),
-        headers: Vec::new(),
-        query: None,
-        verdict: Verdict::Accepted,
-        sender: None,
-        secret: None,
-        replay_of: None,
-        status_token: None,
         decisions: vec![live.decision(outcome, reason)],
         body: Bytes::from(body.to_string()),
+        ..Event::new(
+            SourceKind::Schedule,
+            live.trigger.namespace.clone(),
+            source(live, name),
+            event_type,
+            now,
+        )
     }
+}
+
+/// A URI reference, as CloudEvents asks for: schedules are named `cron 1`.
+pub(super) fn source(live: &Live, schedule: &str) -> String {
+    format!("/schedules/{}/{}", live.trigger.key(), schedule.replace(' ', "-"))
 }

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use hetuflow_core::{
-    event::{Clause, Decision, DecisionOutcome, DedupeKey, Event, SourceKind, Verdict},
-    id::{AgentId, EventId, JobId, JournalId, Namespace, ServerId, TaskId},
+    event::{Clause, Decision, DecisionOutcome, DedupeKey, Event, SourceKind},
+    id::{AgentId, JobId, JournalId, Namespace, ServerId, TaskId},
     job::{Command, JobSpec},
     labels::{Lane, Selector},
     protocol::{Held, HeldPhase, Hello},
@@ -28,22 +28,12 @@ pub(crate) fn at(seconds: i64) -> Timestamp {
 
 pub(crate) fn event(received_at: Timestamp) -> Event {
     Event {
-        id: EventId::at(received_at),
-        namespace: Namespace::default(),
-        kind: SourceKind::Webhook,
-        source: "/hooks/deploy-site".to_owned(),
-        event_type: "push".to_owned(),
         subject: Some("main".to_owned()),
-        time: received_at,
-        received_at,
         content_type: Some("application/json".to_owned()),
         headers: vec![("x-github-event".to_owned(), "push".to_owned())],
         query: Some("a=b".to_owned()),
-        verdict: Verdict::Accepted,
         sender: "2001:db8::7".parse().ok(),
         secret: Some("env DEPLOY_SECRET".to_owned()),
-        replay_of: None,
-        status_token: None,
         decisions: vec![Decision {
             trigger: "deploy-site".to_owned(),
             outcome: DecisionOutcome::Matched,
@@ -58,6 +48,7 @@ pub(crate) fn event(received_at: Timestamp) -> Event {
             }],
         }],
         body: Bytes::from_static(b"{\"ref\": \"refs/heads/main\"}\0\xff"),
+        ..Event::new(SourceKind::Webhook, Namespace::default(), "/hooks/deploy-site", "push", received_at)
     }
 }
 

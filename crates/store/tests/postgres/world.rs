@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use hetuflow_core::{
-    event::{DedupeKey, Event, SourceKind, Verdict},
+    event::{DedupeKey, Event, SourceKind},
     id::{AgentId, EventId, JobId, JournalId, Namespace, ServerId, TaskId},
     job::Command,
     labels::Lane,
@@ -66,24 +66,9 @@ pub(crate) fn now() -> Timestamp {
 
 pub(crate) fn event(subject: &str) -> Event {
     Event {
-        id: EventId::at(now()),
-        namespace: Namespace::default(),
-        kind: SourceKind::Webhook,
-        source: "/hooks/deploy".to_owned(),
-        event_type: "push".to_owned(),
         subject: Some(subject.to_owned()),
-        time: now(),
-        received_at: now(),
-        content_type: None,
-        headers: Vec::new(),
-        query: None,
-        verdict: Verdict::Accepted,
-        sender: None,
-        secret: None,
-        replay_of: None,
-        status_token: None,
-        decisions: Vec::new(),
         body: bytes::Bytes::from_static(b"{}"),
+        ..Event::new(SourceKind::Webhook, Namespace::default(), "/hooks/deploy", "push", now())
     }
 }
 
