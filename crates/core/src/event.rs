@@ -272,6 +272,19 @@ pub struct FileFacts {
     pub files: Vec<FileFacts>,
 }
 
+/// Types of events about files that run nothing of the trigger that watches for them.
+const NOTICES: [&str; 2] = ["stuck", "rejected"];
+
+impl Event {
+    /// Whether an agent noticed something about a file that is for other triggers: they are asked as about an event of the
+    /// API.
+    #[must_use]
+    pub fn is_notice(&self) -> bool {
+        let change = self.event_type.strip_prefix("file.");
+        self.kind == SourceKind::File && change.is_some_and(|change| NOTICES.contains(&change))
+    }
+}
+
 impl FileFacts {
     /// The `change` of a batch.
     pub const BATCH: &str = "batch";
@@ -279,7 +292,7 @@ impl FileFacts {
     /// What it tells of is for other triggers; the one that watches for the file runs nothing.
     #[must_use]
     pub fn is_notice(&self) -> bool {
-        ["stuck", "rejected"].contains(&self.change.as_str())
+        NOTICES.contains(&self.change.as_str())
     }
 }
 

@@ -111,6 +111,7 @@ fn place(event: &Event) -> Result<Place, ReplayError> {
     match event.kind {
         SourceKind::Webhook => Ok(Place::Hook(route_of(event).ok_or_else(strange)?)),
         SourceKind::Api | SourceKind::Internal => Ok(Place::Any),
+        SourceKind::File if event.is_notice() => Ok(Place::Any),
         SourceKind::File => {
             let path = event.source.strip_prefix("/agents/").ok_or_else(strange)?;
             let (agent, trigger) = path.split_once("/files/").ok_or_else(strange)?;

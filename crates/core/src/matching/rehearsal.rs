@@ -31,10 +31,8 @@ fn decide(trigger: &Trigger, facts: &Facts<'_>) -> Option<Decision> {
             let mine = trigger.webhooks.iter().filter(|hook| trigger.source_of(hook) == facts.event.source);
             first_match(mine.map(|hook| decide_webhook(trigger, hook, facts)), |decision| decision)
         }
-        SourceKind::Api | SourceKind::Internal => {
-            let mine = trigger.events.iter().filter(|source| source.event_type == facts.event.event_type);
-            first_match(mine.map(|source| decide_event(trigger, source, facts)), |decision| decision)
-        }
+        SourceKind::Api | SourceKind::Internal => by_type(trigger, facts),
+        SourceKind::File if facts.event.is_notice() => by_type(trigger, facts),
         SourceKind::File => {
             let mine = facts.event.source.ends_with(&format!("/files/{}", trigger.key()));
             (mine && !trigger.files.is_empty()).then(|| unasked(trigger))
@@ -46,6 +44,11 @@ fn decide(trigger: &Trigger, facts: &Facts<'_>) -> Option<Decision> {
                 .then(|| unasked(trigger))
         }
     }
+}
+
+fn by_type(trigger: &Trigger, facts: &Facts<'_>) -> Option<Decision> {
+    let mine = trigger.events.iter().filter(|source| source.event_type == facts.event.event_type);
+    first_match(mine.map(|source| decide_event(trigger, source, facts)), |decision| decision)
 }
 
 /// What it watches for, or came due, runs.
@@ -88,8 +91,10 @@ mod tests {
         scheme = "github"
         secret = { env = "A" }
         when = 'body.ref == "b"'
-        [on.event]
+        [[on.event]]
         type = "made"
+        [[on.event]]
+        type = "file.stuck"
         [job]
         cmd = "echo"
         args = ["{{ body.ref }}", "{{ body.n }}"]
@@ -128,6 +133,8 @@ mod tests {
         check(&made, json!({"ref": "x", "n": 2}), Some((matched, Some(Ok(&["x", "2"])))));
         check(&Event { event_type: "other".to_owned(), ..made }, json!({}), None);
         check(&Event { kind: SourceKind::File, ..event() }, json!({}), None);
+        let notice = Event { kind: SourceKind::File, event_type: "file.stuck".to_owned(), ..event() };
+        check(&notice, json!({"ref": "x", "n": 3}), Some((matched, Some(Ok(&["x", "3"])))));
         check(&Event { kind: SourceKind::Schedule, ..event() }, json!({}), None);
     }
 }

@@ -98,3 +98,29 @@ async fn a_file_is_replayed_where_it_was_seen_by_the_rules_of_now_or_of_then() {
         assert_eq!((event.replay_of, &event.body), (Some(original.id), &original.body));
     }
 }
+
+#[tokio::test]
+async fn what_an_agent_notices_is_for_other_triggers_also_when_it_is_replayed() {
+    let mut world = World::start().await;
+    world.trigger("import", TRIGGER).await;
+    let alert =
+        "[on.event]\ntype = \"file.rejected\"\n[job]\ncmd = \"echo\"\nargs = [\"{{ file.reason }}\"]\n";
+    world.trigger("alert", alert).await;
+    let mut agent = world.agent("a", &[]).await;
+    let mut noticed = file(&world, "default/import", "x");
+    noticed.facts =
+        FileFacts { change: "rejected".to_owned(), reason: Some("too big".to_owned()), ..noticed.facts };
+    verdicts(&mut agent, vec![noticed]).await;
+    let filter = EventFilter { kind: Some(SourceKind::File), ..EventFilter::default() };
+    let events = world.state.store.events(&filter, Page::default()).await.expect("events");
+    let triggers = |event: &hetuflow_core::event::Event| {
+        event.decisions.iter().map(|decision| decision.trigger.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!((events.len(), triggers(&events[0])), (1, vec!["alert".to_owned()]));
+    let original = world.state.store.event(events[0].id).await.expect("the event");
+    let replayed = replay(&world.state, &Judge::new(), original, Definition::Current, None).await;
+    let replayed = replayed.expect("it is replayed");
+    assert_eq!(replayed.task_ids.len(), 1);
+    let task = world.stored(replayed.task_ids[0]).await;
+    assert_eq!(task.command.expect("a command").args, ["too big"]);
+}
