@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     /// The steps of the walk in ARCHITECTURE.md that must have a point, and the two moments around each.
-    const STEPS: [&str; 41] = [
+    const STEPS: [&str; 43] = [
         "verify.before",
         "verify.after",
         "match.before",
@@ -135,6 +135,8 @@ mod tests {
         "reaper.after_commit",
         "drop.before_commit",
         "drop.after_commit",
+        "share.before_commit",
+        "fate.before_commit",
     ];
 
     #[test]

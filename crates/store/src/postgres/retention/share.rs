@@ -39,7 +39,7 @@ pub(super) async fn trim(
         }
         Stock::Fires => 0,
     };
-    failpoint!("drop.before_commit");
+    failpoint!("share.before_commit");
     tx.commit().await?;
     // One attempt may have written more than may go at once.
     if stock == Stock::Output && rows >= u64::from(piece.limit) {

@@ -31,7 +31,7 @@ pub(super) async fn trim(
         let query = if stock == Stock::Output { query.bind(piece.limit) } else { query };
         rows += query.execute(&mut *tx).await?.rows_affected();
     }
-    failpoint!("drop.before_commit");
+    failpoint!("share.before_commit");
     tx.commit().await?;
     // One attempt may have written more than may go at once.
     if stock == Stock::Output && rows >= u64::from(piece.limit) {
