@@ -34,7 +34,7 @@ pub(super) async fn commit(
         committed.leased.append(&mut one.leased);
     }
     tx.commit().await?;
-    failpoint!("ingest.after_commit", StoreError::Unavailable(sqlx::Error::WorkerCrashed));
+    failpoint!("keys.after_commit", StoreError::Unavailable(sqlx::Error::WorkerCrashed));
     Ok(committed)
 }
 
