@@ -1,6 +1,7 @@
 //! What must hold for every scheme, whatever its file says: a new file needs no new test.
 
 mod flips;
+mod head;
 mod noise;
 mod timing;
 mod told;

@@ -144,9 +144,13 @@ impl Scheme {
         if request.method != "POST" || self.may_be_unsigned(&head)? {
             return Ok(());
         }
-        for place in self.required_places() {
-            if place.find(&head)?.is_none() {
-                return Err(Rejection::Missing(place.to_string()));
+        for places in self.required_places() {
+            let mut found = false;
+            for place in &places {
+                found |= place.find(&head)?.is_some();
+            }
+            if let (false, Some(first)) = (found, places.first()) {
+                return Err(Rejection::Missing(first.to_string()));
             }
         }
         match &self.timestamp {
@@ -157,17 +161,15 @@ impl Scheme {
         }
     }
 
-    /// Headers that must be there, once each, whatever the body is.
-    pub(crate) fn required_places(&self) -> Vec<&Place> {
-        let mut places: Vec<&Place> = Vec::new();
-        let same = |place: &&Place| self.signatures.iter().all(|rule| rule.places == [(*place).clone()]);
-        places.extend(self.signatures.first().and_then(|rule| rule.places.first()).filter(same));
+    /// Of each list one header must be there, whatever the body is: one that may hold a signature, and one of the id
+    /// where that is signed.
+    fn required_places(&self) -> Vec<Vec<&Place>> {
         let signed = self.signatures.iter().all(|rule| rule.message.holds(&Value::Id));
-        if let ([id], true) = (self.delivery.id.as_slice(), signed) {
-            places.push(id);
-        }
-        places.retain(|place| place.header_name().is_some());
-        places
+        let signatures = self.signatures.iter().flat_map(|rule| &rule.places).collect();
+        let ids = if signed { self.delivery.id.iter().collect() } else { Vec::new() };
+        let mut lists: Vec<Vec<&Place>> = vec![signatures, ids];
+        lists.retain(|places| places.iter().all(|place| place.header_name().is_some()));
+        lists
     }
 
     /// The body, or each item of it that is signed by itself.
