@@ -1,6 +1,6 @@
 //! The classes of attack and accident that an ingress meets, a test for each by its id. What is not here is elsewhere: C01
 //! and C08 for every scheme are the vectors of `crates/signature`, C02 by a failpoint is in the walk of the harness, C05 has a
-//! process of its own (`tests/idle.rs`), its deadlines are in `listeners` and those of bodies in `hooks`, C07 is measured in `crates/signature`, C10 is in the stories of
+//! process of its own (`tests/idle.rs`), its deadlines are in `listeners` and those of bodies in `hooks`, C07 is measured in `crates/signature` (on demand: it takes time), C10 is in the stories of
 //! `crates/cli` (and the seeded mistake M4 of the harness), C12 that conditions see nothing that is not of the delivery.
 
 use std::{collections::BTreeSet, fmt::Write as _};

@@ -73,6 +73,7 @@ fn scheme(name: &str) -> Scheme {
 }
 
 #[test]
+#[ignore = "it measures time, which a busy machine spoils: cargo test -p hetuflow-signature c07 -- --ignored"]
 fn c07_a_comparison_takes_as_long_wherever_the_difference_is() {
     let secret = "s".repeat(256);
     let good = secret.as_bytes();
