@@ -22,7 +22,7 @@ use axum::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{AppState, health::Loops, housekeeping::Reports, intake::Judge, leader::Leader};
+use crate::{AppState, health::Loops, housekeeping::Reports, leader::Leader};
 
 pub(crate) use error::{ApiError, explain};
 
@@ -30,7 +30,6 @@ pub(crate) use error::{ApiError, explain};
 #[derive(Clone)]
 pub(crate) struct Api {
     pub(crate) app: AppState,
-    pub(crate) judge: Judge,
     pub(crate) loops: Loops,
     pub(crate) leader: Leader,
     pub(crate) reports: Reports,

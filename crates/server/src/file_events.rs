@@ -22,7 +22,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::{
     AppState,
     ingest::IngestError,
-    intake::{Candidates, Judge},
+    intake::Candidates,
     triggers::{Live, TriggerSet},
 };
 
@@ -51,7 +51,7 @@ pub(crate) async fn accept(
             Some(live) => {
                 let now = state.clock.now();
                 let ingest = if file.facts.is_notice() {
-                    notice(&set, live, agent_id, labels, file, now).await
+                    notice(state, &set, live, agent_id, labels, file, now).await
                 } else {
                     ingest(live, agent_id, labels, file, now)
                 };
@@ -144,6 +144,7 @@ pub(crate) fn ingest(
 
 /// What the agent noticed about a file runs nothing of the trigger that watches for it: it is for others.
 async fn notice(
+    state: &AppState,
     set: &Arc<TriggerSet>,
     live: &Live,
     agent_id: &AgentId,
@@ -154,7 +155,7 @@ async fn notice(
     let mut event = event(live, agent_id, file, now);
     event.decisions.clear();
     let dedupe = dedupe(live, labels, file, &event, now);
-    let judged = Judge::new().judge(event, Arc::clone(set), Candidates::Events).await;
+    let judged = state.judge.judge(event, Arc::clone(set), Candidates::Events).await;
     Ingest { event: judged.event, dedupe: Some(dedupe), tasks: judged.tasks }
 }
 

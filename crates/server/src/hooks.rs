@@ -25,7 +25,7 @@ use axum::{
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::{AppState, intake::Judge};
+use crate::AppState;
 use rate::Rates;
 pub(crate) use receive::Receipt;
 use samples::Samples;
@@ -42,7 +42,6 @@ const SWEEP_EVERY: Duration = Duration::from_secs(10);
 /// What all deliveries share.
 pub(crate) struct Hooks {
     app: AppState,
-    judge: Judge,
     rates: Rates,
     /// One permit per byte of body in flight.
     room: Arc<Semaphore>,
@@ -56,14 +55,14 @@ pub(crate) struct Hooks {
 }
 
 impl Hooks {
-    pub(crate) fn new(app: AppState, judge: Judge, shutdown: CancellationToken) -> Arc<Self> {
+    pub(crate) fn new(app: AppState, shutdown: CancellationToken) -> Arc<Self> {
         let limits = &app.config.hooks;
         let rates = Rates::new(limits.rate_per_second, limits.rate_burst);
         let room = usize::try_from(limits.max_bytes_in_flight).unwrap_or(Semaphore::MAX_PERMITS);
         let room = Arc::new(Semaphore::new(room.min(Semaphore::MAX_PERMITS)));
         let watchers = Arc::new(Semaphore::new(MAX_WATCHERS));
         let (samples, observed) = (Samples::new(SAMPLES), Samples::new(OBSERVED));
-        Arc::new(Self { app, judge, rates, room, samples, observed, watchers, shutdown })
+        Arc::new(Self { app, rates, room, samples, observed, watchers, shutdown })
     }
 }
 

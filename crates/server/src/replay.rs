@@ -53,7 +53,6 @@ pub(crate) enum ReplayError {
 /// Repeats `original`, which has its body. Under a key that is known nothing is stored.
 pub(crate) async fn replay(
     app: &AppState,
-    judge: &Judge,
     original: Event,
     definition: Definition,
     key: Option<&str>,
@@ -75,8 +74,8 @@ pub(crate) async fn replay(
         Place::Hook(key) if definition == Definition::Current && !set.routes.contains_key(&key) => {
             return Err(refused(format!("no trigger listens at {} any more", original.source)));
         }
-        Place::Hook(key) => judged(judge, set, Candidates::Route(key), original, now).await,
-        Place::Any => judged(judge, set, Candidates::Events, original, now).await,
+        Place::Hook(key) => judged(&app.judge, set, Candidates::Route(key), original, now).await,
+        Place::Any => judged(&app.judge, set, Candidates::Events, original, now).await,
     };
     ingest.event.replay_of = Some(id);
     ingest.dedupe = key.map(|key| {

@@ -90,7 +90,18 @@ pub async fn start(
     let config = Arc::new(config);
     let (reporter, reports) =
         Reporter::new(Arc::clone(&store), hub.clone(), clock.clone(), Arc::clone(&metrics), NOTE_AFTER);
-    let state = AppState { config, store, triggers, ingester, reporter, hub, clock, server_id, metrics };
+    let state = AppState {
+        config,
+        store,
+        triggers,
+        ingester,
+        reporter,
+        hub,
+        clock,
+        server_id,
+        metrics,
+        judge: Judge::new(),
+    };
     let (election, lead) = Election::new();
     let (housekeeping, kept) = Housekeeping::new(state.clone(), lead.clone());
     let server = Server::new(state, lead, kept, listeners.addresses(), &shutdown);
@@ -213,12 +224,11 @@ impl Server {
     fn open(&self, listeners: Listeners) {
         let Addresses { http, agents, hooks } = self.addresses;
         tracing::info!(api = %http, %agents, %hooks, "listening");
-        let judge = Judge::new();
-        let hooks = Hooks::new(self.state.clone(), judge.clone(), self.stop.shutdown.clone());
+        let hooks = Hooks::new(self.state.clone(), self.stop.shutdown.clone());
         let shutdown = self.stop.shutdown.clone();
         let (loops, leader) = (self.loops.clone(), self.lead.clone());
         let (app, reports) = (self.state.clone(), self.reports.clone());
-        let api = Api { app, judge, loops, leader, reports, shutdown };
+        let api = Api { app, loops, leader, reports, shutdown };
         for Door { listener, serves, .. } in listeners.doors {
             let router = serves.iter().fold(Router::new(), |router, entrance| {
                 router.merge(match entrance {

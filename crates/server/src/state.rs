@@ -5,7 +5,10 @@ use std::sync::Arc;
 use hetuflow_core::{Clock, id::ServerId};
 use hetuflow_store::Store;
 
-use crate::{Config, hub::Hub, ingest::Ingester, metrics::Metrics, results::Reporter, triggers::Triggers};
+use crate::{
+    Config, hub::Hub, ingest::Ingester, intake::Judge, metrics::Metrics, results::Reporter,
+    triggers::Triggers,
+};
 
 #[derive(Clone)]
 pub struct AppState {
@@ -19,6 +22,8 @@ pub struct AppState {
     /// This start of this server.
     pub server_id: ServerId,
     pub metrics: Arc<Metrics>,
+    /// One for all, so that its bound and its quarantine hold wherever events come from.
+    pub(crate) judge: Judge,
 }
 
 impl std::fmt::Debug for AppState {

@@ -106,6 +106,7 @@ impl World {
             server_id: ServerId::at(clock.now()),
             clock,
             metrics,
+            judge: crate::intake::Judge::new(),
         };
         let url = serve(gateway::router_with(state.clone(), timing), stop.clone()).await;
         Self { state, url, _guard: stop.clone().drop_guard(), stop, time, loader, folder, _dir: dir }

@@ -3,8 +3,8 @@
 use std::{os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
 use hetuflow_core::{
-    event::{Event, SourceKind, Verdict},
-    id::{EventId, Namespace, ServerId},
+    event::{Event, SourceKind},
+    id::{Namespace, ServerId},
 };
 use hetuflow_store::{Ingest, Leadership, Options, Stock, StoreError, open};
 use jiff::Timestamp;
@@ -121,25 +121,7 @@ async fn what_is_dropped_leaves_the_file() {
 }
 
 fn large_event(now: Timestamp) -> Event {
-    Event {
-        id: EventId::at(now),
-        namespace: Namespace::default(),
-        kind: SourceKind::Api,
-        source: "/api".to_owned(),
-        event_type: "large".to_owned(),
-        subject: None,
-        time: now,
-        received_at: now,
-        content_type: None,
-        headers: Vec::new(),
-        query: None,
-        verdict: Verdict::Accepted,
-        sender: None,
-        secret: None,
-        replay_of: None,
-        status_token: None,
-        decisions: Vec::new(),
-        // What cannot be compressed.
-        body: (0..6250).flat_map(|_| *uuid::Uuid::new_v4().as_bytes()).collect(),
-    }
+    // What cannot be compressed.
+    let body = (0..6250).flat_map(|_| *uuid::Uuid::new_v4().as_bytes()).collect();
+    Event { body, ..Event::new(SourceKind::Api, Namespace::default(), "/api", "large", now) }
 }

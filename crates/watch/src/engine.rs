@@ -137,6 +137,7 @@ impl Engine {
     }
 
     pub(crate) fn failed(&mut self, turn: &Turn, retry_at: Instant) {
+        self.lives.values_mut().for_each(Live::forget_stuck);
         for part in &turn.parts {
             if let Some(live) = self.lives.get_mut(&part.slot) {
                 live.failed(part, retry_at);

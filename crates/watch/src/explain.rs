@@ -8,7 +8,7 @@ use std::{
 };
 
 use hetuflow_core::{Clock, trigger::FileSource};
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::Timestamp;
 
 use crate::{
     gate::{Passage, Subject},
@@ -129,7 +129,7 @@ impl Walk<'_> {
             Passage::Wait(reason, _) => (Fate::Waits, reason),
             Passage::Leave(reason) => (Fate::Left, reason),
             Passage::Reject(reason) => (Fate::Rejected, reason),
-            Passage::Take => match self.rule.proof.prove(path, &self.wall.to_zoned(TimeZone::system())) {
+            Passage::Take => match self.rule.proof.prove(path, self.wall) {
                 Proven::Yes { .. } => (Fate::Taken, String::new()),
                 Proven::NotYet { why, .. } => (Fate::Waits, why),
                 Proven::No(reason) => (Fate::Rejected, reason),

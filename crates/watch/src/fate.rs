@@ -11,7 +11,7 @@ use hetuflow_core::{
     protocol::FileOutcome,
     trigger::{After, Collision, FileSource, NameTemplate},
 };
-use jiff::Zoned;
+use jiff::{Timestamp, tz::TimeZone};
 
 use crate::{beneath::Beneath, version::Version};
 
@@ -79,7 +79,7 @@ pub(crate) fn is_asked(source: &FileSource) -> bool {
 }
 
 /// Does it. A file that is another by now is left alone: it has an event of its own.
-pub(crate) fn fulfil(fate: &Fate, source: &FileSource, root: &Path, at: &Zoned) -> io::Result<Fulfilled> {
+pub(crate) fn fulfil(fate: &Fate, source: &FileSource, root: &Path, at: Timestamp) -> io::Result<Fulfilled> {
     let relative = fate.path.strip_prefix(root).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
     let after = match fate.verdict {
         Verdict::Open => return Ok(Fulfilled::Stays),
@@ -105,7 +105,8 @@ pub(crate) fn fulfil(fate: &Fate, source: &FileSource, root: &Path, at: &Zoned) 
         After::Move(target) => {
             let target = NameTemplate::path(&target).map_err(io::Error::other)?;
             let name = relative.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            match below.rename(relative, Path::new(&target.expand(name, at)), collision) {
+            let target = target.expand(name, &at.to_zoned(TimeZone::system()));
+            match below.rename(relative, Path::new(&target), collision) {
                 Err(error)
                     if error.kind() == io::ErrorKind::AlreadyExists && collision == Collision::Keep =>
                 {
@@ -133,8 +134,8 @@ mod tests {
         let Seen::File(fact) = see(&path) else { panic!("a file") };
         let fate = Fate { event: "e".to_owned(), path, version: fact.version, verdict };
         let source: FileSource = toml::from_str(source).expect("a source");
-        let at = "2026-03-04T05:06:07[UTC]".parse().expect("a time");
-        let done = fulfil(&fate, &source, dir.path(), &at);
+        let at = "2026-03-04T05:06:07Z".parse().expect("a time");
+        let done = fulfil(&fate, &source, dir.path(), at);
         (dir, fate, done)
     }
 
@@ -158,7 +159,7 @@ mod tests {
     fn only_the_version_that_was_meant() {
         let (dir, fate, _) = run("", Verdict::Succeeded);
         let source: FileSource = toml::from_str("after_success = 'delete'").expect("a source");
-        let again = |fate: &Fate| fulfil(fate, &source, dir.path(), &Zoned::default()).expect("done");
+        let again = |fate: &Fate| fulfil(fate, &source, dir.path(), Timestamp::UNIX_EPOCH).expect("done");
         fs::write(&fate.path, "22").expect("written");
         assert_eq!(again(&fate), Fulfilled::Stays);
         fs::remove_file(&fate.path).expect("removed");

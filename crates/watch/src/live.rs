@@ -162,9 +162,13 @@ impl Live {
         }
     }
 
+    /// A turn was not committed: who is stuck was not told.
+    pub(crate) fn forget_stuck(&mut self) {
+        self.waiting.candidates.values_mut().for_each(|candidate| candidate.stuck = false);
+    }
+
     /// The turn was not committed: nothing of it is true, and passes that ended in it are repeated.
     pub(crate) fn failed(&mut self, part: &Part, retry_at: Instant) {
-        self.waiting.candidates.values_mut().for_each(|candidate| candidate.stuck = false);
         for record in &part.roots {
             if let Some(root) = self.roots.iter_mut().find(|root| root.record.dir == record.dir) {
                 root.request_pass(retry_at);

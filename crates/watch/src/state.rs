@@ -213,8 +213,10 @@ impl State {
             // A batch that a power cut undid would come again with other members: it goes to the disk itself.
             let closes = turn.parts.iter().any(|part| !part.closed.is_empty());
             let mut connection = self.pool.acquire().await?;
-            let level = if closes { "pragma synchronous = full" } else { "pragma synchronous = normal" };
-            sqlx::raw_sql(level).execute(&mut *connection).await?;
+            // (After one that fails it stays so, which costs time only.)
+            if closes {
+                sqlx::raw_sql("pragma synchronous = full").execute(&mut *connection).await?;
+            }
             let mut tx = connection.begin().await?;
             for part in &turn.parts {
                 put_files(&mut tx, &part.slot, &part.files).await?;
@@ -235,6 +237,9 @@ impl State {
             let added = put_events(&mut tx, &turn.events).await?;
             failpoint!("found.before_commit");
             tx.commit().await?;
+            if closes {
+                sqlx::raw_sql("pragma synchronous = normal").execute(&mut *connection).await?;
+            }
             failpoint!("found.after_commit");
             Ok(added)
         };

@@ -128,26 +128,34 @@ fn incron(folder: &Path, job: &str, starts: &str) -> anyhow::Result<Contender> {
 }
 
 async fn up(folder: &Path, job: &str, starts: &str, slots: u32, more: &str) -> anyhow::Result<Contender> {
-    let (config, triggers) = (folder.join("server.toml"), folder.join("triggers"));
+    let config = folder.join("server.toml");
     fs::write(&config, "")?;
-    fs::create_dir(&triggers)?;
     let trigger = trigger(&folder.join("in/**/*.csv"), more, job, starts);
+    let mut environment = server(folder, &trigger)?;
+    environment.extend([
+        ("HETUFLOW_AGENT__AGENT__ID", "bench".to_owned()),
+        ("HETUFLOW_AGENT__AGENT__DATA_DIR", folder.join("agent").display().to_string()),
+        ("HETUFLOW_AGENT__AGENT__MAX_CONCURRENT_TASKS", slots.to_string()),
+    ]);
+    let args = ["up", "--config", &config.display().to_string()];
+    let mut process = Child::start(&sibling("hetuflow")?, args, &environment, Voice::Stderr)?;
+    process.line(START_WITHIN, |line| line.contains("ready").then_some(())).await?;
+    Ok(Contender(vec![process.drain()]))
+}
+
+/// What a server of its own with this one trigger is to be told; writes the trigger.
+pub(super) fn server(folder: &Path, trigger: &str) -> anyhow::Result<Vec<(&'static str, String)>> {
+    let triggers = folder.join("triggers");
+    fs::create_dir(&triggers)?;
     fs::write(triggers.join("bench.toml"), trigger)?;
     let any = || "127.0.0.1:0".to_owned();
-    let environment = [
+    Ok(vec![
         ("DATABASE_URL", format!("sqlite:{}", folder.join("hetuflow.db").display())),
         ("HETUFLOW_SERVER__TRIGGERS__DIRECTORY", triggers.display().to_string()),
         ("HETUFLOW_SERVER__SERVER__HTTP_PORT", any()),
         ("HETUFLOW_SERVER__SERVER__WEBSOCKET_PORT", any()),
         ("HETUFLOW_SERVER__SERVER__HOOK_PORT", any()),
-        ("HETUFLOW_AGENT__AGENT__ID", "bench".to_owned()),
-        ("HETUFLOW_AGENT__AGENT__DATA_DIR", folder.join("agent").display().to_string()),
-        ("HETUFLOW_AGENT__AGENT__MAX_CONCURRENT_TASKS", slots.to_string()),
-    ];
-    let args = ["up", "--config", &config.display().to_string()];
-    let mut process = Child::start(&sibling("hetuflow")?, args, &environment, Voice::Stderr)?;
-    process.line(START_WITHIN, |line| line.contains("ready").then_some(())).await?;
-    Ok(Contender(vec![process.drain()]))
+    ])
 }
 
 pub(super) fn trigger(glob: &Path, more: &str, job: &str, starts: &str) -> String {

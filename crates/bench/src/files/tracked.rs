@@ -6,7 +6,7 @@ use anyhow::Context;
 use tokio::{task::spawn_blocking, time::sleep};
 
 use super::{
-    contender::trigger,
+    contender::{server, trigger},
     drops::{self, Dropped},
     starts::Starts,
 };
@@ -118,19 +118,9 @@ async fn serve(
     inbox: &Path,
     starts: &Starts,
 ) -> anyhow::Result<(Drained, std::net::SocketAddr)> {
-    let triggers = folder.join("triggers");
-    fs::create_dir(&triggers)?;
     let job = sibling("hetuflow-bench-job")?.display().to_string();
     let text = trigger(&inbox.join("**/*.csv"), "", &job, &starts.file.display().to_string());
-    fs::write(triggers.join("bench.toml"), text)?;
-    let any = || "127.0.0.1:0".to_owned();
-    let environment = [
-        ("DATABASE_URL", format!("sqlite:{}", folder.join("hetuflow.db").display())),
-        ("HETUFLOW_SERVER__TRIGGERS__DIRECTORY", triggers.display().to_string()),
-        ("HETUFLOW_SERVER__SERVER__HTTP_PORT", any()),
-        ("HETUFLOW_SERVER__SERVER__WEBSOCKET_PORT", any()),
-        ("HETUFLOW_SERVER__SERVER__HOOK_PORT", any()),
-    ];
+    let environment = server(folder, &text)?;
     let mut process = Child::start::<&str>(&sibling("hetuflow-server")?, [], &environment, Voice::Stderr)?;
     let agents = process
         .line(START_WITHIN, |line| line.split_once("agents=")?.1.split_whitespace().next()?.parse().ok())

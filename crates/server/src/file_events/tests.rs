@@ -7,7 +7,6 @@ use hetuflow_core::{
 use hetuflow_store::{EventFilter, Page, TaskFilter};
 
 use crate::{
-    intake::Judge,
     replay::{Definition, replay},
     world::{TestAgent, World},
 };
@@ -89,7 +88,7 @@ async fn a_file_is_replayed_where_it_was_seen_by_the_rules_of_now_or_of_then() {
     let original = world.state.store.event(events[0].id).await.expect("the event");
     world.trigger("import", &TRIGGER.replace("{{ body.path }}", "{{ body.size }}")).await;
     for (definition, arg) in [(Definition::Current, "3"), (Definition::Original, "/in/x.csv")] {
-        let replayed = replay(&world.state, &Judge::new(), original.clone(), definition, None).await;
+        let replayed = replay(&world.state, original.clone(), definition, None).await;
         let replayed = replayed.expect("it is replayed");
         let task = world.stored(replayed.task_ids[0]).await;
         assert_eq!(task.command.expect("a command").args, [arg]);
@@ -118,7 +117,7 @@ async fn what_an_agent_notices_is_for_other_triggers_also_when_it_is_replayed() 
     };
     assert_eq!((events.len(), triggers(&events[0])), (1, vec!["alert".to_owned()]));
     let original = world.state.store.event(events[0].id).await.expect("the event");
-    let replayed = replay(&world.state, &Judge::new(), original, Definition::Current, None).await;
+    let replayed = replay(&world.state, original, Definition::Current, None).await;
     let replayed = replayed.expect("it is replayed");
     assert_eq!(replayed.task_ids.len(), 1);
     let task = world.stored(replayed.task_ids[0]).await;

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     AppState,
-    intake::{Candidates, Judge},
+    intake::Candidates,
     triggers::{Clocked, Live, TriggerSet},
 };
 
@@ -58,7 +58,7 @@ pub(super) async fn judge(
     } else {
         let watching = watching(state, live).await?;
         let event = missing(live, clocked, deadline, (by, now), found, &watching);
-        let judged = Judge::new().judge(event, Arc::clone(set), Candidates::Events).await;
+        let judged = state.judge.judge(event, Arc::clone(set), Candidates::Events).await;
         Some(Ingest { event: judged.event, dedupe: None, tasks: judged.tasks })
     };
     Ok(Some(Fire { id: clocked.id, run_at: by, next, ingest, turns: None }))

@@ -5,8 +5,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use jiff::tz::TimeZone;
-
 use super::{
     Context, Live,
     judge::Decided,
@@ -46,7 +44,10 @@ impl Live {
     }
 
     fn prove(&mut self, path: &Path, fact: FileFact, cx: &Context<'_>) -> Decided {
-        let proven = self.rule.proof.prove(path, &cx.wall.to_zoned(TimeZone::system()));
+        if self.rule.proof.is_nothing() {
+            return Decided::Complete(fact.version, None);
+        }
+        let proven = self.rule.proof.prove(path, cx.wall);
         // It was read for a while: it must still be what it was.
         match see(path) {
             Seen::File(after) if after.version == fact.version => {}

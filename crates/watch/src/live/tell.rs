@@ -7,7 +7,7 @@ use hetuflow_core::{
     trigger::{FileChange, OnReject},
 };
 
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::Timestamp;
 
 use super::{Context, Live};
 use crate::{
@@ -116,9 +116,7 @@ impl Live {
         if fate::is_asked(&self.definition.watch.source) {
             add(path, *version, Verdict::Open);
         }
-        if let Some((marker, version)) =
-            self.rule.proof.spent_marker(path, &cx.wall.to_zoned(TimeZone::system()))
-        {
+        if let Some((marker, version)) = self.rule.proof.spent_marker(path, cx.wall) {
             add(&marker, version, Verdict::Spent);
         }
     }
@@ -127,7 +125,7 @@ impl Live {
     pub(crate) fn fulfil(&mut self, fate: &Fate, wall: Timestamp) -> Fulfilled {
         let Some(root) = self.rule.start_above(&fate.path) else { return Fulfilled::Stays };
         let source = &self.definition.watch.source;
-        match fate::fulfil(fate, source, root, &wall.to_zoned(TimeZone::system())) {
+        match fate::fulfil(fate, source, root, wall) {
             Ok(done) => {
                 self.unfulfilled = None;
                 if done == Fulfilled::Gone {

@@ -53,7 +53,7 @@ pub(in crate::api) async fn one(
     let key = idempotency_key(&headers)?;
     let original = stored(&api, &event).await?;
     let id = original.id;
-    let replayed = replay(&api.app, &api.judge, original, wanted.definition, key).await?;
+    let replayed = replay(&api.app, original, wanted.definition, key).await?;
     tracing::info!(event.id = %replayed.event_id, original = %id, "event replayed");
     Ok(Json(replayed))
 }
@@ -150,7 +150,7 @@ impl Done {
             Err(StoreError::NotFound) => return Ok(()),
             original => original?,
         };
-        match replay(&api.app, &api.judge, original, definition, key).await {
+        match replay(&api.app, original, definition, key).await {
             Ok(replayed) if replayed.duplicate => self.known += 1,
             Ok(replayed) => {
                 self.replayed += 1;

@@ -4,8 +4,7 @@ use std::{io::Read as _, path::Path};
 
 use hetuflow_core::{
     Clock,
-    event::{Event, SourceKind, Verdict},
-    id::EventId,
+    event::{Event, SourceKind},
     trigger::Trigger,
 };
 use jiff::Timestamp;
@@ -22,25 +21,13 @@ pub(super) fn event(trigger: &Trigger, file: &Path, args: &TestArgs) -> Result<E
     let (kind, source, event_type) = place(trigger, args)?;
     let now = Clock::system().now();
     Ok(Event {
-        id: EventId::at(now),
-        namespace: trigger.namespace.clone(),
-        kind,
-        source,
-        event_type,
-        subject: None,
         time: time(&body, kind).unwrap_or(now),
-        received_at: now,
         // As most senders say it; where it is none, it is a text.
         content_type: said.or_else(|| looks_like_json(&body).then(|| "application/json".to_owned())),
         headers,
         query: args.query.clone(),
-        verdict: Verdict::Accepted,
-        sender: None,
-        secret: None,
-        replay_of: None,
-        status_token: None,
-        decisions: Vec::new(),
         body: body.into(),
+        ..Event::new(kind, trigger.namespace.clone(), source, event_type, now)
     })
 }
 
