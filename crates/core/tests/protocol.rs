@@ -96,6 +96,7 @@ fn from_agent() {
             tracked: 2,
             settling: 1,
             stuck: 1,
+            hashing: 1,
             rejected: 3,
             last_scan: Some(Timestamp::UNIX_EPOCH),
             problem: Some("/data does not exist".to_owned()),

@@ -4,13 +4,16 @@
 use std::{
     collections::{BTreeMap, HashSet},
     path::PathBuf,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use hetuflow_core::protocol::WatchState;
+use tokio::sync::Notify;
 
 use crate::{
     Options,
+    digest::Digests,
     fate::Fulfilled,
     hint::HintSource,
     live::{Context, Live, Outbox},
@@ -31,6 +34,7 @@ pub(crate) struct Engine {
     refused: BTreeMap<String, WatchState>,
     hints: Box<dyn HintSource>,
     kinds: FsKinds,
+    digests: Digests,
     noise: Noise,
     overflow: Overflow,
     /// How many names the hints of the last turn had.
@@ -63,6 +67,7 @@ impl Engine {
             refused: BTreeMap::new(),
             hints,
             kinds: FsKinds::default(),
+            digests: Digests::default(),
             noise: Noise::new()?,
             overflow: Overflow::new(Instant::now()),
             hinted: 0,
@@ -78,11 +83,15 @@ impl Engine {
     pub(crate) fn turn(&mut self, room: usize) -> Turn {
         self.take_hints();
         self.keep_since();
+        for found in self.digests.found() {
+            self.lives.values_mut().for_each(|live| live.hashed(&found));
+        }
         let mut turn = Turn::new(room);
         let mut budget = TURN_DIRECTORIES;
         let mut cx = Context {
             hints: self.hints.as_mut(),
             kinds: &mut self.kinds,
+            digests: &mut self.digests,
             agent: &self.options.agent_id,
             allowed: &self.options.roots,
             wall: self.options.clock.now(),
@@ -149,6 +158,11 @@ impl Engine {
         self.lives.values().filter_map(|live| live.wake_at(now, outbox)).min()
     }
 
+    /// Told when a digest is known that somebody waits for.
+    pub(crate) fn digested(&self) -> Arc<Notify> {
+        self.digests.finished()
+    }
+
     pub(crate) const fn hinted(&self) -> usize {
         self.hinted
     }
@@ -184,6 +198,7 @@ fn merge(first: &mut WatchState, other: WatchState) {
     first.tracked += other.tracked;
     first.settling += other.settling;
     first.stuck += other.stuck;
+    first.hashing += other.hashing;
     first.rejected += other.rejected;
     first.last_scan = first.last_scan.min(other.last_scan);
     first.problem = match (first.problem.take(), other.problem) {

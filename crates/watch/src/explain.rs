@@ -129,10 +129,11 @@ impl Walk<'_> {
             Passage::Wait(reason, _) => (Fate::Waits, reason),
             Passage::Leave(reason) => (Fate::Left, reason),
             Passage::Reject(reason) => (Fate::Rejected, reason),
-            Passage::Take => match self.rule.proof.prove(path, self.wall) {
+            Passage::Take => match self.rule.proof.prove_at_once(path, self.wall) {
                 Proven::Yes { .. } => (Fate::Taken, String::new()),
                 Proven::NotYet { why, .. } => (Fate::Waits, why),
                 Proven::No(reason) => (Fate::Rejected, reason),
+                Proven::Unhashed => (Fate::Waits, "its checksum is not known".to_owned()),
             },
         }
     }

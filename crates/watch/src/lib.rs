@@ -8,14 +8,15 @@
 //!
 //! - what is watched: `rule` (globs), `noise` (names never reported), `root` (where walks start)
 //! - finding: `hint` (the system's events), `probe` (facts), `live` (looks, walks, judges)
-//! - deciding: `settle` and `gate` (pure), `lease` (who writes), `proof` (markers, checksums), `version` (identity and
-//!   event ids)
+//! - deciding: `settle` and `gate` (pure), `lease` (who writes), `proof` (markers, checksums), `digest` (large files, apart
+//!   from the turns), `version` (identity and event ids)
 //! - afterwards: `fate` (moved, deleted), `beneath` (never outside of a directory)
 //! - explaining: `explain`
 //! - remembering: `snapshot`, `state` (SQLite), `since` (what outlives a lost state file), `turn` (what one commit holds)
 //! - running: `engine` (one turn), `run` (the loop), `watcher` (the handle)
 
 mod beneath;
+mod digest;
 mod engine;
 mod error;
 mod explain;

@@ -24,6 +24,7 @@ use jiff::Timestamp;
 pub(crate) use self::batch::Batches;
 use self::{guard::Guard, rate::Rate};
 use crate::{
+    digest::Digests,
     hint::HintSource,
     probe::FsKinds,
     root::Root,
@@ -80,6 +81,7 @@ const MAX_WAITING: usize = 65_536;
 pub(crate) struct Context<'a> {
     pub(crate) hints: &'a mut dyn HintSource,
     pub(crate) kinds: &'a mut FsKinds,
+    pub(crate) digests: &'a mut Digests,
     pub(crate) agent: &'a AgentId,
     /// Where watches may be; empty: anywhere.
     pub(crate) allowed: &'a [PathBuf],
@@ -217,6 +219,7 @@ impl Live {
             tracked: self.snapshot.len(),
             settling: self.waiting.candidates.len() as u64,
             stuck: self.waiting.candidates.values().filter(|candidate| candidate.stuck).count() as u64,
+            hashing: self.waiting.candidates.values().filter(|candidate| candidate.hashing).count() as u64,
             rejected: self.rejected,
             last_scan: self.last_scan(),
             problem: (!problems.is_empty()).then(|| problems.join("; ")),

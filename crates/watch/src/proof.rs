@@ -3,21 +3,20 @@
 
 use std::{
     fs::File,
-    io::{self, BufRead, BufReader, Read, Seek, SeekFrom},
+    io::{self, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
 };
 
-use hetuflow_core::trigger::{FileField, FileSource, MarkerAfter, NameTemplate, Verify};
-use jiff::{Timestamp, tz::TimeZone};
-use rustix::fs::{Mode, OFlags, open};
-use sha2::{Digest, Sha256};
-
 use crate::{
+    digest::digest,
     lease::{self, Writer},
     probe::{Seen, see},
     rule::RuleError,
     version::Version,
 };
+use hetuflow_core::trigger::{FileField, FileSource, MarkerAfter, NameTemplate, Verify};
+use jiff::{Timestamp, tz::TimeZone};
+use rustix::fs::{Mode, OFlags, open};
 
 #[derive(Debug, Clone)]
 pub(crate) struct Proof {
@@ -47,6 +46,8 @@ pub(crate) enum Proven {
         why: String,
     },
     No(String),
+    /// Its digest decides, and is not known.
+    Unhashed,
 }
 
 /// Bytes of a file of checksums that are read, at most.
@@ -83,23 +84,31 @@ impl Proof {
         self.marker.is_none() && self.check.is_none() && !self.digest
     }
 
-    /// `at` is for dates in names.
-    pub(crate) fn prove(&self, path: &Path, at: Timestamp) -> Proven {
+    /// However long it takes to read the file.
+    pub(crate) fn prove_at_once(&self, path: &Path, at: Timestamp) -> Proven {
+        match self.prove(path, at, None) {
+            Proven::Unhashed => match digest(path) {
+                Ok(digest) => self.prove(path, at, Some(&digest)),
+                Err(error) => unreadable(&error),
+            },
+            proven @ (Proven::Yes { .. } | Proven::NotYet { .. } | Proven::No(_)) => proven,
+        }
+    }
+
+    /// `at` is for dates in names, `digest` what is known of the file's.
+    pub(crate) fn prove(&self, path: &Path, at: Timestamp, digest: Option<&str>) -> Proven {
         if let Some(marker) = self.marker.as_ref().and_then(|marker| beside(marker, path, at))
             && !is_marker(&marker)
         {
             let why = format!("`{}` is not there", marker.display());
             return Proven::NotYet { beside: Some(marker), why };
         }
-        self.content(path, at).unwrap_or_else(|error| Proven::NotYet {
-            beside: None,
-            why: format!("it cannot be read: {error}"),
-        })
+        self.content(path, at, digest).unwrap_or_else(|error| unreadable(&error))
     }
 
-    fn content(&self, path: &Path, at: Timestamp) -> io::Result<Proven> {
+    fn content(&self, path: &Path, at: Timestamp, digest: Option<&str>) -> io::Result<Proven> {
         match &self.check {
-            Some(Check::Sha256(name)) => return checksum(name, path, at),
+            Some(Check::Sha256(name)) => return Ok(checksum(name, path, at, digest)),
             Some(Check::LastLine(line)) if last_line(path, line.len())? != line.as_bytes() => {
                 return Ok(Proven::No(format!("its last line is not {line:?}")));
             }
@@ -108,9 +117,15 @@ impl Proof {
             }
             Some(Check::LastLine(_) | Check::Magic(_)) | None => {}
         }
-        let sha256 = if self.digest { Some(digest(path)?) } else { None };
-        Ok(Proven::Yes { sha256 })
+        if self.digest && digest.is_none() {
+            return Ok(Proven::Unhashed);
+        }
+        Ok(Proven::Yes { sha256: digest.map(str::to_owned) })
     }
+}
+
+pub(crate) fn unreadable(error: &io::Error) -> Proven {
+    Proven::NotYet { beside: None, why: format!("it cannot be read: {error}") }
 }
 
 fn beside(template: &NameTemplate, path: &Path, at: Timestamp) -> Option<PathBuf> {
@@ -123,23 +138,23 @@ fn is_marker(path: &Path) -> bool {
     matches!(see(path), Seen::File(_)) && lease::test(path) != Writer::Open
 }
 
-fn checksum(name: &NameTemplate, path: &Path, at: Timestamp) -> io::Result<Proven> {
+fn checksum(name: &NameTemplate, path: &Path, at: Timestamp, digest: Option<&str>) -> Proven {
     let Some(beside) = beside(name, path, at) else {
-        return Ok(Proven::No("its name is not UTF-8".to_owned()));
+        return Proven::No("its name is not UTF-8".to_owned());
     };
-    let not_yet = |why| Ok(Proven::NotYet { beside: Some(beside.clone()), why });
+    let not_yet = |why| Proven::NotYet { beside: Some(beside.clone()), why };
     let Some(wanted) = wanted(&beside, path) else {
         return not_yet(format!("`{}` has no SHA-256 for it", beside.display()));
     };
-    let found = digest(path)?;
+    let Some(found) = digest else { return Proven::Unhashed };
     if found == wanted {
-        return Ok(Proven::Yes { sha256: Some(found) });
+        return Proven::Yes { sha256: Some(wanted) };
     }
     if is_older(&beside, path) {
         return not_yet(format!("`{}` is older than it and does not fit", beside.display()));
     }
     let beside = beside.file_name().unwrap_or_default().display();
-    Ok(Proven::No(format!("its SHA-256 is {found}, `{beside}` says {wanted}")))
+    Proven::No(format!("its SHA-256 is {found}, `{beside}` says {wanted}"))
 }
 
 /// The checksum may be that of the version before.
@@ -159,20 +174,6 @@ fn wanted(beside: &Path, path: &Path) -> Option<String> {
         let valid = sum.len() == 64 && sum.bytes().all(|byte| byte.is_ascii_hexdigit());
         (valid && (of.is_empty() || of == name)).then(|| sum.to_ascii_lowercase())
     })
-}
-
-fn digest(path: &Path) -> io::Result<String> {
-    let mut reader = BufReader::with_capacity(1 << 16, open_file(path)?);
-    let mut hash = Sha256::new();
-    loop {
-        let bytes = reader.fill_buf()?;
-        let count = bytes.len();
-        if count == 0 {
-            return Ok(hex::encode(hash.finalize()));
-        }
-        hash.update(bytes);
-        reader.consume(count);
-    }
 }
 
 /// Without its end of line; of a longer line only enough to see that it differs.
@@ -196,13 +197,15 @@ fn first_bytes(path: &Path, count: usize) -> io::Result<Vec<u8>> {
 }
 
 /// NONBLOCK, so that a pipe that took the file's place does not hang us.
-fn open_file(path: &Path) -> io::Result<File> {
+pub(crate) fn open_file(path: &Path) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(open(path, flags, Mode::empty())?.into())
 }
 
 #[cfg(test)]
 mod tests {
+    use sha2::{Digest, Sha256};
+
     use super::*;
 
     fn prove(source: &str, files: &[(&str, &str)]) -> Proven {
@@ -221,7 +224,9 @@ mod tests {
             };
         }
         let source: FileSource = toml::from_str(source).expect("a source");
-        Proof::compile(&source).expect("sound").prove(&dir.path().join("a.csv"), Timestamp::UNIX_EPOCH)
+        Proof::compile(&source)
+            .expect("sound")
+            .prove_at_once(&dir.path().join("a.csv"), Timestamp::UNIX_EPOCH)
     }
 
     #[test]
@@ -235,6 +240,7 @@ mod tests {
                     format!("not yet: {}", why.rsplit_once("` ").map_or("", |why| why.1))
                 }
                 Proven::No(why) => format!("no: {why}"),
+                Proven::Unhashed => "unhashed".to_owned(),
             };
             assert!(proven.starts_with(expected), "{source} {files:?}: {proven}");
         };

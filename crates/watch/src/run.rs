@@ -72,6 +72,8 @@ enum Wake {
     Stirred,
     /// There is room in the outbox again.
     Acknowledged,
+    /// The digest of a large file is known.
+    Digested,
     /// A file may be complete, or a directory is to be walked.
     Due,
 }
@@ -101,7 +103,7 @@ impl Run {
                 Wake::Finished => self.gather_crowd().await,
                 Wake::Stirred => self.gather().await,
                 Wake::Wanted => self.unset.clone_from(&self.wanted.borrow_and_update()),
-                Wake::Acknowledged | Wake::Due => {}
+                Wake::Acknowledged | Wake::Digested | Wake::Due => {}
             }
             let worked = self.work().await;
             if let Err(error) = &worked {
@@ -130,6 +132,13 @@ impl Run {
                 None => std::future::pending().await,
             }
         };
+        let digested = self.engine.as_ref().map(Engine::digested);
+        let digested = async {
+            match &digested {
+                Some(digested) => digested.notified().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
             () = shutdown.cancelled() => Wake::Stop,
@@ -137,6 +146,7 @@ impl Run {
             () = self.dirty.finished.notified() => Wake::Finished,
             () = self.dirty.stirred.notified() => Wake::Stirred,
             () = self.shared.acknowledged.notified() => Wake::Acknowledged,
+            () = digested => Wake::Digested,
             () = due => Wake::Due,
         }
     }

@@ -58,6 +58,12 @@ impl Settle {
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
+/// Between two questions for one digest, whose answer ends the wait.
+const LONGEST_WAIT: Duration = Duration::from_mins(10);
+
+/// What a file lacks whose digest is not known yet.
+pub(crate) const HASHING: &str = "its checksum is being computed";
+
 /// A version that was seen and is not reported yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Candidate {
@@ -70,6 +76,9 @@ pub(crate) struct Candidate {
     pub(crate) stuck: bool,
     /// What it lacks besides quiet.
     pub(crate) lacks: Option<Box<str>>,
+    /// Its digest is asked for.
+    pub(crate) hashing: bool,
+    pub(crate) digest: Option<Box<str>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,6 +99,8 @@ impl Candidate {
             pause: FIRST_PAUSE,
             stuck: false,
             lacks: None,
+            hashing: false,
+            digest: None,
         }
     }
 
@@ -118,6 +129,13 @@ impl Candidate {
 
     pub(crate) const fn wait_until(&mut self, at: Instant) {
         self.test_at = at;
+    }
+
+    /// Its digest makes it be looked at again.
+    pub(crate) fn await_digest(&mut self, now: Instant) {
+        self.hashing = true;
+        self.lacks = Some(HASHING.into());
+        self.test_at = now + LONGEST_WAIT;
     }
 
     /// To be looked at once it has waited for so long.
@@ -151,6 +169,8 @@ impl Candidate {
         }
         match writer {
             Writer::Open => {
+                // What was read before that may be another file's.
+                self.digest = None;
                 self.changed_at = now;
                 self.test_at = now + self.pause.max(settle.tested);
                 self.pause = (self.pause * 2).min(LONGEST_PAUSE);

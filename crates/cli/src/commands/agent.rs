@@ -77,6 +77,7 @@ fn watches(output: Output, watches: &[Value]) -> Result<(), CliError> {
             (watch.tracked, "tracked"),
             (watch.settling, "settling"),
             (watch.stuck, "stuck"),
+            (watch.hashing, "being hashed"),
             (watch.rejected, "rejected"),
         ];
         let counts: Vec<String> = counts

@@ -302,6 +302,9 @@ pub struct WatchState {
     /// Of those that settle, how many do so for longer than `max_settle`.
     #[serde(default)]
     pub stuck: u64,
+    /// Of those that settle, how many wait for their checksum.
+    #[serde(default)]
+    pub hashing: u64,
     /// Files that were refused since the agent started.
     #[serde(default)]
     pub rejected: u64,

@@ -11,13 +11,15 @@ use super::{
     order::{Known, place},
 };
 use crate::{
+    digest::{Answer, Found, Hashed},
     gate::{Passage, Subject},
     probe::{FileFact, Seen, see},
-    proof::Proven,
+    proof::{self, Proven},
+    settle::HASHING,
 };
 
 impl Live {
-    pub(super) fn admit(&mut self, path: &Path, fact: FileFact, cx: &Context<'_>) -> Decided {
+    pub(super) fn admit(&mut self, path: &Path, fact: FileFact, cx: &mut Context<'_>) -> Decided {
         match self.pass(path, fact, cx) {
             Passage::Take => self.prove(path, fact, cx),
             Passage::Leave(_) => Decided::Leave(fact.version),
@@ -43,11 +45,11 @@ impl Live {
         })
     }
 
-    fn prove(&mut self, path: &Path, fact: FileFact, cx: &Context<'_>) -> Decided {
+    fn prove(&mut self, path: &Path, fact: FileFact, cx: &mut Context<'_>) -> Decided {
         if self.rule.proof.is_nothing() {
             return Decided::Complete(fact.version, None);
         }
-        let proven = self.rule.proof.prove(path, cx.wall);
+        let proven = self.proof(path, fact, cx);
         // It was read for a while: it must still be what it was.
         match see(path) {
             Seen::File(after) if after.version == fact.version => {}
@@ -68,7 +70,44 @@ impl Live {
                 self.postpone(path, why);
                 Decided::NotYet
             }
+            Proven::Unhashed => Decided::NotYet,
         }
+    }
+
+    /// Where the digest decides, it is asked for; what is asked for elsewhere makes the candidate wait.
+    fn proof(&mut self, path: &Path, fact: FileFact, cx: &mut Context<'_>) -> Proven {
+        let known = self.waiting.candidates.get(path).and_then(|candidate| candidate.digest.clone());
+        match self.rule.proof.prove(path, cx.wall, known.as_deref()) {
+            Proven::Unhashed => match cx.digests.ask(path, fact.version) {
+                Answer::Known(Ok(digest)) => self.rule.proof.prove(path, cx.wall, Some(&digest)),
+                Answer::Known(Err(error)) => proof::unreadable(&error),
+                Answer::Later => {
+                    if let Some(candidate) = self.waiting.candidates.get_mut(path) {
+                        candidate.await_digest(Instant::now());
+                    }
+                    Proven::Unhashed
+                }
+                Answer::Full => Proven::NotYet { beside: None, why: HASHING.to_owned() },
+            },
+            proven @ (Proven::Yes { .. } | Proven::NotYet { .. } | Proven::No(_)) => proven,
+        }
+    }
+
+    /// The digest of a file is known that some watch waits for.
+    pub(crate) fn hashed(&mut self, found: &Found) {
+        let candidate = self.waiting.candidates.get_mut(&found.path);
+        let Some(candidate) = candidate.filter(|candidate| candidate.fact.version == found.version) else {
+            return;
+        };
+        candidate.hashing = false;
+        match &found.hashed {
+            Hashed::Digest(digest) => candidate.digest = Some(digest.as_str().into()),
+            Hashed::Changed => {}
+            Hashed::Failed(error) => {
+                return self.postpone(&found.path, format!("it cannot be read: {error}"));
+            }
+        }
+        candidate.hasten(Instant::now());
     }
 
     /// It lacks something: to be looked at again later, or when a hint says so.

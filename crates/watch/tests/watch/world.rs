@@ -111,6 +111,14 @@ impl World {
         self.state(|state| state.revision == self.revision && state.baseline_done).await;
     }
 
+    /// A second trigger, under the key of this one with `-2`.
+    pub(crate) async fn set_beside(&self, source: &str) {
+        let source = toml::from_str(source).expect("a file source");
+        let other = Watch { key: format!("{KEY}-2"), revision: 1, source };
+        self.watcher().set(vec![self.watch(), other]);
+        self.state(|state| state.key.ends_with("-2") && state.baseline_done).await;
+    }
+
     /// The same source twice under one key.
     pub(crate) async fn set_twice(&mut self) {
         self.revision += 1;
