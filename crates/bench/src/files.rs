@@ -20,6 +20,7 @@ use starts::{QUIET, Starts, Stretch};
 
 const START_P50: Figure = Figure("start p50 ms");
 const START_P99: Figure = Figure("start p99 ms");
+const MOVED_P50: Figure = Figure("moved p50 ms");
 const BURST: Figure = Figure("at once s");
 const BURST_LOST: Figure = Figure("lost");
 const FLOOD: Figure = Figure("flood s");
@@ -105,6 +106,10 @@ async fn fight(kind: Kind, args: &Args, folder: &Path) -> anyhow::Result<Vec<(Fi
         figures.extend([(START_P50, waits.p50), (START_P99, waits.p99)]);
     }
     doubled += stretch.doubled;
+    let moved = drops::moved(&folder.join("staging"), inbox.join("a"), args.paced, args.rate).await?;
+    let stretch = starts.of(&moved, QUIET).await?;
+    figures.extend(Waits::of(&stretch.waits(&moved)).map(|waits| (MOVED_P50, waits.p50)));
+    doubled += stretch.doubled;
     let phases = [
         (Drop::Flat(inbox.join("a"), args.burst), BURST, BURST_LOST),
         (Drop::Flat(inbox.join("b"), args.flood), FLOOD, FLOOD_LOST),
@@ -136,6 +141,7 @@ fn make(folder: &Path) -> anyhow::Result<()> {
 fn explain(report: &mut Report, args: &Args) {
     report.note(format!(
         "start: from just before the close of a file to the first line of the job's main, {} files at {} a second; \
+         moved: as many from just before the rename that puts each into its place; \
          at once: {} files from the first close to the last process, one for each; flood: {}; new folders: {} with ten files each, \
          from `mkdir` on",
         args.paced, args.rate, args.burst, args.flood, args.folders
@@ -152,13 +158,16 @@ fn judge(report: &mut Report) {
     for kind in [Kind::Up, Kind::Prompt] {
         let ours = |report: &Report, figure| report.median(kind.name(), figure);
         let theirs = |report: &Report, kind: Kind, figure| report.median(kind.name(), figure);
-        if let (Some(one), Some(other)) = (ours(report, START_P50), theirs(report, Kind::Incron, START_P50)) {
-            report.note(format!(
-                "{}: start p50 is {:.2} of incron's, at most 1: {}",
-                kind.name(),
-                one / other,
-                verdict(one <= other)
-            ));
+        for (figure, what) in [(START_P50, "start"), (MOVED_P50, "start of what was moved,")] {
+            let (one, other) = (ours(report, figure), theirs(report, Kind::Incron, figure));
+            if let (Some(one), Some(other)) = (one, other) {
+                report.note(format!(
+                    "{}: {what} p50 is {:.2} of incron's, at most 1: {}",
+                    kind.name(),
+                    one / other,
+                    verdict(one <= other)
+                ));
+            }
         }
         if let (Some(one), Some(other)) = (ours(report, BURST), theirs(report, Kind::Loop, BURST)) {
             report.note(format!(

@@ -4,7 +4,7 @@
 mod inotify;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     ffi::{OsStr, OsString},
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -58,7 +58,8 @@ impl Hints {
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Names {
-    Some(BTreeSet<OsString>),
+    /// Each with the last that was said of it.
+    Some(BTreeMap<OsString, Writer>),
     /// Too many to name: look at the whole directory.
     All,
 }
@@ -80,11 +81,14 @@ pub(crate) struct DirtySet {
     pub(crate) stirred: Notify,
 }
 
-/// What the system's event says about whoever made it. A guess: it decides when to look, and nothing else.
+/// What the system's event says about whoever made it. A guess: it decides when to look, and how long a file must have
+/// been quiet, but never what a file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Writer {
-    /// It has closed the file, or moved it into place.
-    Finished,
+    /// It has moved the file into place, which nobody does before it is complete.
+    Placed,
+    /// It has closed the file.
+    Closed,
     Busy,
 }
 
@@ -97,9 +101,9 @@ struct Dirty {
 impl DirtySet {
     pub(crate) fn mark(&self, path: &Path, writer: Writer) {
         let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { return };
-        self.lock().mark(directory, name);
+        self.lock().mark(directory, name, writer);
         match writer {
-            Writer::Finished => self.finished.notify_one(),
+            Writer::Placed | Writer::Closed => self.finished.notify_one(),
             Writer::Busy => self.stirred.notify_one(),
         }
     }
@@ -119,21 +123,20 @@ impl DirtySet {
 }
 
 impl Dirty {
-    fn mark(&mut self, directory: &Path, name: &OsStr) {
+    fn mark(&mut self, directory: &Path, name: &OsStr, writer: Writer) {
         if self.hints.rescan {
             return;
         }
         let added = match self.hints.directories.get_mut(directory) {
             Some(Names::All) => false,
-            Some(Names::Some(names)) if names.contains(name) => false,
-            Some(Names::Some(names)) if names.len() >= MAX_NAMES => {
+            Some(Names::Some(names)) if names.len() >= MAX_NAMES && !names.contains_key(name) => {
                 self.entries -= names.len();
                 self.hints.directories.insert(directory.to_owned(), Names::All);
                 true
             }
-            Some(Names::Some(names)) => names.insert(name.to_owned()),
+            Some(Names::Some(names)) => names.insert(name.to_owned(), writer).is_none(),
             None => {
-                let names = Names::Some(BTreeSet::from([name.to_owned()]));
+                let names = Names::Some(BTreeMap::from([(name.to_owned(), writer)]));
                 self.hints.directories.insert(directory.to_owned(), names);
                 true
             }
@@ -156,10 +159,10 @@ mod tests {
     #[test]
     fn memory_is_bounded_and_nothing_is_forgotten() {
         let dirty = DirtySet::default();
-        for name in ["a", "b", "a"] {
-            dirty.mark(&Path::new("/in").join(name), Writer::Busy);
+        for (name, writer) in [("a", Writer::Busy), ("b", Writer::Placed), ("a", Writer::Closed)] {
+            dirty.mark(&Path::new("/in").join(name), writer);
         }
-        let names = Names::Some(BTreeSet::from(["a".into(), "b".into()]));
+        let names = Names::Some(BTreeMap::from([("a".into(), Writer::Closed), ("b".into(), Writer::Placed)]));
         assert_eq!(
             dirty.drain(),
             Hints { rescan: false, directories: BTreeMap::from([("/in".into(), names)]) }

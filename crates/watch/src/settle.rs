@@ -38,6 +38,8 @@ pub(crate) fn look(remembered: Option<Version>, seen: &Seen) -> Look {
 /// How long a file must stay unchanged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Settle {
+    /// Where it was moved into place and the writer test says that nobody writes.
+    pub(crate) placed: Duration,
     /// Where the writer test says that nobody writes.
     pub(crate) tested: Duration,
     /// Where the test cannot tell.
@@ -47,6 +49,7 @@ pub(crate) struct Settle {
 impl Settle {
     pub(crate) fn new(configured: Option<Duration>) -> Self {
         Self {
+            placed: configured.unwrap_or_default(),
             tested: configured.unwrap_or(Duration::from_millis(250)),
             untested: configured.unwrap_or(Duration::from_secs(10)),
         }
@@ -72,6 +75,8 @@ pub(crate) struct Candidate {
     pub(crate) changed_at: Instant,
     test_at: Instant,
     pause: Duration,
+    /// This version was moved into place.
+    placed: bool,
     /// It was told that it is stuck.
     pub(crate) stuck: bool,
     /// What it lacks besides quiet.
@@ -97,6 +102,7 @@ impl Candidate {
             changed_at: now,
             test_at,
             pause: FIRST_PAUSE,
+            placed: false,
             stuck: false,
             lacks: None,
             hashing: false,
@@ -108,12 +114,23 @@ impl Candidate {
     pub(crate) fn observe(&mut self, fact: FileFact, now: Instant, settle: Settle) {
         if fact.version == self.fact.version {
             // Nothing changed, but something happened: most likely the writer closed the file.
-            self.test_at = self.test_at.min((self.changed_at + settle.tested).max(now));
+            self.test_at = self.test_at.min((self.changed_at + self.tested(settle)).max(now));
             self.pause = FIRST_PAUSE;
         } else {
             let Self { first_seen, stuck, .. } = *self;
             *self = Self { first_seen, stuck, ..Self::new(fact, now, settle) };
         }
+    }
+
+    /// The version that was just seen was moved into place.
+    pub(crate) fn place(&mut self, now: Instant, settle: Settle) {
+        self.placed = true;
+        self.test_at = self.test_at.min((self.changed_at + settle.placed).max(now));
+    }
+
+    /// How long it must have been quiet where nobody writes.
+    const fn tested(&self, settle: Settle) -> Duration {
+        if self.placed { settle.placed } else { settle.tested }
     }
 
     /// When to look whether it is complete.
@@ -172,11 +189,12 @@ impl Candidate {
                 // What was read before that may be another file's.
                 self.digest = None;
                 self.changed_at = now;
+                self.placed = false;
                 self.test_at = now + self.pause.max(settle.tested);
                 self.pause = (self.pause * 2).min(LONGEST_PAUSE);
                 Judgement::Wait
             }
-            Writer::None => self.quiet_since(settle.tested, now),
+            Writer::None => self.quiet_since(self.tested(settle), now),
             Writer::Unknown => self.quiet_since(settle.untested, now),
         }
     }
@@ -229,6 +247,8 @@ mod tests {
         Open,
         Write,
         Close,
+        /// Another file takes the name, complete; told at once, as the system does.
+        Place,
         /// Milliseconds pass.
         Pass(u16),
         /// The system tells us that something happened, or tells us nothing for a while.
@@ -240,6 +260,7 @@ mod tests {
             Just(Step::Open),
             Just(Step::Write),
             Just(Step::Close),
+            Just(Step::Place),
             (0_u16..400).prop_map(Step::Pass),
             Just(Step::Hint),
         ];
@@ -250,6 +271,8 @@ mod tests {
         now: Instant,
         mtime: i64,
         open: bool,
+        /// The version that was moved into place.
+        placed: Option<i64>,
         written_at: Instant,
         knows_writers: bool,
         settle: Settle,
@@ -260,7 +283,16 @@ mod tests {
         fn new(knows_writers: bool) -> Self {
             let (now, settle) = (Instant::now(), Settle::new(None));
             let candidate = Candidate::new(fact(0), now, settle);
-            Self { now, mtime: 0, open: true, written_at: now, knows_writers, settle, candidate }
+            Self {
+                now,
+                mtime: 0,
+                open: true,
+                placed: None,
+                written_at: now,
+                knows_writers,
+                settle,
+                candidate,
+            }
         }
 
         fn step(&mut self, step: Step) {
@@ -272,6 +304,13 @@ mod tests {
                 }
                 Step::Write => {}
                 Step::Close => self.open = false,
+                Step::Place => {
+                    self.mtime += 1;
+                    self.written_at = self.now;
+                    (self.open, self.placed) = (false, Some(self.mtime));
+                    self.candidate.observe(fact(self.mtime), self.now, self.settle);
+                    self.candidate.place(self.now, self.settle);
+                }
                 Step::Pass(millis) => self.now += Duration::from_millis(u64::from(millis)),
                 Step::Hint => self.candidate.observe(fact(self.mtime), self.now, self.settle),
             }
@@ -301,7 +340,11 @@ mod tests {
                 if let Judgement::Ready(found) = model.tick() {
                     prop_assert_eq!(found, fact(model.mtime));
                     prop_assert!(!(model.open && knows_writers), "ready while open");
-                    let quiet = if knows_writers { model.settle.tested } else { model.settle.untested };
+                    let quiet = match (knows_writers, model.placed == Some(model.mtime)) {
+                        (true, true) => model.settle.placed,
+                        (true, false) => model.settle.tested,
+                        (false, _) => model.settle.untested,
+                    };
                     prop_assert!(model.now >= model.written_at + quiet, "ready before it was quiet");
                 }
             }
@@ -324,6 +367,24 @@ mod tests {
                     break;
                 }
             }
+        }
+
+        #[test]
+        fn a_file_that_was_moved_into_place_is_ready_at_once_unless_somebody_has_it_open(steps in steps()) {
+            let mut model = Model::new(true);
+            for step in steps {
+                model.step(step);
+                model.tick();
+            }
+            model.step(Step::Place);
+            let (placed, mut held) = (model.tick(), model);
+            prop_assert_eq!(placed, Judgement::Ready(fact(held.mtime)));
+            held.step(Step::Open);
+            prop_assert_eq!(held.tick(), Judgement::Wait);
+            held.step(Step::Close);
+            held.step(Step::Hint);
+            held.now += Duration::from_millis(249);
+            prop_assert_eq!(held.tick(), Judgement::Wait, "who held it open has its usual time");
         }
 
         #[test]

@@ -52,6 +52,23 @@ pub(super) async fn paced(folder: PathBuf, count: u32, rate: u32) -> anyhow::Res
     Ok(Dropped(dropped))
 }
 
+/// As careful writers do it: each is written elsewhere and then moved to where it is watched for.
+pub(super) async fn moved(staging: &Path, folder: PathBuf, count: u32, rate: u32) -> anyhow::Result<Dropped> {
+    fs::create_dir(staging)?;
+    let mut ticks = interval(Duration::from_secs(1) / rate);
+    let mut dropped = Vec::new();
+    for number in 0..count {
+        ticks.tick().await;
+        let name = format!("moved-{number}.csv");
+        let (staged, place) = (staging.join(&name), folder.join(&name));
+        write(&staged)?;
+        let moved = monotonic::now();
+        fs::rename(staged, &place)?;
+        dropped.push((place.display().to_string(), moved));
+    }
+    Ok(Dropped(dropped))
+}
+
 pub(super) fn flat(folder: &Path, name: &str, count: u32) -> anyhow::Result<Vec<(String, u64)>> {
     (0..count).map(|number| write(&folder.join(format!("{name}-{number:06}.csv")))).collect()
 }

@@ -36,7 +36,7 @@ pub struct FileSource {
     #[serde(skip_serializing_if = "is_arrived")]
     pub events: Vec<FileChange>,
     /// How long a file must stay unchanged. Without it 250 ms where the agent can see that nobody has
-    /// the file open for writing, otherwise 10 s.
+    /// the file open for writing (none if it was renamed into place), otherwise 10 s.
     #[serde(with = "crate::duration::option", skip_serializing_if = "Option::is_none")]
     pub settle: Option<Duration>,
     #[serde(skip_serializing_if = "is_default")]

@@ -33,8 +33,13 @@ impl notify::EventHandler for Marker {
             Ok(event) if event.need_rescan() => self.0.mark_all(),
             Ok(event) if is_reading(event.kind) => {}
             Ok(event) => {
+                let mut paths = event.paths.iter();
+                // The file that left comes first.
+                if event.kind == EventKind::Modify(ModifyKind::Name(RenameMode::Both)) {
+                    paths.next().into_iter().for_each(|from| self.0.mark(from, Writer::Busy));
+                }
                 let writer = writer(event.kind);
-                event.paths.iter().for_each(|path| self.0.mark(path, writer));
+                paths.for_each(|path| self.0.mark(path, writer));
             }
             Err(_) => self.0.mark_all(),
         }
@@ -49,7 +54,8 @@ fn is_reading(kind: EventKind) -> bool {
 /// `IN_CLOSE_WRITE` and `IN_MOVED_TO` are the last events of most writers.
 fn writer(kind: EventKind) -> Writer {
     match kind {
-        EventKind::Access(_) | EventKind::Modify(ModifyKind::Name(RenameMode::To)) => Writer::Finished,
+        EventKind::Access(_) => Writer::Closed,
+        EventKind::Modify(ModifyKind::Name(RenameMode::To | RenameMode::Both)) => Writer::Placed,
         EventKind::Any
         | EventKind::Create(_)
         | EventKind::Modify(_)
@@ -110,9 +116,12 @@ fn refusal(error: &notify::Error, remedy: &'static str) -> AddError {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use notify::{EventHandler, event::Flag};
 
     use super::*;
+    use crate::hint::Names;
 
     #[test]
     fn an_overflow_has_no_path_and_is_not_missed() {
@@ -131,5 +140,30 @@ mod tests {
         let close = EventKind::Access(AccessKind::Close(AccessMode::Write));
         marker.handle_event(Ok(Event::new(close).add_path("/in/a".into())));
         assert_eq!(dirty.drain().directories.len(), 1);
+    }
+
+    #[test]
+    fn who_moves_a_file_has_finished_it() {
+        let dirty = Arc::new(DirtySet::default());
+        let mut marker = Marker(Arc::clone(&dirty));
+        let moved = |mode| Event::new(EventKind::Modify(ModifyKind::Name(mode)));
+        marker.handle_event(Ok(moved(RenameMode::From).add_path("/in/a".into())));
+        marker.handle_event(Ok(moved(RenameMode::To).add_path("/in/b".into())));
+        marker.handle_event(Ok(moved(RenameMode::Both).add_path("/in/a".into()).add_path("/in/b".into())));
+        let names = BTreeMap::from([("a".into(), Writer::Busy), ("b".into(), Writer::Placed)]);
+        assert_eq!(dirty.drain().directories, BTreeMap::from([("/in".into(), Names::Some(names))]));
+    }
+
+    #[tokio::test]
+    async fn the_system_tells_what_is_moved_in() {
+        let (watched, elsewhere) = (tempfile::tempdir().expect("made"), tempfile::tempdir().expect("made"));
+        let dirty = Arc::new(DirtySet::default());
+        let mut hints = source(Arc::clone(&dirty));
+        hints.add_dir(watched.path()).expect("watched");
+        std::fs::write(elsewhere.path().join("a"), "1").expect("written");
+        std::fs::rename(elsewhere.path().join("a"), watched.path().join("a")).expect("moved");
+        dirty.finished.notified().await;
+        let names = Names::Some(BTreeMap::from([("a".into(), Writer::Placed)]));
+        assert_eq!(hints.drain().directories, BTreeMap::from([(watched.path().to_owned(), names)]));
     }
 }

@@ -10,7 +10,7 @@ use hetuflow_core::trigger::Initial;
 
 use super::{Gone, Live, MAX_WAITING};
 use crate::{
-    hint::Names,
+    hint::{Names, Writer},
     probe::{FileFact, Seen, see},
     root::{Root, Walk},
     settle::{Candidate, Look, look},
@@ -34,9 +34,9 @@ impl Live {
             match names {
                 Names::All => root.queue.push((directory, Walk::Changed)),
                 Names::Some(names) => {
-                    for name in names {
+                    for (name, writer) in names {
                         match name.to_str() {
-                            Some(name) => self.look_at(index, &directory.join(name)),
+                            Some(name) => self.look_at(index, &directory.join(name), *writer),
                             None => self.roots[index].note_odd_name(&directory.join(name)),
                         }
                     }
@@ -45,7 +45,7 @@ impl Live {
         }
     }
 
-    fn look_at(&mut self, index: usize, path: &Path) {
+    fn look_at(&mut self, index: usize, path: &Path, writer: Writer) {
         let seen = see(path);
         match seen {
             Seen::Directory(_) if self.rule.enters(path) => {
@@ -56,6 +56,9 @@ impl Live {
         }
         if self.rule.covers(path) {
             self.sort(index, path, &seen);
+            if let (Writer::Placed, Some(candidate)) = (writer, self.waiting.candidates.get_mut(path)) {
+                candidate.place(Instant::now(), self.settle);
+            }
         } else if !self.waiting.beside.is_empty() {
             self.appear(path);
         }
@@ -188,7 +191,7 @@ impl Live {
 fn concerns(root: &Root, directory: &Path, names: &Names) -> bool {
     match names {
         Names::All => root.is_at_or_below(directory) && root.in_glob(directory).is_none(),
-        Names::Some(names) => names.iter().any(|name| root.is_at_or_below(&directory.join(name))),
+        Names::Some(names) => names.keys().any(|name| root.is_at_or_below(&directory.join(name))),
     }
 }
 
