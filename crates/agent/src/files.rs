@@ -44,7 +44,18 @@ pub(crate) struct FileReports {
     /// Key and dedupe key of what was told and is not acknowledged.
     in_flight: BTreeSet<(String, String)>,
     next: Look,
+    recall: Recall,
     asking: Asking,
+}
+
+/// Whether the server still knows what it was told, which comes before everything else that is told or asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Recall {
+    /// It has never known this agent.
+    Stranger,
+    Unasked,
+    Asked,
+    Settled,
 }
 
 /// Asks the server how the tasks of files stand that shall be moved or deleted afterwards: a page at a time, and again
@@ -67,11 +78,13 @@ enum Look {
 }
 
 impl FileReports {
-    pub(crate) fn new(watcher: Watcher) -> Self {
+    pub(crate) fn new(watcher: Watcher, session_epoch: i64) -> Self {
         let changes = watcher.changes();
-        let asking = Asking { last: 0, pause: ASK_AGAIN, next: Some(Instant::now()) };
+        let asking = Asking { last: 0, pause: ASK_AGAIN, next: None };
         let (states, in_flight) = (BTreeMap::new(), BTreeSet::new());
-        Self { watcher, changes, states, in_flight, next: Look::Now, asking }
+        // The first session that a database knows of an agent.
+        let recall = if session_epoch <= 1 { Recall::Stranger } else { Recall::Unasked };
+        Self { watcher, changes, states, in_flight, next: Look::Now, recall, asking }
     }
 
     /// Waits until [`FileReports::next`] may have something.
@@ -116,22 +129,48 @@ impl FileReports {
         if !matches!(self.next, Look::Now) {
             return None;
         }
+        if self.recall != Recall::Settled {
+            match self.recall().await {
+                Ok(batch) if batch.is_empty() => self.recalled(),
+                Ok(batch) => return Some(self.tell(batch)),
+                Err(error) => {
+                    self.failed(&error);
+                    return None;
+                }
+            }
+        }
         match self.watcher.pending(BATCH).await {
             Ok(pending) if pending.is_empty() => {
                 self.next = Look::OnChange;
                 None
             }
-            Ok(pending) => {
-                let batch = first_of(pending);
-                self.in_flight = batch.iter().map(|file| (file.key.clone(), file.dedupe.clone())).collect();
-                self.next = Look::At(Instant::now() + RETELL);
-                Some(FromAgent::Files { batch })
-            }
+            Ok(pending) => Some(self.tell(first_of(pending))),
             Err(error) => {
                 self.failed(&error);
                 None
             }
         }
+    }
+
+    fn tell(&mut self, batch: Vec<FileEvent>) -> FromAgent {
+        self.in_flight = batch.iter().map(|file| (file.key.clone(), file.dedupe.clone())).collect();
+        self.next = Look::At(Instant::now() + RETELL);
+        FromAgent::Files { batch }
+    }
+
+    /// What shows whether the server has forgotten something; nothing, where that is known.
+    async fn recall(&mut self) -> Result<Vec<FileEvent>, WatchError> {
+        if self.recall == Recall::Stranger {
+            self.watcher.forget_told().await?;
+            return Ok(Vec::new());
+        }
+        self.recall = Recall::Asked;
+        self.watcher.ask().await
+    }
+
+    fn recalled(&mut self) {
+        self.recall = Recall::Settled;
+        self.asking.next = Some(Instant::now());
     }
 
     pub(crate) async fn acknowledge(&mut self, batch: &[FileBatchAck]) {
@@ -140,14 +179,20 @@ impl FileReports {
             self.failed(&error);
             return;
         }
-        self.asking.pause = ASK_AGAIN;
-        self.asking.next = Some(self.asking.next.unwrap_or_else(|| Instant::now() + ASK_AGAIN));
         for ack in batch {
             self.in_flight.remove(&(ack.key.clone(), ack.dedupe.clone()));
         }
         if self.in_flight.is_empty() {
             self.next = Look::Now;
         }
+        if self.recall != Recall::Settled {
+            if self.in_flight.is_empty() {
+                self.recalled();
+            }
+            return;
+        }
+        self.asking.pause = ASK_AGAIN;
+        self.asking.next = Some(self.asking.next.unwrap_or_else(|| Instant::now() + ASK_AGAIN));
     }
 
     /// A question for the next page of what is waited for. Nothing more is asked before its answer, or a while without.

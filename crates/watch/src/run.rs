@@ -6,7 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hetuflow_core::protocol::{Watch, WatchState};
+use hetuflow_core::{
+    Clock,
+    id::AgentId,
+    protocol::{Watch, WatchState},
+};
 use hetuflow_failpoint::failpoint;
 use tokio::{
     sync::{Notify, watch},
@@ -40,6 +44,8 @@ const RETRY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) state: State,
+    pub(crate) agent: AgentId,
+    pub(crate) clock: Clock,
     /// The last list that was set; the loop looks at the newest only.
     pub(crate) wanted: watch::Sender<Option<Vec<Watch>>>,
     pub(crate) acknowledged: Notify,

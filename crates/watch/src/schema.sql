@@ -43,6 +43,24 @@ create table if not exists outbox (
     body   text not null
 ) strict;
 
+-- The last events that the server has acknowledged.
+create table if not exists told (
+    seq    integer primary key autoincrement,
+    dedupe text not null unique,
+    key    text not null,
+    -- Under whose name they were told, and for how long the server surely knows them (seconds since 1970).
+    teller text not null,
+    until  integer not null,
+    body   text not null,
+    -- Bytes of all bodies up to this one.
+    upto   integer not null,
+    -- The server was told of it once more, and has not answered.
+    asked  integer not null check (asked in (0, 1))
+) strict;
+
+create index if not exists told_upto on told (upto);
+create index if not exists told_asked on told (asked) where asked = 1;
+
 -- Files that are complete and wait to be told in one event with others.
 create table if not exists member (
     seq    integer primary key autoincrement,

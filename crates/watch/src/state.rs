@@ -8,6 +8,7 @@
 mod fates;
 mod open;
 mod read;
+mod told;
 mod write;
 
 use std::{
@@ -27,11 +28,11 @@ use hetuflow_failpoint::failpoint;
 use jiff::Timestamp;
 use sqlx::{Connection, Row, SqlitePool, sqlite::SqliteRow};
 
-pub(crate) use self::fates::StoredFate;
+pub(crate) use self::{fates::StoredFate, told::Telling};
 use self::{
     open::Opened,
     read::{decode, definition, file, member, root},
-    write::{encode, put_definition, put_events, put_files, put_members, put_root, remove_members},
+    write::{put_definition, put_events, put_files, put_members, put_root, remove_members},
 };
 
 use crate::{
@@ -186,7 +187,7 @@ impl State {
             put_files(&mut tx, &definition.slot, uncovered).await?;
             tx.commit().await
         };
-        run.await.map_err(|error| self.error(error))
+        self.written(run.await).await
     }
 
     /// Forgets a watch and everything remembered of it. Its events stay: the server decides on them.
@@ -204,7 +205,7 @@ impl State {
             }
             tx.commit().await
         };
-        run.await.map_err(|error| self.error(error))
+        self.written(run.await).await
     }
 
     /// Snapshot and outbox change together or not at all. The number of events that are new.
@@ -213,7 +214,6 @@ impl State {
             // A batch that a power cut undid would come again with other members: it goes to the disk itself.
             let closes = turn.parts.iter().any(|part| !part.closed.is_empty());
             let mut connection = self.pool.acquire().await?;
-            // (After one that fails it stays so, which costs time only.)
             if closes {
                 sqlx::raw_sql("pragma synchronous = full").execute(&mut *connection).await?;
             }
@@ -243,7 +243,7 @@ impl State {
             failpoint!("found.after_commit");
             Ok(added)
         };
-        let added = run.await.map_err(|error| self.error(error))?;
+        let added = self.written(run.await).await?;
         self.waiting.fetch_add(added, Ordering::Relaxed);
         Ok(added)
     }
@@ -258,19 +258,54 @@ impl State {
             .map_err(|error| self.error(error))
     }
 
-    pub(crate) async fn acknowledge(&self, acks: &[FileBatchAck]) -> Result<(), WatchError> {
-        let concerned = fates::acknowledge(&self.pool, acks).await.map_err(|error| self.error(error))?;
-        self.decided.fetch_add(concerned, Ordering::Relaxed);
-        let sql = "delete from outbox where dedupe in (select value from json_each(?))";
+    pub(crate) async fn acknowledge(
+        &self,
+        acks: &[FileBatchAck],
+        telling: Telling<'_>,
+    ) -> Result<(), WatchError> {
         let run = async {
-            let ids = encode(&acks.iter().map(|ack| &ack.dedupe).collect::<Vec<_>>())?;
-            sqlx::query(sql).bind(ids).execute(&self.pool).await
+            let mut tx = self.pool.begin().await?;
+            let concerned = fates::acknowledge(&mut tx, acks).await?;
+            let removed = told::keep(&mut tx, acks, telling).await?;
+            let again = told::judge(&mut tx, acks, telling).await?;
+            failpoint!("told.before_commit");
+            tx.commit().await?;
+            failpoint!("told.after_commit");
+            self.waiting.fetch_sub(removed, Ordering::Relaxed);
+            self.decided.fetch_add(concerned, Ordering::Relaxed);
+            if again { self.count_outbox().await } else { Ok(()) }
         };
-        failpoint!("told.before_commit");
-        let result = run.await.map_err(|error| self.error(error))?;
-        failpoint!("told.after_commit");
-        self.waiting.fetch_sub(result.rows_affected(), Ordering::Relaxed);
-        Ok(())
+        self.written(run.await).await
+    }
+
+    /// After a failure (a full disk) SQLite may have ended a transaction that the connection takes for open, or the other
+    /// way round, and what follows would not be committed: the next one is another.
+    async fn written<T>(&self, result: sqlx::Result<T>) -> Result<T, WatchError> {
+        if result.is_err()
+            && let Ok(connection) = self.pool.acquire().await
+            && let Err(error) = connection.close().await
+        {
+            tracing::debug!(%error, "the connection to the state file was not closed cleanly");
+        }
+        result.map_err(|error| self.error(error))
+    }
+
+    /// Events to be told once more at the start of a connection, to see whether the server still knows them.
+    pub(crate) async fn ask(&self, telling: Telling<'_>) -> Result<Vec<FileEvent>, WatchError> {
+        let run = async {
+            let mut tx = self.pool.begin().await?;
+            let asked = told::ask(&mut tx, telling).await?;
+            tx.commit().await?;
+            self.count_outbox().await?;
+            Ok(asked)
+        };
+        self.written(run.await).await
+    }
+
+    /// It was told to another server.
+    pub(crate) async fn forget_told(&self) -> Result<(), WatchError> {
+        let forgotten = sqlx::query("delete from told").execute(&self.pool).await;
+        forgotten.map(|_| ()).map_err(|error| self.error(error))
     }
 
     /// Events whose end files wait for, after `last`.
@@ -306,6 +341,6 @@ impl State {
 
     pub(crate) async fn finish_fates(&self, done: &[i64], gone: &[StoredFate]) -> Result<(), WatchError> {
         let finished = fates::finish(&self.pool, done, gone).await.inspect_err(|_| self.look_for_fates());
-        finished.map_err(|error| self.error(error))
+        self.written(finished).await
     }
 }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     WatchError, lease,
     run::{Run, Shared},
-    state::State,
+    state::{State, Telling},
 };
 
 #[derive(Debug, Clone)]
@@ -57,6 +57,8 @@ pub async fn start(mut options: Options, shutdown: CancellationToken) -> Result<
     let state = State::open(&options.state).await?;
     let shared = Arc::new(Shared {
         state,
+        agent: options.agent_id.clone(),
+        clock: options.clock.clone(),
         wanted: watch::Sender::new(None),
         acknowledged: Notify::new(),
         changes: watch::Sender::new(0),
@@ -94,9 +96,25 @@ impl Watcher {
 
     /// These events need not be told again, whatever the verdict.
     pub async fn acknowledge(&self, acks: &[FileBatchAck]) -> Result<(), WatchError> {
-        self.0.state.acknowledge(acks).await?;
+        self.0.state.acknowledge(acks, self.telling()).await?;
         self.0.acknowledged.notify_one();
         Ok(())
+    }
+
+    /// Events that were acknowledged and are to be told once more before anything else, at the start of a connection:
+    /// whether the server still knows them says whether its database is an old one. Then, or without an answer, what it
+    /// may have forgotten is pending again.
+    pub async fn ask(&self) -> Result<Vec<FileEvent>, WatchError> {
+        self.0.state.ask(self.telling()).await
+    }
+
+    /// This server has never known this agent: what was told to another one is none of its business.
+    pub async fn forget_told(&self) -> Result<(), WatchError> {
+        self.0.state.forget_told().await
+    }
+
+    fn telling(&self) -> Telling<'_> {
+        Telling { agent: &self.0.agent, now: self.0.clock.now() }
     }
 
     /// Events whose end files wait for, after the place `last`, each with its place.

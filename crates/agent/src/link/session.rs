@@ -106,7 +106,7 @@ pub(super) async fn hold(
         incoming,
         queue,
         outbox: Outbox::new(link.runner.attempts.clone(), &welcome.keep),
-        files: FileReports::new(link.watcher.clone()),
+        files: FileReports::new(link.watcher.clone(), welcome.session_epoch),
         bodies: Bodies::default(),
         next: None,
         news: link.runner.attempts.news(),

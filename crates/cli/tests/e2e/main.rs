@@ -11,6 +11,7 @@ mod journal;
 mod link;
 mod process;
 mod reload;
+mod restored;
 mod servers;
 mod split;
 mod webhook;

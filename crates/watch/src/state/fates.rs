@@ -4,7 +4,7 @@ use hetuflow_core::{
     id::EventId,
     protocol::{FileBatchAck, FileOutcome},
 };
-use sqlx::{Row, Sqlite, SqlitePool, Transaction, sqlite::SqliteRow};
+use sqlx::{Row, Sqlite, SqliteConnection, SqlitePool, Transaction, sqlite::SqliteRow};
 
 use super::{read::version, write::encode};
 use crate::{
@@ -52,19 +52,22 @@ pub(super) async fn join(tx: &mut Transaction<'_, Sqlite>, event: &str, closed: 
 
 /// The server has these events, each with the id that it gave; files of events without one stay as they are. Yields how
 /// many are concerned.
-pub(super) async fn acknowledge(pool: &SqlitePool, acks: &[FileBatchAck]) -> sqlx::Result<u64> {
+pub(super) async fn acknowledge(
+    connection: &mut SqliteConnection,
+    acks: &[FileBatchAck],
+) -> sqlx::Result<u64> {
     let mut concerned = 0;
     let known: Vec<_> =
         acks.iter().filter_map(|ack| Some((&ack.dedupe, ack.event_id?.to_string()))).collect();
     if !known.is_empty() {
         let sql =
             "update fate set event_id = j.value ->> 1 from json_each(?) j where fate.event = j.value ->> 0";
-        concerned = sqlx::query(sql).bind(encode(&known)?).execute(pool).await?.rows_affected();
+        concerned = sqlx::query(sql).bind(encode(&known)?).execute(&mut *connection).await?.rows_affected();
     }
     let unknown: Vec<_> = acks.iter().filter(|ack| ack.event_id.is_none()).map(|ack| &ack.dedupe).collect();
     if !unknown.is_empty() {
         let sql = "delete from fate where event in (select value from json_each(?))";
-        sqlx::query(sql).bind(encode(&unknown)?).execute(pool).await?;
+        sqlx::query(sql).bind(encode(&unknown)?).execute(connection).await?;
     }
     Ok(concerned)
 }

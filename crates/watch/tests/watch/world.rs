@@ -238,17 +238,39 @@ impl World {
     }
 
     pub(crate) async fn acknowledge(&self) {
-        let events = self.pending().await.into_iter();
-        let acks: Vec<_> = events
-            .map(|event| FileBatchAck {
-                key: event.key,
-                dedupe: event.dedupe,
-                verdict: FileVerdict::Accepted,
-                event_id: Some(EventId::at(Timestamp::UNIX_EPOCH)),
-            })
-            .collect();
-        self.watcher().acknowledge(&acks).await.expect("acknowledged");
+        let events = self.pending().await;
+        self.answer(events, FileVerdict::Accepted).await;
     }
+
+    pub(crate) async fn answer(&self, events: Vec<FileEvent>, verdict: FileVerdict) {
+        self.watcher().acknowledge(&acks_of(events, verdict)).await.expect("acknowledged");
+    }
+
+    /// For all that wait.
+    pub(crate) async fn acks(&self) -> Vec<FileBatchAck> {
+        acks_of(self.pending().await, FileVerdict::Accepted)
+    }
+
+    /// What a new connection asks about, in order of the paths.
+    pub(crate) async fn asked(&self) -> Vec<FileEvent> {
+        self.watcher().ask().await.expect("the state")
+    }
+
+    /// The paths that wait to be told.
+    pub(crate) async fn waiting(&self) -> Vec<String> {
+        let names = self.pending().await.into_iter().map(|event| event.facts.path);
+        names.map(|path| path.rsplit('/').next().unwrap_or_default().to_owned()).collect()
+    }
+}
+
+fn acks_of(events: Vec<FileEvent>, verdict: FileVerdict) -> Vec<FileBatchAck> {
+    let ack = |event: FileEvent| FileBatchAck {
+        key: event.key,
+        dedupe: event.dedupe,
+        verdict,
+        event_id: Some(EventId::at(Timestamp::UNIX_EPOCH)),
+    };
+    events.into_iter().map(ack).collect()
 }
 
 fn describe(event: &FileEvent, base: &Path) -> String {
