@@ -22,9 +22,16 @@ struct Args {
 }
 
 /// One thread: the agent's tasks hand each attempt on several times, and each time another thread would have to be woken.
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> anyhow::Result<()> {
-    let args = Args::parse();
+fn main() -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context("cannot start the runtime")?;
+    let ended = runtime.block_on(run(Args::parse()));
+    // A thread that waits for a file system which does not answer is not waited for.
+    runtime.shutdown_background();
+    ended
+}
+
+async fn run(args: Args) -> anyhow::Result<()> {
     let environment: Vec<(String, String)> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();

@@ -92,7 +92,12 @@ fn apart(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime =
         runtime.map_err(|error| CliError::Io("cannot start the agent's runtime".to_owned(), error))?;
-    Ok(tokio::task::spawn_blocking(move || runtime.block_on(agent)))
+    Ok(tokio::task::spawn_blocking(move || {
+        let ended = runtime.block_on(agent);
+        // A thread that waits for a file system which does not answer is not waited for.
+        runtime.shutdown_background();
+        ended
+    }))
 }
 
 /// Cancelled by the first SIGTERM or SIGINT; a second one ends the process at once.

@@ -1,4 +1,4 @@
-//! All watches in force, and one turn of the work on them: take the hints, walk, judge. A turn runs on a
+//! All watches of a patrol that are in force, and one turn of the work on them: take the hints, walk, judge. A turn runs on a
 //! thread where it may block, writes nothing, and returns what is to be committed. `run` calls it.
 
 use std::{
@@ -17,11 +17,13 @@ use crate::{
     fate::Fulfilled,
     hint::HintSource,
     live::{Context, Live, Outbox},
+    mounts::Mounts,
     noise::Noise,
     probe::FsKinds,
     since::Since,
-    state::{StoredFate, StoredWatch},
+    state::StoredFate,
     turn::{Part, Turn},
+    worker::Pulse,
 };
 
 mod admit;
@@ -40,6 +42,8 @@ pub(crate) struct Engine {
     /// How many names the hints of the last turn had.
     hinted: usize,
     since: Since,
+    pulse: Arc<Pulse>,
+    mounts: Mounts,
 }
 
 /// Directories listed in one turn, so that what was found is soon committed and a stop need not wait.
@@ -58,10 +62,10 @@ impl Engine {
     pub(crate) fn new(
         options: Options,
         hints: Box<dyn HintSource>,
-        stored: Vec<StoredWatch>,
+        since: Since,
+        pulse: Arc<Pulse>,
     ) -> Result<Self, globset::Error> {
-        let since = Since::open(&options.state);
-        let mut engine = Self {
+        Ok(Self {
             options,
             lives: BTreeMap::new(),
             refused: BTreeMap::new(),
@@ -72,11 +76,27 @@ impl Engine {
             overflow: Overflow::new(Instant::now()),
             hinted: 0,
             since,
-        };
-        for watch in stored {
-            engine.resume(watch);
-        }
-        Ok(engine)
+            pulse,
+            mounts: Mounts::read(),
+        })
+    }
+
+    /// The table of mounts has changed: a root in which, or over which, it did so is looked at again.
+    pub(crate) fn mounted(&mut self) {
+        let mounts = Mounts::read();
+        let points = mounts.since(&self.mounts);
+        self.lives.values_mut().for_each(|live| live.mounted(&points));
+        self.mounts = mounts;
+    }
+
+    /// Whether it is in force or refused.
+    pub(crate) fn knows(&self, slot: &str) -> bool {
+        self.lives.contains_key(slot) || self.refused.contains_key(slot)
+    }
+
+    /// Of the watches in force.
+    pub(crate) fn slots(&self) -> Vec<String> {
+        self.lives.keys().cloned().collect()
     }
 
     /// One turn. `room` is what fits into the outbox.
@@ -92,6 +112,7 @@ impl Engine {
             hints: self.hints.as_mut(),
             kinds: &mut self.kinds,
             digests: &mut self.digests,
+            pulse: &self.pulse,
             agent: &self.options.agent_id,
             allowed: &self.options.roots,
             wall: self.options.clock.now(),
@@ -131,6 +152,7 @@ impl Engine {
     pub(crate) fn fulfil(&mut self, fates: &[StoredFate]) -> Vec<StoredFate> {
         let wall = self.options.clock.now();
         let gone = fates.iter().filter(|one| {
+            self.pulse.beat();
             let live = self.lives.get_mut(&one.slot);
             live.is_some_and(|live| live.fulfil(&one.fate, wall) == Fulfilled::Gone)
         });
@@ -192,7 +214,8 @@ impl Engine {
     }
 }
 
-fn merge(first: &mut WatchState, other: WatchState) {
+/// What is said of two watches that are one to the server.
+pub(crate) fn merge(first: &mut WatchState, other: WatchState) {
     first.baseline_done &= other.baseline_done;
     first.health = first.health.max(other.health);
     first.tracked += other.tracked;

@@ -21,7 +21,9 @@ pub enum WatchError {
     #[error("`{}` cannot be used: give an absolute path in UTF-8", path.display())]
     Path { path: PathBuf },
     #[error("a turn of the watcher failed and is repeated")]
-    Turn(#[from] tokio::task::JoinError),
+    Turn,
+    #[error("there is no thread to look at files on")]
+    Thread(#[source] std::io::Error),
     #[error("the built-in list of unfinished names is no list of globs")]
     Noise(#[from] globset::Error),
 }

@@ -13,7 +13,8 @@
 //! - afterwards: `fate` (moved, deleted), `beneath` (never outside of a directory)
 //! - explaining: `explain`
 //! - remembering: `snapshot`, `state` (SQLite), `since` (what outlives a lost state file), `turn` (what one commit holds)
-//! - running: `engine` (one turn), `run` (the loop), `watcher` (the handle)
+//! - running: `engine` (one turn), `run` (the loop of a patrol), `worker` (its thread), `patrol` (who looks where), `mounts`
+//!   (what may not answer), `watcher` (the handle)
 
 mod beneath;
 mod digest;
@@ -25,7 +26,9 @@ mod gate;
 mod hint;
 mod lease;
 mod live;
+mod mounts;
 mod noise;
+mod patrol;
 mod probe;
 mod proof;
 mod root;
@@ -38,6 +41,7 @@ mod state;
 mod turn;
 mod version;
 mod watcher;
+mod worker;
 
 pub use error::WatchError;
 pub use explain::{Explained, Fate, explain};

@@ -34,6 +34,7 @@ use crate::{
     state::{Definition, RootRecord},
     turn::Part,
     version::Version,
+    worker::Pulse,
 };
 
 #[derive(Debug)]
@@ -82,6 +83,7 @@ pub(crate) struct Context<'a> {
     pub(crate) hints: &'a mut dyn HintSource,
     pub(crate) kinds: &'a mut FsKinds,
     pub(crate) digests: &'a mut Digests,
+    pub(crate) pulse: &'a Pulse,
     pub(crate) agent: &'a AgentId,
     /// Where watches may be; empty: anywhere.
     pub(crate) allowed: &'a [PathBuf],

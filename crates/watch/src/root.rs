@@ -12,6 +12,7 @@ use hetuflow_core::{protocol::WatchHealth, trigger::Backend};
 use jiff::Timestamp;
 
 use crate::{
+    mounts::Mounts,
     probe::{DirFact, DirIdentity, Seen, see},
     state::RootRecord,
     version::Version,
@@ -280,8 +281,7 @@ pub(crate) fn locate(dir: &Path, allowed: &[PathBuf]) -> Result<(PathBuf, DirFac
             error.to_string()
         }
     })?;
-    let is_in = |root: &PathBuf| fs::canonicalize(root).is_ok_and(|root| real.starts_with(root));
-    if !allowed.is_empty() && !allowed.iter().any(is_in) {
+    if !allowed.is_empty() && !is_allowed(&real, allowed) {
         return Err(format!(
             "it is a link to `{}`, which [files] roots in agent.toml does not allow",
             real.display()
@@ -293,6 +293,18 @@ pub(crate) fn locate(dir: &Path, allowed: &[PathBuf]) -> Result<(PathBuf, DirFac
         Seen::Absent => Err("it does not exist".to_owned()),
         Seen::Unknown(errno) => Err(errno.to_string()),
     }
+}
+
+/// Whether a path without links is in one of these directories, which may have links.
+fn is_allowed(real: &Path, allowed: &[PathBuf]) -> bool {
+    if allowed.iter().any(|root| real.starts_with(root)) {
+        return true;
+    }
+    let mounts = Mounts::read();
+    // What may not answer is asked only where the path itself is in it.
+    let asked = |root: &&PathBuf| mounts.remote_point(root).is_none_or(|point| real.starts_with(point));
+    let is_in = |root: &PathBuf| fs::canonicalize(root).is_ok_and(|root| real.starts_with(root));
+    allowed.iter().filter(asked).any(is_in)
 }
 
 /// The device on which a directory that does not exist was looked for.

@@ -38,6 +38,12 @@ pub(crate) struct Rule {
 #[error("{0}")]
 pub(crate) struct RuleError(pub(crate) String);
 
+/// Where walks start, without all the rest. What is no glob is refused later, by name.
+pub(crate) fn starts(source: &FileSource, base: &Path) -> Vec<PathBuf> {
+    let patterns = source.paths.iter().filter_map(|text| Pattern::compile(text, base, source).ok());
+    patterns.map(|pattern| pattern.root().to_owned()).collect()
+}
+
 impl Rule {
     /// `base` is where relative paths start, `own` the directory of our state file.
     pub(crate) fn compile(

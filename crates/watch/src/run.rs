@@ -1,7 +1,9 @@
-//! The loop: waits until something asks for a turn, takes it on a thread where it may block, commits
-//! what it decided, and tells those who listen. All that can wake it is [`Wake`].
+//! The loop of one patrol: waits until something asks for a turn, takes it on a thread where it may block, commits
+//! what it decided, and tells those who listen. All that can wake it is [`Wake`]. Started by `patrol`.
 
 use std::{
+    collections::BTreeMap,
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -9,12 +11,12 @@ use std::{
 use hetuflow_core::{
     Clock,
     id::AgentId,
-    protocol::{Watch, WatchState},
+    protocol::{Watch, WatchHealth, WatchState},
 };
 use hetuflow_failpoint::failpoint;
 use tokio::{
-    sync::{Notify, watch},
-    task::JoinError,
+    sync::{oneshot, watch},
+    time::{sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -23,9 +25,15 @@ use crate::{
     engine::Engine,
     hint::{self, DirtySet},
     live::Outbox,
+    patrol::{Charge, Slotted},
+    since::Since,
     state::State,
     turn::{MAX_OUTBOX, Turn},
+    worker::{Pulse, Worker},
 };
+
+/// The name of the patrol that has all watches but those that are alone, whose patrols have the names of their slots.
+pub(crate) const COMMON: &str = "";
 
 /// Hints that come together are looked at together: those of a file that is being written, and those of many
 /// files. The end of a single file waits for nothing.
@@ -38,44 +46,78 @@ const CROWD: usize = 8;
 const FATES: u32 = 256;
 
 /// After a failure of the state file, or of a turn.
-const RETRY: Duration = Duration::from_secs(1);
+pub(crate) const RETRY: Duration = Duration::from_secs(1);
 
-/// What the loop shares with the handle.
+/// A stop waits so long for a turn that is under way, at most. What it would decide is found again.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Between two looks whether the thread gets answers, once it had none for too long.
+const CHECK: Duration = Duration::from_millis(100);
+
+/// The states that each patrol tells of, by its name.
+pub(crate) type States = BTreeMap<String, Vec<WatchState>>;
+
+/// What the loops share with the handle.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) state: State,
     pub(crate) agent: AgentId,
     pub(crate) clock: Clock,
-    /// The last list that was set; the loop looks at the newest only.
+    /// The last list that was set; the newest only is looked at.
     pub(crate) wanted: watch::Sender<Option<Vec<Watch>>>,
-    pub(crate) acknowledged: Notify,
+    /// Counts acknowledgements.
+    pub(crate) acknowledged: watch::Sender<u64>,
+    /// Counts changes of the table of mounts.
+    pub(crate) mounts: watch::Sender<u64>,
     pub(crate) changes: watch::Sender<u64>,
-    pub(crate) states: watch::Sender<Vec<WatchState>>,
+    pub(crate) states: watch::Sender<States>,
     pub(crate) stopped: CancellationToken,
 }
 
 /// The loop and what it owns.
 pub(crate) struct Run {
+    name: String,
     options: Options,
     shared: Arc<Shared>,
+    since: Since,
     dirty: Arc<DirtySet>,
-    wanted: watch::Receiver<Option<Vec<Watch>>>,
-    /// A list that is not in force yet.
-    unset: Option<Vec<Watch>>,
-    /// In another place during a turn.
-    engine: Option<Engine>,
+    orders: Orders,
+    thread: Thread,
     /// The state file could not be written; shown with every watch.
     trouble: Option<String>,
 }
 
+/// What it shall do, and how far that is done.
+struct Orders {
+    charges: watch::Receiver<Charge>,
+    acknowledged: watch::Receiver<u64>,
+    mounts: watch::Receiver<u64>,
+    /// A charge that is not in force yet.
+    unset: Option<Charge>,
+    in_force: watch::Sender<u64>,
+    /// How many fates were decided when they were last looked for.
+    fates_seen: Option<u64>,
+}
+
+/// Where files are looked at.
+struct Thread {
+    /// Elsewhere during a turn.
+    engine: Option<Engine>,
+    worker: Option<Worker>,
+    pulse: Arc<Pulse>,
+    hangs: watch::Sender<bool>,
+}
+
 enum Wake {
     Stop,
-    /// Another list of watches.
-    Wanted,
+    /// Another charge.
+    Charged,
     /// The system tells of files that somebody finished.
     Finished,
     /// The system tells of other changes.
     Stirred,
+    /// Something was mounted or unmounted.
+    Mounted,
     /// There is room in the outbox again.
     Acknowledged,
     /// The digest of a large file is known.
@@ -85,33 +127,38 @@ enum Wake {
 }
 
 impl Run {
-    pub(crate) async fn new(options: Options, shared: Arc<Shared>) -> Result<Self, WatchError> {
-        let wanted = shared.wanted.subscribe();
-        let mut run =
-            Self { options, shared, dirty: Arc::default(), wanted, unset: None, engine: None, trouble: None };
-        run.engine = Some(run.load().await?);
-        Ok(run)
-    }
-
-    async fn load(&mut self) -> Result<Engine, WatchError> {
-        let stored = self.shared.state.load(self.options.clock.now()).await?;
-        let source = hint::source(Arc::clone(&self.dirty));
-        Ok(Engine::new(self.options.clone(), source, stored)?)
+    pub(crate) fn new(
+        name: &str,
+        options: Options,
+        shared: Arc<Shared>,
+        since: Since,
+        charges: watch::Receiver<Charge>,
+        (in_force, hangs): (watch::Sender<u64>, watch::Sender<bool>),
+    ) -> Self {
+        let (acknowledged, mounts) = (shared.acknowledged.subscribe(), shared.mounts.subscribe());
+        let orders = Orders { charges, acknowledged, mounts, unset: None, in_force, fates_seen: None };
+        let thread = Thread { engine: None, worker: None, pulse: Arc::new(Pulse::new()), hangs };
+        let (name, dirty) = (name.to_owned(), Arc::default());
+        Self { name, options, shared, since, dirty, orders, thread, trouble: None }
     }
 
     pub(crate) async fn run(mut self, shutdown: CancellationToken) {
-        let _stopped = self.shared.stopped.clone().drop_guard();
-        self.publish();
-        let mut retry_at = None;
+        self.attend(&shutdown).await;
+        self.shared.states.send_modify(|states| drop(states.remove(&self.name)));
+    }
+
+    async fn attend(&mut self, shutdown: &CancellationToken) {
+        let mut retry_at = Some(Instant::now());
         loop {
-            match self.wait(&shutdown, retry_at.take()).await {
+            match self.wait(shutdown, retry_at.take()).await {
                 Wake::Stop => break,
                 Wake::Finished => self.gather_crowd().await,
                 Wake::Stirred => self.gather().await,
-                Wake::Wanted => self.unset.clone_from(&self.wanted.borrow_and_update()),
+                Wake::Charged => self.orders.unset = Some(self.orders.charges.borrow_and_update().clone()),
+                Wake::Mounted => self.thread.engine.iter_mut().for_each(Engine::mounted),
                 Wake::Acknowledged | Wake::Digested | Wake::Due => {}
             }
-            let worked = self.work().await;
+            let worked = self.work(shutdown).await;
             if let Err(error) = &worked {
                 tracing::error!(error = error as &dyn std::error::Error, "watching for files is held up");
                 retry_at = Some(Instant::now() + RETRY);
@@ -119,8 +166,6 @@ impl Run {
             self.trouble = worked.err().map(|error| explain(&error));
             self.publish();
         }
-        self.engine = None;
-        self.shared.state.close().await;
     }
 
     /// `retry_at` is set after a failure; then nothing but a stop is heeded before.
@@ -128,17 +173,18 @@ impl Run {
         if let Some(at) = retry_at {
             return tokio::select! {
                 () = shutdown.cancelled() => Wake::Stop,
-                () = tokio::time::sleep_until(at.into()) => Wake::Due,
+                () = sleep_until(at.into()) => Wake::Due,
             };
         }
-        let due = self.engine.as_ref().and_then(|engine| engine.wake_at(Instant::now(), self.outbox()));
+        let due =
+            self.thread.engine.as_ref().and_then(|engine| engine.wake_at(Instant::now(), self.outbox()));
         let due = async {
             match due {
-                Some(at) => tokio::time::sleep_until(at.into()).await,
+                Some(at) => sleep_until(at.into()).await,
                 None => std::future::pending().await,
             }
         };
-        let digested = self.engine.as_ref().map(Engine::digested);
+        let digested = self.thread.engine.as_ref().map(Engine::digested);
         let digested = async {
             match &digested {
                 Some(digested) => digested.notified().await,
@@ -148,10 +194,11 @@ impl Run {
         tokio::select! {
             biased;
             () = shutdown.cancelled() => Wake::Stop,
-            Ok(()) = self.wanted.changed() => Wake::Wanted,
+            Ok(()) = self.orders.charges.changed() => Wake::Charged,
             () = self.dirty.finished.notified() => Wake::Finished,
             () = self.dirty.stirred.notified() => Wake::Stirred,
-            () = self.shared.acknowledged.notified() => Wake::Acknowledged,
+            Ok(()) = self.orders.mounts.changed() => Wake::Mounted,
+            Ok(()) = self.orders.acknowledged.changed() => Wake::Acknowledged,
             () = digested => Wake::Digested,
             () = due => Wake::Due,
         }
@@ -166,24 +213,24 @@ impl Run {
 
     /// While there are many, a turn for each of them would be most of the work.
     async fn gather_crowd(&mut self) {
-        if self.engine.as_ref().is_some_and(|engine| engine.hinted() >= CROWD) {
-            tokio::time::sleep(GATHER).await;
+        if self.thread.engine.as_ref().is_some_and(|engine| engine.hinted() >= CROWD) {
+            sleep(GATHER).await;
         }
     }
 
-    async fn work(&mut self) -> Result<(), WatchError> {
-        if self.engine.is_none() {
-            // A turn died with its engine. Everything that matters is in the state file.
-            self.engine = Some(self.load().await?);
+    async fn work(&mut self, stop: &CancellationToken) -> Result<(), WatchError> {
+        if self.thread.engine.is_none() {
+            self.begin()?;
         }
         self.set().await?;
-        self.fulfil().await?;
-        let turn = self.turn().await?;
+        self.fulfil(stop).await?;
+        let room = self.room();
+        let Some(turn) = self.look(stop, move |engine| engine.turn(room)).await? else { return Ok(()) };
         if turn.is_empty() {
             return Ok(());
         }
         let committed = self.shared.state.commit(&turn).await;
-        let Some(engine) = &mut self.engine else { return Ok(()) };
+        let Some(engine) = &mut self.thread.engine else { return Ok(()) };
         match committed {
             Ok(0) => engine.applied(turn),
             Ok(_) => {
@@ -198,13 +245,33 @@ impl Run {
         Ok(())
     }
 
-    /// Puts a new list in force. Each step is stored before it is in force; where one fails, the
-    /// whole is planned again.
+    /// At the start, and where a turn died with its engine. Everything that matters is in the state file.
+    fn begin(&mut self) -> Result<(), WatchError> {
+        let source = hint::source(Arc::clone(&self.dirty));
+        let pulse = Arc::clone(&self.thread.pulse);
+        self.thread.engine = Some(Engine::new(self.options.clone(), source, self.since.clone(), pulse)?);
+        self.orders.unset = Some(self.orders.charges.borrow_and_update().clone());
+        Ok(())
+    }
+
+    /// Puts a charge in force. Each step is stored before it is in force; where one fails, the whole is planned again.
     async fn set(&mut self) -> Result<(), WatchError> {
-        let (Some(engine), Some(watches)) = (&mut self.engine, &self.unset) else { return Ok(()) };
-        let mut plan = engine.plan(watches.clone());
+        let (Some(engine), Some(charge)) = (&mut self.thread.engine, &self.orders.unset) else {
+            return Ok(());
+        };
+        for one in charge.watches.iter().filter(|one| !engine.knows(&one.slot)).collect::<Vec<_>>() {
+            let stored = self.shared.state.load(&one.slot, self.options.clock.now()).await?;
+            if let Some(stored) = stored {
+                engine.resume(stored);
+            }
+        }
+        let mut plan = engine.plan(&charge.watches);
         engine.refuse(&mut plan);
         for slot in plan.forget {
+            if charge.elsewhere.contains(&slot) {
+                engine.let_go(&slot);
+                continue;
+            }
             self.shared.state.forget(&slot).await?;
             engine.forget(&slot);
         }
@@ -214,37 +281,64 @@ impl Run {
             self.shared.state.admit(definition, roots, uncovered).await?;
             engine.admit(admission);
         }
-        self.unset = None;
+        self.orders.in_force.send_replace(charge.number);
+        (self.orders.unset, self.orders.fates_seen) = (None, None);
         Ok(())
     }
 
     /// Moves and deletes files whose tasks have ended, before anybody looks whether they are there.
-    async fn fulfil(&mut self) -> Result<(), WatchError> {
+    async fn fulfil(&mut self, stop: &CancellationToken) -> Result<(), WatchError> {
         loop {
-            let fates = self.shared.state.decided_fates(FATES).await?;
-            let Some(mut engine) = self.engine.take_if(|_| !fates.is_empty()) else { return Ok(()) };
+            let Some(engine) = &self.thread.engine else { return Ok(()) };
+            let slots = engine.slots();
+            let fates = self.shared.state.decided_fates(&slots, &mut self.orders.fates_seen, FATES).await?;
+            if fates.is_empty() {
+                return Ok(());
+            }
             let done: Vec<i64> = fates.iter().map(|fate| fate.seq).collect();
-            let (engine, gone) = tokio::task::spawn_blocking(move || {
-                let gone = engine.fulfil(&fates);
-                (engine, gone)
-            })
-            .await?;
-            self.engine = Some(engine);
+            let Some(gone) = self.look(stop, move |engine| engine.fulfil(&fates)).await? else {
+                return Ok(());
+            };
             failpoint!("fate.before_commit");
             self.shared.state.finish_fates(&done, &gone).await?;
         }
     }
 
-    async fn turn(&mut self) -> Result<Turn, JoinError> {
-        let Some(mut engine) = self.engine.take() else { return Ok(Turn::new(0)) };
-        let room = self.room();
-        let (engine, turn) = tokio::task::spawn_blocking(move || {
-            let turn = engine.turn(room);
-            (engine, turn)
-        })
-        .await?;
-        self.engine = Some(engine);
-        Ok(turn)
+    /// Has the engine do what may block, on the thread for that. `None`: a stop does not wait for the answer any more.
+    async fn look<T: Send + 'static>(
+        &mut self,
+        stop: &CancellationToken,
+        work: impl FnOnce(&mut Engine) -> T + Send + 'static,
+    ) -> Result<Option<T>, WatchError> {
+        let Some(mut engine) = self.thread.engine.take() else { return Ok(None) };
+        self.thread.pulse.beat();
+        let job = move || {
+            let found = work(&mut engine);
+            (engine, found)
+        };
+        let mut answer = pin!(self.thread.give(job)?);
+        let pulse = Arc::clone(&self.thread.pulse);
+        let patience = self.options.patience;
+        let mut left = pin!(async {
+            stop.cancelled().await;
+            sleep(patience.saturating_sub(pulse.quiet()).min(FAREWELL)).await;
+        });
+        loop {
+            tokio::select! {
+                biased;
+                answer = &mut answer => {
+                    let Ok((engine, found)) = answer else {
+                        self.thread.worker = None;
+                        return Err(WatchError::Turn);
+                    };
+                    self.thread.engine = Some(engine);
+                    self.thread.hangs.send_if_modified(std::mem::take);
+                    return Ok(Some(found));
+                }
+                () = &mut left => return Ok(None),
+                () = sleep(patience.saturating_sub(pulse.quiet()).max(CHECK)) => self.tell_hanging(),
+            }
+        }
     }
 
     fn room(&self) -> usize {
@@ -257,7 +351,7 @@ impl Run {
 
     /// Tells of states that changed.
     fn publish(&self) {
-        let Some(engine) = &self.engine else { return };
+        let Some(engine) = &self.thread.engine else { return };
         let mut states = engine.states();
         if let Some(damage) = self.shared.state.damage() {
             for state in &mut states {
@@ -270,14 +364,56 @@ impl Run {
                 state.problem = Some(trouble.clone());
             }
         }
+        self.tell(states);
+    }
+
+    /// Where there was no answer for too long, says so once, with what was known before.
+    fn tell_hanging(&self) {
+        let quiet = self.thread.pulse.quiet();
+        if quiet < self.options.patience || *self.thread.hangs.borrow() {
+            return;
+        }
+        let since = self.options.clock.now() - jiff::SignedDuration::try_from(quiet).unwrap_or_default();
+        let mut states = self.shared.states.borrow().get(&self.name).cloned().unwrap_or_default();
+        for Slotted { watch, .. } in &self.orders.charges.borrow().watches {
+            if states.iter().all(|state| state.key != watch.key) {
+                let (key, revision) = (watch.key.clone(), watch.revision);
+                states.push(WatchState { key, revision, ..WatchState::default() });
+            }
+        }
+        for state in &mut states {
+            state.health = WatchHealth::Hanging;
+            state.problem = Some(format!(
+                "its file system has not answered since {since:.0}: nothing is concluded from that, and other watches go on"
+            ));
+        }
+        tracing::warn!(patrol = self.name, %since, "a file system does not answer");
+        self.tell(states);
+        self.thread.hangs.send_replace(true);
+    }
+
+    fn tell(&self, states: Vec<WatchState>) {
         let differs = self.shared.states.send_if_modified(|shown| {
-            let differs = *shown != states;
-            *shown = states;
+            let differs = shown.get(&self.name) != Some(&states);
+            shown.insert(self.name.clone(), states);
             differs
         });
         if differs {
             self.shared.changes.send_modify(|count| *count += 1);
         }
+    }
+}
+
+impl Thread {
+    fn give<T: Send + 'static>(
+        &mut self,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<oneshot::Receiver<T>, WatchError> {
+        let worker = match &mut self.worker {
+            Some(worker) => worker,
+            none => none.insert(Worker::start().map_err(WatchError::Thread)?),
+        };
+        Ok(worker.give(job))
     }
 }
 

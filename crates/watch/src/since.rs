@@ -3,10 +3,11 @@
 //! knows it. Kept by the engine.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     io::{self, Write},
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use hetuflow_core::protocol::Watch;
@@ -14,11 +15,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::live::Live;
 
+/// All patrols have the same.
+#[derive(Debug, Clone)]
+pub(crate) struct Since(Arc<Mutex<Known>>);
+
 #[derive(Debug)]
-pub(crate) struct Since {
+struct Known {
     path: PathBuf,
     /// By slot.
     watches: BTreeMap<String, Began>,
+    /// It is not what the file says.
+    changed: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,12 +40,14 @@ impl Since {
     pub(crate) fn open(state: &Path) -> Self {
         let path = state.with_extension("since");
         let text = fs::read(&path).unwrap_or_default();
-        Self { watches: serde_json::from_slice(&text).unwrap_or_default(), path }
+        let watches = serde_json::from_slice(&text).unwrap_or_default();
+        Self(Arc::new(Mutex::new(Known { path, watches, changed: false })))
     }
 
     /// When the watch came into force, but not before the server has forgotten what it was told. In nanoseconds since 1970.
     pub(crate) fn of(&self, slot: &str, watch: &Watch, dir: &Path, now: i64) -> Option<i64> {
-        let began = self.watches.get(slot).filter(|began| began.revision == watch.revision)?;
+        let known = self.lock();
+        let began = known.watches.get(slot).filter(|began| began.revision == watch.revision)?;
         let since = *began.roots.get(dir.to_str()?)?;
         // With room for clocks that differ, and for files that were told late.
         let known_for = watch.source.dedupe.ttl / 9 * 8;
@@ -46,18 +55,47 @@ impl Since {
         Some(since.max(now.saturating_sub(known_for)))
     }
 
-    /// What is in force now.
-    pub(crate) fn keep<'a>(&mut self, lives: impl Iterator<Item = &'a Live>) -> io::Result<()> {
-        let watches: BTreeMap<_, _> = lives.map(began).collect();
-        if watches == self.watches {
+    /// These are in force now, among others.
+    pub(crate) fn keep<'a>(&self, lives: impl Iterator<Item = &'a Live>) -> io::Result<()> {
+        let mut known = self.lock();
+        for (slot, began) in lives.map(began) {
+            if known.watches.get(&slot) != Some(&began) {
+                known.watches.insert(slot, began);
+                known.changed = true;
+            }
+        }
+        known.write()
+    }
+
+    pub(crate) fn forget(&self, slot: &str) {
+        let mut known = self.lock();
+        known.changed |= known.watches.remove(slot).is_some();
+    }
+
+    /// Only these are watched.
+    pub(crate) fn retain(&self, slots: &BTreeSet<String>) {
+        let mut known = self.lock();
+        let before = known.watches.len();
+        known.watches.retain(|slot, _| slots.contains(slot));
+        known.changed |= known.watches.len() != before;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    fn write(&mut self) -> io::Result<()> {
+        if !self.changed {
             return Ok(());
         }
         let fresh = self.path.with_extension("since.new");
         let mut file = File::create(&fresh)?;
-        file.write_all(&serde_json::to_vec(&watches)?)?;
+        file.write_all(&serde_json::to_vec(&self.watches)?)?;
         file.sync_all()?;
         fs::rename(fresh, &self.path)?;
-        self.watches = watches;
+        self.changed = false;
         Ok(())
     }
 }

@@ -50,7 +50,7 @@ pub(crate) struct State {
     path: Arc<PathBuf>,
     /// Rows in the outbox, so that its bound costs no query.
     waiting: Arc<AtomicU64>,
-    /// Fates that are known and not fulfilled, at least.
+    /// Counts fates that became known.
     decided: Arc<AtomicU64>,
     /// What became of an earlier file that could not be used.
     damage: Option<String>,
@@ -90,13 +90,8 @@ impl State {
         let Opened { pool, damage } = open::open(path).await?;
         let path = Arc::new(path.to_owned());
         let error = |source| WatchError::State { path: path.to_path_buf(), source };
-        let state = Self {
-            pool,
-            path: Arc::clone(&path),
-            waiting: Arc::default(),
-            decided: Arc::new(AtomicU64::new(1)),
-            damage,
-        };
+        let state =
+            Self { pool, path: Arc::clone(&path), waiting: Arc::default(), decided: Arc::default(), damage };
         state.count_outbox().await.map_err(error)?;
         Ok(state)
     }
@@ -125,21 +120,24 @@ impl State {
         self.pool.close().await;
     }
 
-    pub(crate) async fn load(&self, wall: Timestamp) -> Result<Vec<StoredWatch>, WatchError> {
-        let rows = sqlx::query("select slot, key, revision, source, prior from watch order by slot")
-            .fetch_all(&self.pool)
-            .await
-            .map_err(|error| self.error(error))?;
-        let mut watches = Vec::new();
-        for row in rows {
-            let definition = definition(&row).map_err(|error| self.error(error))?;
-            let roots = self.load_roots(&definition.slot).await.map_err(|error| self.error(error))?;
-            let snapshot = self.load_files(&definition.slot).await.map_err(|error| self.error(error))?;
-            let batches =
-                self.load_members(&definition.slot, wall).await.map_err(|error| self.error(error))?;
-            watches.push(StoredWatch { definition, roots, snapshot, batches });
-        }
-        Ok(watches)
+    /// What was watched when this process last ran.
+    pub(crate) async fn definitions(&self) -> Result<Vec<Definition>, WatchError> {
+        let sql = "select slot, key, revision, source, prior from watch order by slot";
+        let rows = sqlx::query(sql).try_map(|row| definition(&row)).fetch_all(&self.pool).await;
+        rows.map_err(|error| self.error(error))
+    }
+
+    /// A watch with all that is remembered of it.
+    pub(crate) async fn load(&self, slot: &str, wall: Timestamp) -> Result<Option<StoredWatch>, WatchError> {
+        let run = async {
+            let sql = "select slot, key, revision, source, prior from watch where slot = ?";
+            let found = sqlx::query(sql).bind(slot).try_map(|row| definition(&row));
+            let Some(definition) = found.fetch_optional(&self.pool).await? else { return Ok(None) };
+            let (roots, snapshot) = (self.load_roots(slot).await?, self.load_files(slot).await?);
+            let batches = self.load_members(slot, wall).await?;
+            Ok(Some(StoredWatch { definition, roots, snapshot, batches }))
+        };
+        run.await.map_err(|error| self.error(error))
     }
 
     async fn load_roots(&self, slot: &str) -> sqlx::Result<Vec<RootRecord>> {
@@ -322,25 +320,27 @@ impl State {
         Ok(())
     }
 
-    /// Fates that are known; asks the file only when there may be some.
-    pub(crate) async fn decided_fates(&self, limit: u32) -> Result<Vec<StoredFate>, WatchError> {
-        if self.decided.swap(0, Ordering::Relaxed) == 0 {
+    /// Fates of these watches that are known. Asks the file only when there may be some: `seen` is for the next time, and
+    /// the first time there may.
+    pub(crate) async fn decided_fates(
+        &self,
+        slots: &[String],
+        seen: &mut Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<StoredFate>, WatchError> {
+        let decided = self.decided.load(Ordering::Relaxed);
+        if seen.replace(decided) == Some(decided) {
             return Ok(Vec::new());
         }
-        let found = fates::decided(&self.pool, limit).await.inspect_err(|_| self.look_for_fates());
+        let found = fates::decided(&self.pool, slots, limit).await.inspect_err(|_| *seen = None);
         let found = found.map_err(|error| self.error(error))?;
         if found.len() >= limit as usize {
-            self.look_for_fates();
+            *seen = None;
         }
         Ok(found)
     }
 
-    fn look_for_fates(&self) {
-        self.decided.fetch_add(1, Ordering::Relaxed);
-    }
-
     pub(crate) async fn finish_fates(&self, done: &[i64], gone: &[StoredFate]) -> Result<(), WatchError> {
-        let finished = fates::finish(&self.pool, done, gone).await.inspect_err(|_| self.look_for_fates());
-        self.written(finished).await
+        self.written(fates::finish(&self.pool, done, gone).await).await
     }
 }

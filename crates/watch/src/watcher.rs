@@ -1,18 +1,21 @@
 //! The handle that the agent holds, and how watching starts.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use hetuflow_core::{
     Clock,
     id::{AgentId, EventId},
     protocol::{FileBatchAck, FileEvent, FileOutcome, Watch, WatchState},
 };
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    WatchError, lease,
-    run::{Run, Shared},
+    WatchError,
+    engine::merge,
+    lease,
+    patrol::Patrols,
+    run::{Shared, States},
     state::{State, Telling},
 };
 
@@ -31,6 +34,8 @@ pub struct Options {
     pub rescan: Duration,
     /// How often a file system is looked at that sends no events.
     pub poll: Duration,
+    /// For how long a file system may give no answer before its watches say so.
+    pub patience: Duration,
 }
 
 impl Options {
@@ -43,6 +48,7 @@ impl Options {
             clock: Clock::system(),
             rescan: Duration::from_mins(15),
             poll: Duration::from_secs(5),
+            patience: Duration::from_secs(10),
         }
     }
 }
@@ -60,13 +66,14 @@ pub async fn start(mut options: Options, shutdown: CancellationToken) -> Result<
         agent: options.agent_id.clone(),
         clock: options.clock.clone(),
         wanted: watch::Sender::new(None),
-        acknowledged: Notify::new(),
+        acknowledged: watch::Sender::new(0),
+        mounts: watch::Sender::new(0),
         changes: watch::Sender::new(0),
-        states: watch::Sender::new(Vec::new()),
+        states: watch::Sender::new(States::new()),
         stopped: CancellationToken::new(),
     });
-    let run = Run::new(options, Arc::clone(&shared)).await?;
-    tokio::spawn(run.run(shutdown));
+    let patrols = Patrols::new(options, Arc::clone(&shared)).await?;
+    tokio::spawn(patrols.run(shutdown));
     Ok(Watcher(shared))
 }
 
@@ -97,7 +104,7 @@ impl Watcher {
     /// These events need not be told again, whatever the verdict.
     pub async fn acknowledge(&self, acks: &[FileBatchAck]) -> Result<(), WatchError> {
         self.0.state.acknowledge(acks, self.telling()).await?;
-        self.0.acknowledged.notify_one();
+        self.0.acknowledged.send_modify(|count| *count += 1);
         Ok(())
     }
 
@@ -125,7 +132,7 @@ impl Watcher {
     /// How their tasks stand: files that may be moved or deleted now, are.
     pub async fn settle(&self, outcomes: &[(EventId, FileOutcome)]) -> Result<(), WatchError> {
         self.0.state.decide_fates(outcomes).await?;
-        self.0.acknowledged.notify_one();
+        self.0.acknowledged.send_modify(|count| *count += 1);
         Ok(())
     }
 
@@ -136,7 +143,14 @@ impl Watcher {
 
     /// One state per key that was set.
     pub fn states(&self) -> Vec<WatchState> {
-        self.0.states.borrow().clone()
+        let mut states: BTreeMap<String, WatchState> = BTreeMap::new();
+        for state in self.0.states.borrow().values().flatten() {
+            match states.get_mut(&state.key) {
+                Some(first) => merge(first, state.clone()),
+                None => drop(states.insert(state.key.clone(), state.clone())),
+            }
+        }
+        states.into_values().collect()
     }
 
     /// Resolves once the watcher has stopped and its state file is closed.

@@ -71,7 +71,9 @@ fn watches(output: Output, watches: &[Value]) -> Result<(), CliError> {
         let tone = match watch.health {
             WatchHealth::Live => Tone::Good,
             WatchHealth::Polling => Tone::Busy,
-            WatchHealth::Degraded | WatchHealth::Offline | WatchHealth::Refused => Tone::Bad,
+            WatchHealth::Degraded | WatchHealth::Offline | WatchHealth::Hanging | WatchHealth::Refused => {
+                Tone::Bad
+            }
         };
         let counts = [
             (watch.tracked, "tracked"),

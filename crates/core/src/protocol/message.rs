@@ -273,6 +273,8 @@ pub enum WatchHealth {
     Degraded,
     /// A directory is not there, or another one is in its place.
     Offline,
+    /// Its file system does not answer.
+    Hanging,
     /// The trigger cannot be watched for at all.
     Refused,
 }
@@ -285,6 +287,7 @@ impl WatchHealth {
             Self::Polling => "polling",
             Self::Degraded => "degraded",
             Self::Offline => "offline",
+            Self::Hanging => "hanging",
             Self::Refused => "refused",
         }
     }

@@ -14,6 +14,7 @@ use hetuflow_core::{
 use super::Engine;
 use crate::{
     live::{Batches, Live},
+    patrol::Slotted,
     rule::{Rule, RuleError},
     snapshot::Snapshot,
     state::{Definition, RootRecord, StoredWatch},
@@ -40,7 +41,7 @@ pub(crate) struct Plan {
 
 impl Engine {
     /// A watch that an earlier life of this process stored.
-    pub(super) fn resume(&mut self, stored: StoredWatch) {
+    pub(crate) fn resume(&mut self, stored: StoredWatch) {
         let StoredWatch { definition, roots, snapshot, batches } = stored;
         match self.compile(&definition.watch.source) {
             Ok(rule) => {
@@ -55,12 +56,9 @@ impl Engine {
     }
 
     /// What has to be done so that exactly `wanted` is watched. Nothing is changed yet.
-    pub(crate) fn plan(&self, wanted: Vec<Watch>) -> Plan {
+    pub(crate) fn plan(&self, wanted: &[Slotted]) -> Plan {
         let mut plan = Plan::default();
-        let mut slots = HashSet::new();
-        for watch in wanted {
-            let slot = free_slot(&watch.key, &slots);
-            slots.insert(slot.clone());
+        for Slotted { slot, watch } in wanted.iter().cloned() {
             let known = self.lives.get(&slot).map(|live| &live.definition.watch);
             // A database that was restored may count a revision twice.
             if known == Some(&watch) {
@@ -74,7 +72,7 @@ impl Engine {
             }
         }
         let known = self.lives.keys().chain(self.refused.keys());
-        plan.forget = known.filter(|slot| !slots.contains(*slot)).cloned().collect();
+        plan.forget = known.filter(|slot| wanted.iter().all(|one| one.slot != **slot)).cloned().collect();
         plan
     }
 
@@ -150,6 +148,12 @@ impl Engine {
     }
 
     pub(crate) fn forget(&mut self, slot: &str) {
+        self.since.forget(slot);
+        self.let_go(slot);
+    }
+
+    /// It is another patrol's now.
+    pub(crate) fn let_go(&mut self, slot: &str) {
         self.refused.remove(slot);
         if let Some(live) = self.lives.remove(slot) {
             self.release(&live.watched().collect());
@@ -183,18 +187,6 @@ fn check_roots(rule: &Rule, allowed: &[PathBuf]) -> Result<(), RuleError> {
         ))),
         None => Ok(()),
     }
-}
-
-/// A trigger may have several file sources, and all have its key.
-fn free_slot(key: &str, taken: &HashSet<String>) -> String {
-    // A key has no `#`, so no slot is another's key.
-    let mut slot = key.to_owned();
-    let mut number = 1_usize;
-    while taken.contains(&slot) {
-        number += 1;
-        slot = format!("{key}#{number}");
-    }
-    slot
 }
 
 fn same_files(one: &FileSource, two: &FileSource) -> bool {

@@ -56,6 +56,7 @@ impl Live {
         let mut departed: HashMap<Version, PathBuf> =
             self.waiting.gone.iter().map(|(path, gone)| (gone.version, path.clone())).collect();
         for path in due {
+            cx.pulse.beat();
             if turn.is_full() || self.rate.as_ref().is_some_and(|rate| !rate.has_place(now)) {
                 break;
             }
@@ -143,14 +144,20 @@ impl Live {
         due.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         self.check_roots();
         let arriving: HashSet<Version> = self.waiting.candidates.values().map(|c| c.fact.version).collect();
+        let mut places = HashMap::new();
         let reported: HashSet<PathBuf> = part.files.iter().map(|file| file.path.clone()).collect();
         for (path, gone) in due.into_iter().filter(|(path, _)| !reported.contains(path)) {
+            cx.pulse.beat();
             if turn.is_full() {
                 break;
             }
             if arriving.contains(&gone.version) {
                 let check_at = now + MOVE_CHECK;
                 self.waiting.gone.insert(path, Gone { check_at, ..gone });
+                continue;
+            }
+            if !self.is_in_place(&path, &mut places) {
+                self.waiting.gone.remove(&path);
                 continue;
             }
             if self.is_deleted(&path) {
@@ -171,6 +178,21 @@ impl Live {
                 self.waiting.gone.retain(|path, _| !path.starts_with(&dir));
             }
         }
+    }
+
+    /// Whether the directory that a file was in is still on the file system that it was on: what was unmounted below a root
+    /// is not deleted. Each directory is asked about once.
+    fn is_in_place(&mut self, path: &Path, places: &mut HashMap<PathBuf, bool>) -> bool {
+        let Some(root) = self.root_of(path).map(|index| &mut self.roots[index]) else { return true };
+        let known = path.ancestors().skip(1).find_map(|dir| root.known.get_key_value(dir));
+        let Some((dir, before)) = known.map(|(dir, fact)| (dir.clone(), *fact)) else { return true };
+        let here = *places.entry(dir).or_insert_with_key(
+            |dir| !matches!(see(dir), Seen::Directory(fact) if fact.device != before.device),
+        );
+        if !here {
+            root.request_pass(Instant::now());
+        }
+        here
     }
 
     fn is_deleted(&mut self, path: &Path) -> bool {

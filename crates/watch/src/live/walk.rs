@@ -13,7 +13,7 @@ use hetuflow_core::trigger::Backend;
 use super::{Context, Live};
 use crate::{
     hint::AddError,
-    probe::{FsKind, Seen, see},
+    probe::{DirFact, FsKind, Seen, see},
     root::{Pauses, Remote, Root, Walk, device_above, locate},
     turn::{Part, Remember},
 };
@@ -21,6 +21,14 @@ use crate::{
 impl Live {
     pub(crate) fn request_passes(&mut self, at: Instant) {
         self.roots.iter_mut().for_each(|root| root.request_pass(at));
+    }
+
+    pub(crate) fn mounted(&mut self, points: &[PathBuf]) {
+        let now = Instant::now();
+        let concerned = |root: &&mut Root| {
+            points.iter().any(|point| root.is_at_or_below(point) || root.in_glob(point).is_some())
+        };
+        self.roots.iter_mut().filter(concerned).for_each(|root| root.request_pass(now));
     }
 
     /// Begins passes that are due, lists up to `budget` directories, and ends passes that are through.
@@ -33,7 +41,8 @@ impl Live {
                 && let Some((directory, walk)) = self.roots[index].queue.pop()
             {
                 *budget -= 1;
-                self.list(index, &directory, walk, cx);
+                cx.pulse.beat();
+                self.list(index, &directory, walk, cx, part);
             }
             if self.roots[index].queue.is_empty() && self.roots[index].pass.is_some() {
                 self.end_pass(index, cx, part);
@@ -57,7 +66,7 @@ impl Live {
         }
     }
 
-    fn list(&mut self, index: usize, directory: &Path, walk: Walk, cx: &mut Context<'_>) {
+    fn list(&mut self, index: usize, directory: &Path, walk: Walk, cx: &mut Context<'_>, part: &mut Part) {
         let root = &mut self.roots[index];
         if self.definition.watch.source.backend == Backend::Auto {
             root.add_watch(directory, cx);
@@ -81,11 +90,13 @@ impl Live {
         if let Some(odd) = &listing.odd {
             root.note_odd_name(odd);
         }
-        root.known.insert(directory.to_owned(), fact);
+        let before = root.known.insert(directory.to_owned(), fact);
         for name in &listing.directories {
+            cx.pulse.beat();
             self.enter(index, directory.join(name), walk);
         }
         for name in &listing.others {
+            cx.pulse.beat();
             let path = directory.join(name);
             if self.rule.covers(&path) {
                 self.sort(index, &path, &see(&path));
@@ -93,7 +104,12 @@ impl Live {
                 self.appear(&path);
             }
         }
-        self.miss(index, directory, &listing);
+        match before {
+            Some(before) if before.device != fact.device => {
+                self.remounted(index, directory, before, &listing, part);
+            }
+            _ => self.miss(index, directory, &listing, cx),
+        }
     }
 
     fn enter(&mut self, index: usize, directory: PathBuf, walk: Walk) {
@@ -120,7 +136,7 @@ impl Live {
     }
 
     /// Looks at what is remembered and was not in the listing.
-    fn miss(&mut self, index: usize, directory: &Path, listing: &Listing) {
+    fn miss(&mut self, index: usize, directory: &Path, listing: &Listing, cx: &Context<'_>) {
         let missing: Vec<PathBuf> = self
             .snapshot
             .names_in(directory)
@@ -128,6 +144,7 @@ impl Live {
             .map(|name| directory.join(name))
             .collect();
         for path in missing {
+            cx.pulse.beat();
             let seen = see(&path);
             self.sort(index, &path, &seen);
         }
@@ -145,6 +162,33 @@ impl Live {
             if see(&child) == Seen::Absent {
                 self.lose_directory(index, &child);
             }
+        }
+    }
+
+    /// Something was mounted or unmounted below the root: the same as [`Live::replace`] for a part of it.
+    fn remounted(
+        &mut self,
+        index: usize,
+        directory: &Path,
+        before: DirFact,
+        listing: &Listing,
+        part: &mut Part,
+    ) {
+        let root = &mut self.roots[index];
+        let kept = self.snapshot.paths_under(directory);
+        if listing.is_empty() && !kept.is_empty() {
+            root.known.insert(directory.to_owned(), before);
+            root.problems().emptied = Some(format!(
+                "`{}` is on another file system than before and empty, {} files are remembered: is it mounted?",
+                directory.display(),
+                kept.len()
+            ));
+            return;
+        }
+        let away = kept.into_iter().filter(|path| matches!(see(path), Seen::Absent));
+        for path in away {
+            self.waiting.gone.remove(&path);
+            part.files.push(Remember { path, version: None });
         }
     }
 

@@ -102,16 +102,21 @@ pub(super) async fn decide(pool: &SqlitePool, event_id: EventId, outcome: FileOu
 }
 
 /// Nothing is done before the server has the event: a power cut that made us forget it would find the file changed.
-pub(super) async fn decided(pool: &SqlitePool, limit: u32) -> sqlx::Result<Vec<StoredFate>> {
+pub(super) async fn decided(
+    pool: &SqlitePool,
+    slots: &[String],
+    limit: u32,
+) -> sqlx::Result<Vec<StoredFate>> {
     let sql = "select seq, slot, event, dir, name, ino, btime, size, mtime, verdict from fate
-        where verdict != 'open' and event_id is not null order by seq limit ?";
+        where verdict != 'open' and event_id is not null and slot in (select value from json_each(?))
+        order by seq limit ?";
     let row = |row: SqliteRow| {
         let path = std::path::Path::new(row.try_get::<&str, _>("dir")?).join(row.try_get::<&str, _>("name")?);
         let verdict = Verdict::from_name(row.try_get("verdict")?);
         let fate = Fate { event: row.try_get("event")?, path, version: version(&row)?, verdict };
         Ok(StoredFate { seq: row.try_get("seq")?, slot: row.try_get("slot")?, fate })
     };
-    sqlx::query(sql).bind(limit).try_map(row).fetch_all(pool).await
+    sqlx::query(sql).bind(encode(&slots)?).bind(limit).try_map(row).fetch_all(pool).await
 }
 
 /// They are fulfilled. Files that are gone by it are forgotten: nobody deleted them.

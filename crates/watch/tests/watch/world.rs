@@ -28,6 +28,10 @@ pub(crate) struct World {
     /// Where watches may be; empty: anywhere.
     allowed: Vec<PathBuf>,
     running: Option<(Watcher, CancellationToken)>,
+    /// For how long a file system may give no answer; without it, as long as usual.
+    patience: Option<Duration>,
+    /// The second trigger and its revision, once there is one.
+    beside: Option<(i64, FileSource)>,
     /// Ids of events that were expected.
     told: HashSet<String>,
 }
@@ -40,7 +44,16 @@ impl World {
             std::fs::create_dir(home.path().join(folder)).expect("a folder");
         }
         let source = toml::from_str(source).expect("a file source");
-        Self { home, source, revision: 1, allowed: Vec::new(), running: None, told: HashSet::new() }
+        Self {
+            home,
+            source,
+            revision: 1,
+            allowed: Vec::new(),
+            running: None,
+            patience: None,
+            beside: None,
+            told: HashSet::new(),
+        }
     }
 
     pub(crate) fn path(&self, path: &str) -> PathBuf {
@@ -77,7 +90,8 @@ impl World {
     async fn run(&mut self) {
         let (state, base) = (self.state_folder().join("watch.db"), self.home.path().join("base"));
         let options = Options::new(state, base, AgentId::new("agent-1").expect("a name"));
-        let options = Options { roots: self.allowed.clone(), ..options };
+        let patience = self.patience.unwrap_or(options.patience);
+        let options = Options { roots: self.allowed.clone(), patience, ..options };
         let shutdown = CancellationToken::new();
         let watcher = start(options, shutdown.clone()).await.expect("started");
         self.running = Some((watcher, shutdown));
@@ -112,11 +126,33 @@ impl World {
     }
 
     /// A second trigger, under the key of this one with `-2`.
-    pub(crate) async fn set_beside(&self, source: &str) {
-        let source = toml::from_str(source).expect("a file source");
-        let other = Watch { key: format!("{KEY}-2"), revision: 1, source };
-        self.watcher().set(vec![self.watch(), other]);
+    pub(crate) async fn set_beside(&mut self, source: &str) {
+        self.edit_beside(source);
         self.state(|state| state.key.ends_with("-2") && state.baseline_done).await;
+    }
+
+    /// Another revision of it.
+    pub(crate) fn edit_beside(&mut self, source: &str) {
+        let source = toml::from_str(source).expect("a file source");
+        let revision = self.beside.as_ref().map_or(1, |(revision, _)| revision + 1);
+        self.beside = Some((revision, source));
+        self.watcher().set(self.watches());
+    }
+
+    fn watches(&self) -> Vec<Watch> {
+        let beside = self.beside.clone();
+        let beside = beside.map(|(revision, source)| Watch { key: format!("{KEY}-2"), revision, source });
+        std::iter::once(self.watch()).chain(beside).collect()
+    }
+
+    pub(crate) fn patience(&mut self, patience: Duration) {
+        self.patience = Some(patience);
+    }
+
+    /// Starts again, and sets what was set; waits for nothing.
+    pub(crate) async fn restart(&mut self) {
+        self.run().await;
+        self.watcher().set(self.watches());
     }
 
     /// The same source twice under one key.
