@@ -5,10 +5,10 @@ use std::{
     collections::{BTreeMap, HashSet},
     path::PathBuf,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use hetuflow_core::protocol::WatchState;
+use hetuflow_core::protocol::{WatchHealth, WatchState};
 use tokio::sync::Notify;
 
 use crate::{
@@ -27,6 +27,9 @@ use crate::{
 };
 
 mod admit;
+mod overflow;
+
+use overflow::Overflow;
 
 pub(crate) struct Engine {
     options: Options,
@@ -48,15 +51,6 @@ pub(crate) struct Engine {
 
 /// Directories listed in one turn, so that what was found is soon committed and a stop need not wait.
 const TURN_DIRECTORIES: usize = 256;
-
-/// Lost hints make everything be looked at again; where they are lost over and over, less often.
-#[derive(Debug)]
-struct Overflow {
-    not_before: Instant,
-    pause: Duration,
-    /// The last time that was given; what is lost before it is answered then.
-    answer: Instant,
-}
 
 impl Engine {
     pub(crate) fn new(
@@ -138,9 +132,9 @@ impl Engine {
     fn take_hints(&mut self) {
         let hints = self.hints.drain();
         self.hinted = hints.len();
-        if hints.rescan {
-            let at = self.overflow.next(Instant::now());
-            tracing::warn!("hints were lost: every watched directory is looked at again");
+        if let Some(lost) = hints.lost {
+            let at = self.overflow.answer(lost, Instant::now());
+            tracing::warn!(?lost, "hints were lost: every watched directory is looked at again");
             self.lives.values_mut().for_each(|live| live.request_passes(at));
         }
         for (directory, names) in &hints.directories {
@@ -177,7 +171,8 @@ impl Engine {
     }
 
     pub(crate) fn wake_at(&self, now: Instant, outbox: Outbox) -> Option<Instant> {
-        self.lives.values().filter_map(|live| live.wake_at(now, outbox)).min()
+        let lives = self.lives.values().filter_map(|live| live.wake_at(now, outbox));
+        lives.chain(self.overflow.shown_until(now)).min()
     }
 
     /// Told when a digest is known that somebody waits for.
@@ -193,7 +188,12 @@ impl Engine {
     pub(crate) fn states(&self) -> Vec<WatchState> {
         let mut states: BTreeMap<String, WatchState> = BTreeMap::new();
         let lives = self.lives.iter().filter(|(slot, _)| !self.refused.contains_key(*slot));
-        let all = lives.map(|(_, live)| live.state(self.options.poll)).chain(self.refused.values().cloned());
+        let overflow = self.overflow.describe(Instant::now());
+        let lives = lives.map(|(_, live)| {
+            let state = live.state(self.options.poll);
+            told_of(state, overflow.as_ref().filter(|_| live.needs_events()))
+        });
+        let all = lives.chain(self.refused.values().cloned());
         for state in all {
             match states.get_mut(&state.key) {
                 Some(first) => merge(first, state),
@@ -214,6 +214,13 @@ impl Engine {
     }
 }
 
+fn told_of(mut state: WatchState, overflow: Option<&String>) -> WatchState {
+    let Some(overflow) = overflow else { return state };
+    state.health = state.health.max(WatchHealth::Overflowing);
+    state.problem = Some(state.problem.map_or_else(|| overflow.clone(), |one| format!("{one}; {overflow}")));
+    state
+}
+
 /// What is said of two watches that are one to the server.
 pub(crate) fn merge(first: &mut WatchState, other: WatchState) {
     first.baseline_done &= other.baseline_done;
@@ -228,49 +235,4 @@ pub(crate) fn merge(first: &mut WatchState, other: WatchState) {
         (Some(one), Some(two)) => Some(format!("{one}; {two}")),
         (one, two) => one.or(two),
     };
-}
-
-impl Overflow {
-    const FIRST: Duration = Duration::from_secs(1);
-    const LONGEST: Duration = Duration::from_mins(1);
-
-    const fn new(now: Instant) -> Self {
-        Self { not_before: now, pause: Self::FIRST, answer: now }
-    }
-
-    /// When to look at everything, after an overflow at `now`.
-    fn next(&mut self, now: Instant) -> Instant {
-        if now < self.answer {
-            return self.answer;
-        }
-        let quiet = now.saturating_duration_since(self.not_before);
-        self.pause = if quiet > self.pause { Self::FIRST } else { (self.pause * 2).min(Self::LONGEST) };
-        let at = now.max(self.not_before);
-        (self.not_before, self.answer) = (at + self.pause, at);
-        at
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn repeated_overflows_are_answered_less_and_less_often() {
-        let start = Instant::now();
-        let mut overflow = Overflow::new(start);
-        let mut at = start;
-        let mut pauses = Vec::new();
-        for _ in 0..8 {
-            let next = overflow.next(at);
-            pauses.push((next - at).as_secs());
-            at = next;
-        }
-        assert_eq!(pauses, [0, 2, 4, 8, 16, 32, 60, 60]);
-        let later = at + Duration::from_mins(10);
-        assert_eq!(overflow.next(later), later);
-        // Many that come together are one: the second answer is for all of them.
-        let answers: Vec<_> = (1..100).map(|n| overflow.next(later + Duration::from_millis(n))).collect();
-        assert!(answers.iter().all(|answer| *answer == later + Overflow::FIRST), "{answers:?}");
-    }
 }

@@ -41,7 +41,7 @@ pub(crate) enum AddError {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Hints {
     /// Hints were lost: look everywhere.
-    pub(crate) rescan: bool,
+    pub(crate) lost: Option<Lost>,
     pub(crate) directories: BTreeMap<PathBuf, Names>,
 }
 
@@ -52,8 +52,17 @@ impl Hints {
             Names::Some(names) => names.len(),
             Names::All => MAX_NAMES,
         };
-        if self.rescan { MAX_ENTRIES } else { self.directories.values().map(len).sum() }
+        if self.lost.is_some() { MAX_ENTRIES } else { self.directories.values().map(len).sum() }
     }
+}
+
+/// Who lost hints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lost {
+    /// The kernel: its queue was full.
+    Queue,
+    /// We, because there were too many to keep.
+    Memory,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -108,8 +117,8 @@ impl DirtySet {
         }
     }
 
-    pub(crate) fn mark_all(&self) {
-        self.lock().overflow();
+    pub(crate) fn mark_all(&self, lost: Lost) {
+        self.lock().overflow(lost);
         self.stirred.notify_one();
     }
 
@@ -124,7 +133,7 @@ impl DirtySet {
 
 impl Dirty {
     fn mark(&mut self, directory: &Path, name: &OsStr, writer: Writer) {
-        if self.hints.rescan {
+        if self.hints.lost.is_some() {
             return;
         }
         let added = match self.hints.directories.get_mut(directory) {
@@ -143,12 +152,14 @@ impl Dirty {
         };
         self.entries += usize::from(added);
         if self.entries > MAX_ENTRIES {
-            self.overflow();
+            self.overflow(Lost::Memory);
         }
     }
 
-    fn overflow(&mut self) {
-        *self = Self { hints: Hints { rescan: true, directories: BTreeMap::new() }, entries: 0 };
+    fn overflow(&mut self, lost: Lost) {
+        // The one that somebody can do something about is not forgotten.
+        let lost = if self.hints.lost == Some(Lost::Queue) { Lost::Queue } else { lost };
+        *self = Self { hints: Hints { lost: Some(lost), directories: BTreeMap::new() }, entries: 0 };
     }
 }
 
@@ -163,10 +174,7 @@ mod tests {
             dirty.mark(&Path::new("/in").join(name), writer);
         }
         let names = Names::Some(BTreeMap::from([("a".into(), Writer::Closed), ("b".into(), Writer::Placed)]));
-        assert_eq!(
-            dirty.drain(),
-            Hints { rescan: false, directories: BTreeMap::from([("/in".into(), names)]) }
-        );
+        assert_eq!(dirty.drain(), Hints { lost: None, directories: BTreeMap::from([("/in".into(), names)]) });
         assert_eq!(dirty.drain(), Hints::default());
 
         for name in 0..=MAX_NAMES {
@@ -178,8 +186,11 @@ mod tests {
         for directory in 0..=MAX_ENTRIES {
             dirty.mark(&Path::new("/in").join(directory.to_string()).join("a"), Writer::Busy);
         }
-        assert_eq!(dirty.drain(), Hints { rescan: true, directories: BTreeMap::new() });
+        assert_eq!(dirty.drain(), Hints { lost: Some(Lost::Memory), directories: BTreeMap::new() });
         dirty.mark(Path::new("/in/a"), Writer::Busy);
-        assert!(!dirty.drain().rescan);
+        assert_eq!(dirty.drain().lost, None);
+        dirty.mark_all(Lost::Queue);
+        dirty.mark_all(Lost::Memory);
+        assert_eq!(dirty.drain().lost, Some(Lost::Queue));
     }
 }

@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hetuflow_core::{id::AgentId, protocol::WatchState};
+use hetuflow_core::{id::AgentId, protocol::WatchState, trigger::Backend};
 use jiff::Timestamp;
 
 pub(crate) use self::batch::Batches;
@@ -135,6 +135,11 @@ impl Live {
     /// Every directory that the system watches for it.
     pub(crate) fn watched(&self) -> impl Iterator<Item = PathBuf> {
         self.roots.iter().flat_map(|root| root.known.keys().filter_map(|dir| root.in_system(dir)))
+    }
+
+    /// Whoever needs events is concerned when some were lost.
+    pub(crate) fn needs_events(&self) -> bool {
+        self.definition.watch.source.backend == Backend::Auto
     }
 
     /// The turn is committed: what it decided is true now.

@@ -67,42 +67,68 @@ async fn show(client: &Client, output: Output, id: &str) -> Result<(), CliError>
 
 fn watches(output: Output, watches: &[Value]) -> Result<(), CliError> {
     for watch in watches {
-        let watch: WatchState = typed(watch)?;
-        let tone = match watch.health {
-            WatchHealth::Live => Tone::Good,
-            WatchHealth::Polling => Tone::Busy,
-            WatchHealth::Degraded | WatchHealth::Offline | WatchHealth::Hanging | WatchHealth::Refused => {
-                Tone::Bad
-            }
-        };
-        let counts = [
-            (watch.tracked, "tracked"),
-            (watch.settling, "settling"),
-            (watch.stuck, "stuck"),
-            (watch.hashing, "being hashed"),
-            (watch.rejected, "rejected"),
-        ];
-        let counts: Vec<String> = counts
-            .iter()
-            .enumerate()
-            .filter(|(place, (count, _))| *place == 0 || *count > 0)
-            .map(|(_, (count, name))| format!("{count} {name}"))
-            .collect();
-        let scan = watch
-            .last_scan
-            .map_or_else(|| "no full look yet".to_owned(), |at| format!("looked at {}", time(at)));
-        let health = output.tone(watch.health.name(), tone);
-        output.line(&format!("watches {}: {health}, {}, {scan}", plain(&watch.key), counts.join(", ")))?;
-        if let Some(problem) = &watch.problem {
-            output.line(&format!("  {}", output.tone(&plain(problem), Tone::Bad)))?;
+        for line in describe(output, &typed(watch)?) {
+            output.line(&line)?;
         }
     }
     Ok(())
+}
+
+/// How a watch does, and what to do about it.
+fn describe(output: Output, watch: &WatchState) -> Vec<String> {
+    let tone = match watch.health {
+        WatchHealth::Live => Tone::Good,
+        WatchHealth::Polling | WatchHealth::Overflowing => Tone::Busy,
+        WatchHealth::Degraded | WatchHealth::Offline | WatchHealth::Hanging | WatchHealth::Refused => {
+            Tone::Bad
+        }
+    };
+    let counts = [
+        (watch.tracked, "tracked"),
+        (watch.settling, "settling"),
+        (watch.stuck, "stuck"),
+        (watch.hashing, "being hashed"),
+        (watch.rejected, "rejected"),
+    ];
+    let counts: Vec<String> = counts
+        .iter()
+        .enumerate()
+        .filter(|(place, (count, _))| *place == 0 || *count > 0)
+        .map(|(_, (count, name))| format!("{count} {name}"))
+        .collect();
+    let scan =
+        watch.last_scan.map_or_else(|| "no full look yet".to_owned(), |at| format!("looked at {}", time(at)));
+    let health = output.tone(watch.health.name(), tone);
+    let mut lines = vec![format!("watches {}: {health}, {}, {scan}", plain(&watch.key), counts.join(", "))];
+    lines.extend(
+        watch.problem.as_ref().map(|problem| format!("  {}", output.tone(&plain(problem), Tone::Bad))),
+    );
+    lines
 }
 
 fn connection(output: Output, connection: Connection) -> String {
     match connection {
         Connection::Online => output.tone("online", Tone::Good),
         Connection::Offline => output.tone("offline", Tone::Bad),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{Color, Format};
+
+    #[test]
+    fn a_watch_says_what_helps_it() {
+        let watch = WatchState {
+            key: "default/a".to_owned(),
+            health: WatchHealth::Overflowing,
+            tracked: 3,
+            problem: Some("raise its limit with `sysctl fs.inotify.max_queued_events=131072`".to_owned()),
+            ..WatchState::default()
+        };
+        let lines = describe(Output::new(Format::Table, Color::Never), &watch);
+        assert_eq!(lines[0], "watches default/a: overflowing, 3 tracked, no full look yet");
+        assert_eq!(lines[1], "  raise its limit with `sysctl fs.inotify.max_queued_events=131072`");
     }
 }

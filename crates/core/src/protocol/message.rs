@@ -269,6 +269,8 @@ pub enum WatchHealth {
     Live,
     /// Changes are found by looking.
     Polling,
+    /// The system had more to tell than it could: everything is looked at again, so that changes are found late.
+    Overflowing,
     /// A part of it cannot be watched.
     Degraded,
     /// A directory is not there, or another one is in its place.
@@ -285,6 +287,7 @@ impl WatchHealth {
         match self {
             Self::Live => "live",
             Self::Polling => "polling",
+            Self::Overflowing => "overflowing",
             Self::Degraded => "degraded",
             Self::Offline => "offline",
             Self::Hanging => "hanging",

@@ -8,7 +8,7 @@ use notify::{
     event::{AccessKind, AccessMode, ModifyKind, RenameMode},
 };
 
-use super::{AddError, DirtySet, HintSource, Hints, Writer};
+use super::{AddError, DirtySet, HintSource, Hints, Lost, Writer};
 
 const WATCHES: &str = "sysctl fs.inotify.max_user_watches=1048576";
 const INSTANCES: &str = "sysctl fs.inotify.max_user_instances=1024";
@@ -30,7 +30,7 @@ impl notify::EventHandler for Marker {
     fn handle_event(&mut self, event: notify::Result<Event>) {
         match event {
             // An overflow has no path and an unspecific kind: it must be asked for before anything else.
-            Ok(event) if event.need_rescan() => self.0.mark_all(),
+            Ok(event) if event.need_rescan() => self.0.mark_all(Lost::Queue),
             Ok(event) if is_reading(event.kind) => {}
             Ok(event) => {
                 let mut paths = event.paths.iter();
@@ -41,7 +41,7 @@ impl notify::EventHandler for Marker {
                 let writer = writer(event.kind);
                 paths.for_each(|path| self.0.mark(path, writer));
             }
-            Err(_) => self.0.mark_all(),
+            Err(_) => self.0.mark_all(Lost::Memory),
         }
     }
 }
@@ -127,7 +127,7 @@ mod tests {
     fn an_overflow_has_no_path_and_is_not_missed() {
         let dirty = Arc::new(DirtySet::default());
         Marker(Arc::clone(&dirty)).handle_event(Ok(Event::new(EventKind::Other).set_flag(Flag::Rescan)));
-        assert!(dirty.drain().rescan);
+        assert_eq!(dirty.drain().lost, Some(Lost::Queue));
     }
 
     #[test]

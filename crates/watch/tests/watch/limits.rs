@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use hetuflow_core::protocol::WatchHealth;
+
 use crate::world::World;
 
 /// Set in the process that runs with few watches.
@@ -18,8 +20,11 @@ async fn directories_beyond_the_limit_of_watches_are_polled() {
         fs::create_dir_all(world.path(&format!("in/{directory}"))).expect("a folder");
     }
     world.start().await;
-    let says = "sysctl fs.inotify.max_user_watches";
-    world.state(|state| state.problem.as_deref().is_some_and(|problem| problem.contains(says))).await;
+    let says =
+        "the limit of inotify watches is reached: raise it with `sysctl fs.inotify.max_user_watches=1048576`";
+    let state =
+        world.state(|state| state.problem.as_deref().is_some_and(|problem| problem.contains(says))).await;
+    assert_eq!(state.health, WatchHealth::Polling);
     for directory in 0..30 {
         world.write(&format!("in/{directory}/a.csv"), "1");
     }
