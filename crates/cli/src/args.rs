@@ -73,6 +73,9 @@ pub(crate) enum Verb {
     /// When clocks start something.
     #[command(subcommand)]
     Schedule(ScheduleVerb),
+    /// What there is to run.
+    #[command(subcommand)]
+    Job(JobVerb),
     /// The machines that run it.
     #[command(subcommand)]
     Agent(AgentVerb),
@@ -134,6 +137,14 @@ pub(crate) struct PageArgs {
     /// Go on after this place: `next_cursor` of the page before.
     #[arg(long)]
     pub cursor: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum JobVerb {
+    /// List jobs: those of triggers, and those that were declared over the API.
+    List,
+    /// Show one job: what it runs, within which limits.
+    Show { name: String },
 }
 
 #[derive(Debug, Subcommand)]

@@ -49,6 +49,7 @@ async fn run(cli: Cli, output: Output) -> Result<(), CliError> {
         Verb::Trigger(verb) => commands::trigger::run(verb, &client()?, output).await,
         Verb::Event(verb) => commands::event::run(verb, &client()?, output).await,
         Verb::Task(verb) => commands::task::run(verb, &client()?, output).await,
+        Verb::Job(verb) => commands::job::run(verb, &client()?, output).await,
         Verb::Schedule(verb) => commands::schedule::run(verb, &client()?, output).await,
         Verb::Agent(verb) => commands::agent::run(verb, &client()?, output).await,
         Verb::Health => commands::health::run(&client()?, output).await,

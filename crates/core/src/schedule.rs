@@ -26,7 +26,7 @@ pub use interval::IntervalSchedule;
 pub use local::ClockEffect;
 pub use once::{OnceError, OnceSchedule};
 pub use policy::{FirePolicy, Missed, Overlap};
-pub use rule::{ClockRule, ClockSchedule, Upcoming};
+pub use rule::{ClockRule, ClockSchedule, Rhythm, Upcoming};
 pub use zone::{ZoneError, zone};
 
 /// The kinds of `sched_schedule.kind`.

@@ -42,6 +42,8 @@ pub struct Trigger {
     pub namespace: Namespace,
     pub name: TriggerName,
     pub description: String,
+    /// Of one that is not, everything is checked, and nothing starts it: it has no sources.
+    pub enabled: bool,
     pub job: TriggerJob,
     pub webhooks: Vec<WebhookSource>,
     pub files: Vec<FileSource>,
@@ -117,11 +119,19 @@ pub enum SecretRef {
     Credential(String),
 }
 
-/// `[on.event]`: an event from the API, or from hetuflow itself.
+/// `[on.event]`: an event from the API, or from hetuflow itself; `[on.api]`: one that is made to start this trigger.
 #[derive(Debug, Clone)]
 pub struct EventSource {
     pub event_type: String,
     pub when: Option<Condition>,
+}
+
+impl EventSource {
+    /// The type of the events that start a trigger by hand.
+    #[must_use]
+    pub fn by_hand(trigger: &TriggerName) -> String {
+        format!("api.{trigger}")
+    }
 }
 
 /// What a file may refer to that core cannot know.

@@ -3,11 +3,15 @@
 //! what a foreign web page could make a browser send.
 
 mod agents;
+mod declare;
+mod docs;
 pub(crate) mod error;
 mod events;
+mod gateway;
 mod guard;
 mod input;
 mod instances;
+mod jobs;
 pub(crate) mod logs;
 mod page;
 mod schedules;
@@ -60,16 +64,22 @@ pub(crate) fn router(api: Api) -> Router {
         .route("/agents/query", post(agents::query))
         .route("/agents/{id}", get(agents::show))
         .route("/agents/{id}/update", post(agents::update))
+        .route("/jobs", get(jobs::list))
+        .route("/jobs/item", post(jobs::create))
+        .route("/jobs/{id}", get(jobs::show))
         .route("/schedules", get(schedules::list))
+        .route("/schedules/item", post(schedules::create::create))
         .route("/schedules/{id}/next", get(schedules::next))
         .route("/triggers", get(triggers::list))
         .route("/triggers/apply", post(triggers::apply))
         .route("/triggers/check", post(triggers::check))
         .route("/triggers/{name}", get(triggers::show).delete(triggers::remove))
+        .route("/triggers/{name}/start", post(triggers::start::start))
+        .route("/gateway/stats", get(gateway::stats))
         .route("/system/health", get(system::health))
         .route("/system/metrics", get(system::metrics))
         .layer(middleware::from_fn(guard::bounded_body));
-    this_machine_only(Router::new().nest("/api/v1", v1).with_state(api))
+    this_machine_only(Router::new().route("/docs", get(docs::show)).nest("/api/v1", v1).with_state(api))
 }
 
 /// For every router whose clients show no credentials yet.

@@ -29,6 +29,13 @@ pub(crate) enum TriggerVerb {
     /// Say what a file would make of a payload or of events that were received, and what would run.
     #[command(after_help = TEST_HELP)]
     Test(TestArgs),
+    /// Start a trigger that has `[on.api]`, with or without data.
+    Start {
+        name: String,
+        /// The event's data: JSON, `@FILE`, or `-` for standard input.
+        #[arg(long, value_name = "DATA")]
+        data: Option<String>,
+    },
     /// Put files in force on a server that loads no folder.
     Apply {
         #[arg(required = true, value_name = "FILE")]

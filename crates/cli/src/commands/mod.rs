@@ -6,6 +6,7 @@ pub(crate) mod config;
 mod decision;
 pub(crate) mod event;
 pub(crate) mod health;
+pub(crate) mod job;
 mod logs;
 mod progress;
 mod replay;

@@ -104,7 +104,12 @@ async fn one(
     let Replayed { event_id, task_ids, duplicate } = super::typed(&answer)?;
     let word = if duplicate { "was replayed before as" } else { "replayed as" };
     output.line(&format!("{id} {word} {event_id}"))?;
-    for task in &task_ids {
+    started(event_id, &task_ids, output)
+}
+
+/// What an event started that was made on purpose.
+pub(super) fn started(event_id: EventId, task_ids: &[String], output: Output) -> Result<(), CliError> {
+    for task in task_ids {
         output.line(&format!("task  {task}"))?;
     }
     if task_ids.is_empty() {

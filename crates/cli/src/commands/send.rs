@@ -115,7 +115,7 @@ fn secret(args: &SendArgs, hook: &Hook) -> Result<Secret, CliError> {
 }
 
 /// A text, `@FILE`, or `-` for standard input.
-fn payload(data: &str) -> Result<Vec<u8>, CliError> {
+pub(super) fn payload(data: &str) -> Result<Vec<u8>, CliError> {
     if data == "-" {
         let mut bytes = Vec::new();
         std::io::stdin().lock().read_to_end(&mut bytes)?;

@@ -1,5 +1,6 @@
 //! `hetuflow trigger ..`
 
+mod start;
 mod test;
 
 use std::path::{Path, PathBuf};
@@ -66,6 +67,7 @@ pub(crate) async fn run(verb: TriggerVerb, client: &Client, output: Output) -> R
         TriggerVerb::Show { name } => show(&name, client, output).await,
         TriggerVerb::Check { files } => check(&files, output),
         TriggerVerb::Test(args) => test::run(args, client, output).await,
+        TriggerVerb::Start { name, data } => start::run(&name, data.as_deref(), client, output).await,
         TriggerVerb::Apply { files } => apply(&files, client, output).await,
         TriggerVerb::Remove { name } => client.act(Method::DELETE, &format!("triggers/{name}")).await,
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use hetuflow_core::{
     Clock,
     id::EventId,
-    trigger::{SecretRef, Trigger, WebhookSource},
+    trigger::{EventSource, SecretRef, Trigger, WebhookSource},
 };
 use hetuflow_server::Server;
 use hetuflow_signature::{Scheme, Secret};
@@ -102,7 +102,11 @@ fn lines(trigger: &Trigger, places: &Places<'_>, clock: &Clock) -> Vec<Line> {
         line(kind, next(rule.next_after(now, now)))
     });
     let daemons = trigger.daemons.iter().map(|_| line("daemon", "is kept running".to_owned()));
-    let events = trigger.events.iter().map(|event| line("event", try_event(&event.event_type)));
+    let by_hand = EventSource::by_hand(&trigger.name);
+    let events = trigger.events.iter().map(|event| match &event.event_type {
+        own if *own == by_hand => line("api", format!("{} trigger start {}", places.program, trigger.name)),
+        other => line("event", try_event(other)),
+    });
     webhooks.chain(files).chain(clocks).chain(daemons).chain(events).collect()
 }
 

@@ -7,6 +7,7 @@ mod crash;
 mod daemon;
 mod fate;
 mod files;
+mod guide;
 mod journal;
 mod link;
 mod process;

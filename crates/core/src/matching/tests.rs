@@ -48,6 +48,7 @@ fn trigger(job: JobSpec) -> Trigger {
         namespace: Namespace::default(),
         name: TriggerName::new("deploy").expect("a name"),
         description: String::new(),
+        enabled: true,
         job: TriggerJob::Inline(job),
         webhooks: Vec::new(),
         files: Vec::new(),

@@ -19,12 +19,29 @@ pub struct ClockSchedule {
     pub deadline: Option<Deadline>,
 }
 
+/// The times of a schedule.
+#[derive(Debug, Clone)]
+pub struct ClockRule {
+    pub rhythm: Rhythm,
+    /// The first time that counts; an interval is counted from it.
+    pub start: Option<Timestamp>,
+    /// The last time that counts.
+    pub end: Option<Timestamp>,
+}
+
 #[derive(Debug, Clone)]
 #[expect(clippy::large_enum_variant, reason = "each is kept for long, and most are cron lines")]
-pub enum ClockRule {
+pub enum Rhythm {
     Cron(CronSchedule),
     Interval(IntervalSchedule),
     Once(OnceSchedule),
+}
+
+impl From<Rhythm> for ClockRule {
+    /// For ever.
+    fn from(rhythm: Rhythm) -> Self {
+        Self { rhythm, start: None, end: None }
+    }
 }
 
 /// One of the next fires.
@@ -43,21 +60,27 @@ pub struct Upcoming {
 impl ClockRule {
     #[must_use]
     pub const fn kind(&self) -> ScheduleKind {
-        match self {
-            Self::Cron(_) => ScheduleKind::Cron,
-            Self::Interval(_) => ScheduleKind::Interval,
-            Self::Once(_) => ScheduleKind::Once,
+        match self.rhythm {
+            Rhythm::Cron(_) => ScheduleKind::Cron,
+            Rhythm::Interval(_) => ScheduleKind::Interval,
+            Rhythm::Once(_) => ScheduleKind::Once,
         }
     }
 
     /// The first time after `after`; `None` when there is none any more.
     #[must_use]
     pub fn next_after(&self, anchor: Timestamp, after: Timestamp) -> Option<Timestamp> {
-        match self {
-            Self::Cron(cron) => cron.next_after(after),
-            Self::Interval(interval) => interval.next_after(anchor, after),
-            Self::Once(once) => once.next_after(after),
-        }
+        // Just before it, so that the start itself counts.
+        let after = self.start.and_then(|start| start.checked_sub(JUST).ok()).map_or(after, |s| s.max(after));
+        let next = match &self.rhythm {
+            Rhythm::Cron(cron) => cron.next_after(after),
+            Rhythm::Interval(interval) => match self.start {
+                Some(start) if after < start => Some(start),
+                start => interval.next_after(start.unwrap_or(anchor), after),
+            },
+            Rhythm::Once(once) => once.next_after(after),
+        };
+        next.filter(|next| self.end.is_none_or(|end| *next <= end))
     }
 
     /// The first time that is not before `from`.
@@ -68,20 +91,20 @@ impl ClockRule {
 
     #[must_use]
     pub fn zone(&self) -> TimeZone {
-        match self {
-            Self::Cron(cron) => cron.zone().clone(),
-            Self::Interval(_) => TimeZone::UTC,
-            Self::Once(once) => once.zone().clone(),
+        match &self.rhythm {
+            Rhythm::Cron(cron) => cron.zone().clone(),
+            Rhythm::Interval(_) => TimeZone::UTC,
+            Rhythm::Once(once) => once.zone().clone(),
         }
     }
 
     /// What a change of the clocks has to do with the fire at `at`.
     #[must_use]
     pub fn effect(&self, at: Timestamp) -> Option<ClockEffect> {
-        match self {
-            Self::Cron(cron) => cron.effect(at),
-            Self::Interval(_) => None,
-            Self::Once(once) => once.effect(),
+        match &self.rhythm {
+            Rhythm::Cron(cron) => cron.effect(at),
+            Rhythm::Interval(_) => None,
+            Rhythm::Once(once) => once.effect(),
         }
     }
 }

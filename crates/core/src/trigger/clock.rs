@@ -9,7 +9,7 @@ use crate::{
     duration,
     schedule::{
         ClockRule, ClockSchedule, CronError, CronSchedule, Dialect, FirePolicy, IntervalSchedule, Missed,
-        OnceError, OnceSchedule, ScheduleKind,
+        OnceError, OnceSchedule, Rhythm, ScheduleKind,
     },
 };
 
@@ -34,12 +34,13 @@ fn read_cron(mut table: Table<'_>) -> Option<(ClockRule, FirePolicy)> {
     let dialect = table.choice("dialect", &[("unix", Dialect::Unix), ("quartz", Dialect::Quartz)]);
     let zone = timezone.as_ref().map(|zone| zone.value.as_str());
     let policy = read_policy(&mut table, zone);
+    let (start, end) = read_span(&mut table);
     table.finish_with(|table| {
         let expression = expression?;
         let compile = |zone| CronSchedule::compile(&expression.value, zone, dialect.unwrap_or_default());
         match compile(zone) {
             Ok(cron) => {
-                let rule = ClockRule::Cron(cron);
+                let rule = ClockRule { rhythm: Rhythm::Cron(cron), start, end };
                 bound_jitter(table, &rule, &policy);
                 return Some((rule, policy));
             }
@@ -72,11 +73,34 @@ fn read_interval(mut table: Table<'_>) -> Option<(ClockRule, FirePolicy)> {
     table.demand("every", "every = \"5m\"");
     let every = table.duration("every", SECOND);
     let policy = read_policy(&mut table, None);
+    let (start, end) = read_span(&mut table);
     table.finish_with(|table| {
-        let rule = ClockRule::Interval(IntervalSchedule { every: every? });
+        let rule = ClockRule { rhythm: Rhythm::Interval(IntervalSchedule { every: every? }), start, end };
         bound_jitter(table, &rule, &policy);
         Some((rule, policy))
     })
+}
+
+/// From when and until when it fires.
+fn read_span(table: &mut Table<'_>) -> (Option<Timestamp>, Option<Timestamp>) {
+    let start = read_time(table, "start");
+    let end = read_time(table, "end");
+    if let (Some(from), Some(to)) = (start, end)
+        && to < from
+    {
+        table.problem_at("end", "end is before start", "");
+    }
+    (start, end)
+}
+
+fn read_time(table: &mut Table<'_>, key: &'static str) -> Option<Timestamp> {
+    let text = table.time_text(key)?;
+    let time = text.value.parse().ok();
+    if time.is_none() {
+        let help = "a time with its offset: \"2026-12-24T18:00:00+01:00\"";
+        table.problem(text.span, format!("{key} cannot be {:?}", text.value), help);
+    }
+    time
 }
 
 /// Jitter must not reach the next fire.
@@ -106,7 +130,7 @@ fn read_once(mut table: Table<'_>) -> Option<(ClockRule, FirePolicy)> {
         let error = match OnceSchedule::parse(&at.value, timezone.as_ref().map(|zone| zone.value.as_str())) {
             Ok(once) => {
                 let policy = FirePolicy { missed, missed_window, ..FirePolicy::default() };
-                return Some((ClockRule::Once(once), policy));
+                return Some((Rhythm::Once(once).into(), policy));
             }
             Err(error) => error,
         };

@@ -77,14 +77,16 @@ impl File<'_> {
     /// Without a name it cannot be, but everything in it is checked all the same.
     fn trigger(&self, mut table: Table<'_>, name: Option<TriggerName>) -> Option<Trigger> {
         let description = table.text("description").map(|text| text.value).unwrap_or_default();
+        let enabled = table.flag("enabled").unwrap_or(true);
         let mut sources = read_sources(&mut table, name.as_ref(), &self.known);
         sources.webhooks.iter_mut().for_each(|webhook| self.known.define(webhook));
         let job = job_of(&mut table, &sources);
         table.finish();
+        let sources = if enabled { sources } else { Sources::default() };
         let Sources { webhooks, files, clocks, daemons, events } = sources;
         let namespace = self.namespace.clone();
         let (name, job) = (name?, job?);
-        Some(Trigger { namespace, name, description, job, webhooks, files, clocks, daemons, events })
+        Some(Trigger { namespace, name, description, enabled, job, webhooks, files, clocks, daemons, events })
     }
 }
 

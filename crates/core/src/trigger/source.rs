@@ -17,7 +17,7 @@ use crate::{
     trigger::WebhookSource,
 };
 
-const KINDS: [&str; 7] = ["webhook", "file", "cron", "interval", "once", "daemon", "event"];
+const KINDS: [&str; 8] = ["webhook", "file", "cron", "interval", "once", "daemon", "event", "api"];
 
 /// Everything below `on`.
 #[derive(Debug, Default)]
@@ -75,6 +75,7 @@ impl Sources {
             "interval" => self.read_clock(ScheduleKind::Interval, table),
             "once" => self.read_clock(ScheduleKind::Once, table),
             "daemon" => self.daemons.push(read_daemon(self.daemons.len(), table)),
+            "api" => self.events.extend(name.map(|name| read_api(name, table))),
             _ => self.events.extend(read_event(table)),
         }
     }
@@ -91,6 +92,13 @@ impl Sources {
         let index = self.clocks.iter().filter(own).count();
         self.clocks.extend(read_clock(kind, index, table));
     }
+}
+
+/// Who starts it by hand makes an event of a type of its own.
+fn read_api(name: &TriggerName, mut table: Table<'_>) -> EventSource {
+    let when = read_when(&mut table);
+    table.finish();
+    EventSource { event_type: EventSource::by_hand(name), when }
 }
 
 fn read_event(mut table: Table<'_>) -> Option<EventSource> {

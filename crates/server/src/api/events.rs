@@ -106,7 +106,7 @@ pub(super) async fn body(State(api): State<Api>, Path(event): Path<String>) -> R
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct NewEvent {
+pub(crate) struct NewEvent {
     #[serde(rename = "type")]
     event_type: String,
     #[serde(default)]
@@ -117,6 +117,17 @@ pub(super) struct NewEvent {
     subject: Option<String>,
     #[serde(default)]
     data: Option<Box<serde_json::value::RawValue>>,
+}
+
+impl NewEvent {
+    pub(super) fn of(
+        event_type: String,
+        namespace: Namespace,
+        source: String,
+        data: Option<Box<serde_json::value::RawValue>>,
+    ) -> Self {
+        Self { event_type, namespace, source: Some(source), subject: None, data }
+    }
 }
 
 /// The triggers with `[on.event]` of this type decide. `Idempotency-Key` makes a repetition safe.

@@ -1,5 +1,7 @@
 //! Schedules that a clock drives, and daemons: what there is, when each fires next, and how each daemon is.
 
+pub(super) mod create;
+
 use axum::{
     Json,
     extract::{Path, State},

@@ -1,6 +1,7 @@
 //! Triggers: what is in force, what is wrong with the rest; and `trigger apply|check` for those who have no folder.
 
 mod secrets;
+pub(super) mod start;
 
 use std::sync::Arc;
 
@@ -24,7 +25,7 @@ use secrets::SecretUse;
 use crate::triggers::{TriggerFolder, TriggerSet, parse_text};
 
 /// The owner of what is applied here.
-const OWNER: &str = "api";
+pub(super) const OWNER: &str = "api";
 const MAX_TEXT: usize = 256 * 1024;
 
 #[derive(Debug, Serialize)]
@@ -51,7 +52,7 @@ impl Shown {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct In {
+pub(crate) struct In {
     #[serde(default)]
     namespace: Namespace,
 }

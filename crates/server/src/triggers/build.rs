@@ -23,6 +23,9 @@ pub(super) async fn build(store: &dyn Store, vault: &Vault) -> Result<TriggerSet
             Ok(live) => {
                 let places = live.clocks.iter().enumerate();
                 set.by_schedule.extend(places.map(|(place, clock)| (clock.id, (key.clone(), place))));
+                if !live.trigger.enabled {
+                    set.warn(key.clone(), "it is disabled (enabled = false): nothing starts it".to_owned());
+                }
                 let places = live.daemons.iter().enumerate();
                 set.by_daemon.extend(places.map(|(place, (id, _))| (*id, (key.clone(), place))));
                 set.live.insert(key, live);

@@ -4,7 +4,7 @@ use hetuflow_core::{
     condition::Condition,
     duration,
     id::Namespace,
-    schedule::{ClockRule, ClockSchedule, DaemonSchedule, ScheduleKind},
+    schedule::{ClockSchedule, DaemonSchedule, Rhythm, ScheduleKind},
     trigger::{self, EventSource, FileSource, Problems, Trigger, TriggerJob, WebhookSource},
 };
 use hetuflow_store::{NewSchedule, NewTrigger};
@@ -104,18 +104,22 @@ fn daemon_schedule(daemon: &DaemonSchedule, now: Timestamp) -> NewSchedule {
 
 /// Its rule and its policy, side by side as in the file.
 fn clock_spec(clock: &ClockSchedule) -> Value {
-    let mut spec = match &clock.rule {
-        ClockRule::Cron(cron) => json!({
+    let mut spec = match &clock.rule.rhythm {
+        Rhythm::Cron(cron) => json!({
             "expression": cron.expression, "timezone": cron.timezone, "dialect": cron.dialect,
         }),
-        ClockRule::Interval(interval) => json!({ "every": duration::format(interval.every) }),
-        ClockRule::Once(once) => json!({ "at": once.text, "timezone": once.timezone }),
+        Rhythm::Interval(interval) => json!({ "every": duration::format(interval.every) }),
+        Rhythm::Once(once) => json!({ "at": once.text, "timezone": once.timezone }),
     };
     if let (Value::Object(spec), Value::Object(policy)) = (&mut spec, json!(clock.policy)) {
         spec.extend(policy);
     }
-    if let (Value::Object(spec), Some(deadline)) = (&mut spec, &clock.deadline) {
-        spec.insert("deadline".to_owned(), json!(deadline));
+    if let Value::Object(spec) = &mut spec {
+        let deadline = clock.deadline.as_ref().map(|deadline| ("deadline", json!(deadline)));
+        let start = clock.rule.start.map(|start| ("start", json!(start)));
+        let end = clock.rule.end.map(|end| ("end", json!(end)));
+        let given = [deadline, start, end].into_iter().flatten();
+        spec.extend(given.map(|(key, value)| (key.to_owned(), value)));
     }
     spec
 }

@@ -3,6 +3,7 @@
 mod api;
 mod bulk;
 mod checks;
+mod guide;
 mod handshakes;
 mod hooks;
 mod journal;

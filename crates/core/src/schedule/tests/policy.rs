@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::at;
 use crate::schedule::{
     Blackout, BlackoutDays, ClockRule, ClockSchedule, CronSchedule, Dialect, DuringBlackout, FirePolicy,
-    IntervalSchedule, OnceSchedule, covers_everything, zone,
+    IntervalSchedule, OnceSchedule, Rhythm, covers_everything, zone,
 };
 
 fn window(from: &str, to: Option<&str>, days: &[Weekday], timezone: &str) -> Blackout {
@@ -86,13 +86,31 @@ fn once_is_an_instant_or_a_local_time() {
 }
 
 #[test]
+fn nothing_fires_before_the_start_or_after_the_end() {
+    let fires = |rhythm: Rhythm, anchor: &str| {
+        let (start, end) = (Some(at("2026-01-01T10:00:00Z")), Some(at("2026-01-01T12:00:00Z")));
+        let rule = ClockRule { rhythm, start, end };
+        let first = rule.next_after(at(anchor), at("2025-06-01T00:00:00Z"));
+        let fires = std::iter::successors(first, |time| rule.next_after(at(anchor), *time));
+        fires.map(|time| time.to_string()).collect::<Vec<_>>()
+    };
+    let interval = || Rhythm::Interval(IntervalSchedule { every: Duration::from_mins(45) });
+    let expected = ["2026-01-01T10:00:00Z", "2026-01-01T10:45:00Z", "2026-01-01T11:30:00Z"];
+    assert_eq!(fires(interval(), "2025-12-31T23:59:00Z"), expected);
+    assert_eq!(fires(interval(), "2026-01-01T11:00:00Z"), expected, "also when it is made later");
+    let hourly = CronSchedule::compile("0 * * * *", None, Dialect::Unix).expect("a line");
+    let hours = ["2026-01-01T10:00:00Z", "2026-01-01T11:00:00Z", "2026-01-01T12:00:00Z"];
+    assert_eq!(fires(Rhythm::Cron(hourly), "2025-12-31T23:59:00Z"), hours);
+}
+
+#[test]
 fn the_next_fires_are_shown_as_they_will_run() {
     let cron = CronSchedule::compile("30 */4 * * *", Some("Europe/Berlin"), Dialect::Unix).expect("a line");
     let shown = |during| {
         let policy = dark(vec![window("22:00", Some("06:00"), &[], "Europe/Berlin")], during);
         let schedule = ClockSchedule {
             name: "cron 1".to_owned(),
-            rule: ClockRule::Cron(cron.clone()),
+            rule: Rhythm::Cron(cron.clone()).into(),
             policy,
             deadline: None,
         };

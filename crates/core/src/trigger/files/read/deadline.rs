@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::NameTemplate;
 use crate::{
-    schedule::{ClockRule, ClockSchedule, CronError, CronSchedule, Deadline, Dialect, FirePolicy},
+    schedule::{ClockSchedule, CronError, CronSchedule, Deadline, Dialect, FirePolicy, Rhythm},
     trigger::{
         clock::cron_problem,
         reader::{Table, one_or_many},
@@ -49,7 +49,7 @@ fn read_one(name: String, mut table: Table<'_>) -> Option<ClockSchedule> {
                     name: expected.map(|text| text.value),
                     zone: cron.zone().clone(),
                 };
-                let (rule, policy) = (ClockRule::Cron(cron), FirePolicy::default());
+                let (rule, policy) = (Rhythm::Cron(cron).into(), FirePolicy::default());
                 Some(ClockSchedule { name, rule, policy, deadline: Some(deadline) })
             }
             Err(error) => {
