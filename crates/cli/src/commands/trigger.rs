@@ -12,7 +12,7 @@ use hetuflow_core::{
 };
 use hetuflow_server::triggers::{KnownSchemes, with_schemes};
 use hetuflow_signature::Scheme;
-use hetuflow_store::StoredTrigger;
+use hetuflow_store::{StoredSchedule, StoredTrigger};
 use jiff::Timestamp;
 use reqwest::Method;
 use serde::Deserialize;
@@ -244,7 +244,12 @@ fn state(output: Output, trigger: &StoredTrigger) -> String {
 }
 
 fn sources(trigger: &StoredTrigger) -> String {
-    trigger.schedules.iter().map(|schedule| plain(&schedule.name)).collect::<Vec<_>>().join(", ")
+    let by_hand = format!("api.{}", trigger.name);
+    let name = |schedule: &StoredSchedule| match schedule.spec.get("type").and_then(Value::as_str) {
+        Some(own) if own == by_hand => "by hand".to_owned(),
+        Some(_) | None => plain(&schedule.name),
+    };
+    trigger.schedules.iter().map(name).collect::<Vec<_>>().join(", ")
 }
 
 fn next(trigger: &StoredTrigger) -> String {

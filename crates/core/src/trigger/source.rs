@@ -102,7 +102,7 @@ fn read_api(name: &TriggerName, mut table: Table<'_>) -> EventSource {
 }
 
 fn read_event(mut table: Table<'_>) -> Option<EventSource> {
-    let event_type = table.required("type", "the type of the events that start it: type = \"job.succeeded\"");
+    let event_type = table.required("type", "the type of the events that start it: type = \"disk.full\"");
     if let Some(text) = event_type.as_ref().filter(|text| text.value.trim().is_empty()) {
         table.problem(text.span.clone(), "type is empty", "name the type of the events that start it");
     }
