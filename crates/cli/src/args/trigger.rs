@@ -36,6 +36,11 @@ pub(crate) enum TriggerVerb {
         #[arg(long, value_name = "DATA")]
         data: Option<String>,
     },
+    /// Say what `apply` would change, line by line, and change nothing.
+    Plan {
+        #[arg(required = true, value_name = "PATH")]
+        files: Vec<PathBuf>,
+    },
     /// Put files in force on a server that loads no folder.
     Apply {
         #[arg(required = true, value_name = "FILE")]

@@ -1,5 +1,6 @@
 //! `hetuflow trigger ..`
 
+mod plan;
 mod start;
 mod test;
 
@@ -68,6 +69,7 @@ pub(crate) async fn run(verb: TriggerVerb, client: &Client, output: Output) -> R
         TriggerVerb::Check { files } => check(&files, output),
         TriggerVerb::Test(args) => test::run(args, client, output).await,
         TriggerVerb::Start { name, data } => start::run(&name, data.as_deref(), client, output).await,
+        TriggerVerb::Plan { files } => plan::run(&files, client, output).await,
         TriggerVerb::Apply { files } => apply(&files, client, output).await,
         TriggerVerb::Remove { name } => client.act(Method::DELETE, &format!("triggers/{name}")).await,
     }

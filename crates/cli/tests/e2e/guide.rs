@@ -10,6 +10,7 @@ use crate::{
 on_both! {
     a_job_of_the_api_runs_by_its_schedule_and_by_hand,
     a_disabled_trigger_is_started_by_nothing,
+    a_plan_says_what_apply_would_change,
 }
 
 async fn post(world: &World, path: &str, body: &Value) -> Value {
@@ -63,4 +64,33 @@ async fn a_disabled_trigger_is_started_by_nothing(database: Database) {
 
     world.write_trigger("sleeper", &text(true));
     world.effects_until(1).await;
+}
+
+async fn a_plan_says_what_apply_would_change(database: Database) {
+    let world = World::dev(database, &[("of-folder", "[on.api]\n[job]\ncmd = \"true\"\n")]).await;
+    let file = |name: &str, text: &str| {
+        let path = world.dir.path().join(name);
+        std::fs::write(&path, text).expect("written");
+        path.display().to_string()
+    };
+    let plan = async |path: &str| {
+        let (code, out, err) = world.cli(&["trigger", "plan", path]).await;
+        assert_eq!(code, Some(0), "{err}");
+        out
+    };
+    let text = "[on.api]\n[job]\ncmd = \"true\"\ntimeout = \"5m\"\n";
+    let mine = file("mine.toml", text);
+    assert_eq!(plan(&mine).await, "mine: new\n");
+    assert_eq!(world.get("triggers/mine").await["status"], 404, "nothing was put in force");
+    let (code, _, err) = world.cli(&["trigger", "apply", &mine]).await;
+    assert_eq!(code, Some(0), "{err}");
+    assert_eq!(plan(&mine).await, "mine: as it is in force\n");
+    file("mine.toml", &text.replace("5m", "9m"));
+    let changed = plan(&mine).await;
+    assert!(changed.starts_with("mine: changed\n"), "{changed}");
+    assert!(changed.contains("-timeout = \"5m\"\n") && changed.contains("+timeout = \"9m\"\n"), "{changed}");
+    let other = plan(&file("of-folder.toml", text)).await;
+    assert!(other.starts_with("of-folder: refused: it belongs to "), "{other}");
+    let (code, _, err) = world.cli(&["trigger", "plan", &file("wrong.toml", "[on.api]\n")]).await;
+    assert_eq!(code, Some(3), "{err}");
 }
