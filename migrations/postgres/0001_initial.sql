@@ -291,6 +291,8 @@ create table sched_agent (
     -- The session's lease, by the database's clock.
     session_until  timestamptz not null,
     online         boolean not null,
+    -- By trigger, in microseconds since 1970: up to when it has told of every file that was complete.
+    watermarks     jsonb not null default '{}',
     first_seen_at  timestamptz not null,
     last_seen_at   timestamptz not null
 ) with (fillfactor = 50);

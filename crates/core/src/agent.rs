@@ -1,5 +1,7 @@
 //! An agent as the server knows it.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +18,9 @@ pub struct Agent {
     pub connection: Connection,
     /// Attempts that it holds now.
     pub running: u32,
+    /// By trigger: up to when it has told of every file that was complete, where there are deadlines.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub watermarks: BTreeMap<String, Timestamp>,
     pub first_seen_at: Timestamp,
     pub last_seen_at: Timestamp,
 }

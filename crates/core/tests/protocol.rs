@@ -99,6 +99,7 @@ fn from_agent() {
             hashing: 1,
             rejected: 3,
             last_scan: Some(Timestamp::UNIX_EPOCH),
+            watermark: Some(Timestamp::UNIX_EPOCH),
             problem: Some("/data does not exist".to_owned()),
         }),
         FromAgent::Ping,

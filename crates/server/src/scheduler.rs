@@ -8,11 +8,15 @@
 mod daemons;
 mod deadline;
 mod fire;
+mod late;
 #[cfg(test)]
 mod tests;
 mod times;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use hetuflow_failpoint::failpoint;
 use hetuflow_store::{Fire, Fired, Queue, StoreError};
@@ -38,6 +42,9 @@ const SHORTEST: Duration = Duration::from_secs(1);
 /// time. It is a part of the wait before a restart.
 const DAEMONS_EVERY: Duration = Duration::from_millis(200);
 
+/// Between two looks at deadlines that were missed, at least.
+const LATE_EVERY: Duration = Duration::from_secs(5);
+
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
@@ -58,6 +65,7 @@ pub(crate) async fn run(state: AppState, shutdown: CancellationToken) {
     let mut triggers = state.triggers.subscribe();
     let mut tasks = state.store.task_changes();
     let (mut pause, mut follow) = (None, None);
+    let mut late: Option<Instant> = None;
     loop {
         // Seen as of now: a change while we look wakes us again.
         triggers.mark_unchanged();
@@ -67,6 +75,10 @@ pub(crate) async fn run(state: AppState, shutdown: CancellationToken) {
                 follow = looked.follow();
                 if pause.take().is_some() {
                     tracing::info!("schedules fire again");
+                }
+                if late.is_none_or(|at| at.elapsed() >= LATE_EVERY) {
+                    late = Some(Instant::now());
+                    look_at_late(&state).await;
                 }
                 until(looked, state.clock.now())
             }
@@ -84,6 +96,12 @@ pub(crate) async fn run(state: AppState, shutdown: CancellationToken) {
             Wake::Time | Wake::Triggers | Wake::Tasks => {}
             Wake::Shutdown => return,
         }
+    }
+}
+
+async fn look_at_late(state: &AppState) {
+    if let Err(error) = late::look(state).await {
+        tracing::warn!(error = chain(&error), "deadlines that were missed cannot be followed");
     }
 }
 

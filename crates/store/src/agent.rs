@@ -93,6 +93,16 @@ pub trait AgentStore: Send + Sync {
     /// By id.
     async fn agents(&self) -> Result<Vec<Agent>, StoreError>;
 
+    /// The agent has told of every file of a trigger that was complete before `at`. A new session begins without
+    /// any; nothing happens when the session is not this one any more.
+    async fn set_watermark(
+        &self,
+        agent_id: &AgentId,
+        epoch: i64,
+        key: &str,
+        at: Timestamp,
+    ) -> Result<(), StoreError>;
+
     /// Replaces the labels until the agent's next hello.
     async fn set_labels(&self, id: &AgentId, labels: &Labels) -> Result<Agent, StoreError>;
 }

@@ -1,6 +1,8 @@
 //! Between rows and the words of core, for both dialects: a dialect says in [`Columns`] how it reads one column,
 //! everything else is here. A value that does not fit is a `CorruptRow` that names its column.
 
+use std::collections::BTreeMap;
+
 use hetuflow_core::{
     agent::{Agent, Connection},
     event::{Event, SourceKind, Verdict},
@@ -214,6 +216,14 @@ pub(crate) fn output(row: &impl Columns) -> Result<OutputChunk, StoreError> {
     })
 }
 
+/// Kept in microseconds.
+fn watermarks(row: &impl Columns) -> Result<BTreeMap<String, Timestamp>, StoreError> {
+    let micros: BTreeMap<String, i64> = row.json("watermarks")?;
+    let time =
+        |micros| Timestamp::from_microsecond(micros).map_err(|_| corrupt("watermarks", micros.to_string()));
+    micros.into_iter().map(|(key, micros)| Ok((key, time(micros)?))).collect()
+}
+
 /// An agent; `connected` and `running` are computed by the query.
 pub(crate) fn agent(row: &impl Columns) -> Result<Agent, StoreError> {
     Ok(Agent {
@@ -224,6 +234,7 @@ pub(crate) fn agent(row: &impl Columns) -> Result<Agent, StoreError> {
         slots: number(row, "slots")?,
         connection: if row.flag("connected")? { Connection::Online } else { Connection::Offline },
         running: number(row, "running")?,
+        watermarks: watermarks(row)?,
         first_seen_at: row.time("first_seen_at")?,
         last_seen_at: row.time("last_seen_at")?,
     })

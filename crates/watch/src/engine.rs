@@ -9,6 +9,7 @@ use std::{
 };
 
 use hetuflow_core::protocol::{WatchHealth, WatchState};
+use jiff::Timestamp;
 use tokio::sync::Notify;
 
 use crate::{
@@ -16,7 +17,7 @@ use crate::{
     digest::Digests,
     fate::Fulfilled,
     hint::HintSource,
-    live::{Context, Live, Outbox},
+    live::{Began, Context, Live, Outbox},
     mounts::Mounts,
     noise::Noise,
     probe::FsKinds,
@@ -47,6 +48,8 @@ pub(crate) struct Engine {
     since: Since,
     pulse: Arc<Pulse>,
     mounts: Mounts,
+    /// The last turn.
+    began: Option<Began>,
 }
 
 /// Directories listed in one turn, so that what was found is soon committed and a stop need not wait.
@@ -72,6 +75,7 @@ impl Engine {
             since,
             pulse,
             mounts: Mounts::read(),
+            began: None,
         })
     }
 
@@ -95,6 +99,7 @@ impl Engine {
 
     /// One turn. `room` is what fits into the outbox.
     pub(crate) fn turn(&mut self, room: usize) -> Turn {
+        self.began = Some(Began { wall: self.options.clock.now(), at: Instant::now() });
         self.take_hints();
         self.keep_since();
         for found in self.digests.found() {
@@ -158,6 +163,22 @@ impl Engine {
             if let Some(live) = self.lives.get_mut(&part.slot) {
                 live.applied(part);
             }
+        }
+    }
+
+    /// Whether some watermark is to be taken.
+    pub(crate) fn is_mark_due(&self) -> bool {
+        let began = self.began.map(|began| began.at);
+        self.lives.values().any(|live| live.mark_at().is_some_and(|at| Some(at) <= began))
+    }
+
+    /// What the last turn decided is committed. `told_since` says by key when the first event was seen that is not
+    /// acknowledged.
+    pub(crate) fn take_marks(&mut self, told_since: &BTreeMap<String, Timestamp>) {
+        let Some(began) = self.began else { return };
+        for live in self.lives.values_mut() {
+            let told_since = told_since.get(&live.definition.watch.key).copied();
+            live.take_mark(began, told_since);
         }
     }
 
@@ -231,6 +252,7 @@ pub(crate) fn merge(first: &mut WatchState, other: WatchState) {
     first.hashing += other.hashing;
     first.rejected += other.rejected;
     first.last_scan = first.last_scan.min(other.last_scan);
+    first.watermark = first.watermark.min(other.watermark);
     first.problem = match (first.problem.take(), other.problem) {
         (Some(one), Some(two)) => Some(format!("{one}; {two}")),
         (one, two) => one.or(two),

@@ -7,6 +7,7 @@ mod batch;
 mod guard;
 mod judge;
 mod look;
+mod mark;
 mod order;
 mod rate;
 mod tell;
@@ -21,8 +22,8 @@ use std::{
 use hetuflow_core::{id::AgentId, protocol::WatchState, trigger::Backend};
 use jiff::Timestamp;
 
-pub(crate) use self::batch::Batches;
-use self::{guard::Guard, rate::Rate};
+pub(crate) use self::{batch::Batches, mark::Began};
+use self::{guard::Guard, mark::Mark, rate::Rate};
 use crate::{
     digest::Digests,
     hint::HintSource,
@@ -54,6 +55,7 @@ pub(crate) struct Live {
     unfulfilled: Option<String>,
     /// Files that were refused in this life.
     rejected: u64,
+    mark: Mark,
 }
 
 /// Files about which nothing is decided yet, by path.
@@ -116,6 +118,7 @@ impl Live {
             unfulfilled: None,
             waiting: Waiting::default(),
             rejected: 0,
+            mark: Mark::new(now),
         }
     }
 
@@ -188,6 +191,10 @@ impl Live {
     /// When it next needs a turn. `has_room` is false while the outbox is full: then only an
     /// acknowledgement lets files be decided.
     pub(crate) fn wake_at(&self, now: Instant, outbox: Outbox) -> Option<Instant> {
+        self.decide_at(now, outbox).into_iter().chain(self.mark_at()).min()
+    }
+
+    fn decide_at(&self, now: Instant, outbox: Outbox) -> Option<Instant> {
         let passes = self.roots.iter().map(|root| root.wake_at(now)).min();
         if self.is_passing() || outbox == Outbox::Full {
             return passes;
@@ -229,6 +236,7 @@ impl Live {
             hashing: self.waiting.candidates.values().filter(|candidate| candidate.hashing).count() as u64,
             rejected: self.rejected,
             last_scan: self.last_scan(),
+            watermark: self.mark.at(),
             problem: (!problems.is_empty()).then(|| problems.join("; ")),
         }
     }

@@ -227,7 +227,7 @@ impl Run {
         let room = self.room();
         let Some(turn) = self.look(stop, move |engine| engine.turn(room)).await? else { return Ok(()) };
         if turn.is_empty() {
-            return Ok(());
+            return self.take_marks().await;
         }
         let committed = self.shared.state.commit(&turn).await;
         let Some(engine) = &mut self.thread.engine else { return Ok(()) };
@@ -242,6 +242,14 @@ impl Run {
                 return Err(error);
             }
         }
+        self.take_marks().await
+    }
+
+    async fn take_marks(&mut self) -> Result<(), WatchError> {
+        let Some(engine) = self.thread.engine.as_mut().filter(|engine| engine.is_mark_due()) else {
+            return Ok(());
+        };
+        engine.take_marks(&self.shared.state.told_since().await?);
         Ok(())
     }
 

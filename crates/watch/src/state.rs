@@ -12,6 +12,7 @@ mod told;
 mod write;
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -254,6 +255,21 @@ impl State {
             .fetch_all(&self.pool)
             .await
             .map_err(|error| self.error(error))
+    }
+
+    /// By key, when the first event was seen that is not acknowledged.
+    pub(crate) async fn told_since(&self) -> Result<BTreeMap<String, Timestamp>, WatchError> {
+        if self.waiting() == 0 {
+            return Ok(BTreeMap::new());
+        }
+        let sql = "select body ->> 'key' as key, min(body ->> 'seen_at') as seen from outbox group by 1";
+        let row = |row: SqliteRow| {
+            let seen: &str = row.try_get("seen")?;
+            let seen = seen.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+            Ok((row.try_get("key")?, seen))
+        };
+        let rows: Result<Vec<_>, _> = sqlx::query(sql).try_map(row).fetch_all(&self.pool).await;
+        rows.map(BTreeMap::from_iter).map_err(|error| self.error(error))
     }
 
     pub(crate) async fn acknowledge(

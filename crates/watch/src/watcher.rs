@@ -90,7 +90,7 @@ pub struct Watcher(Arc<Shared>);
 
 impl Watcher {
     /// Everything that shall be watched. Absolute: what is not named is not watched any more, and what
-    /// was remembered of it is forgotten. A watch that is known by key and revision is left alone.
+    /// was remembered of it is forgotten. A watch that is known as it is is left alone.
     /// Takes effect soon; [`Watcher::states`] tells when.
     pub fn set(&self, watches: Vec<Watch>) {
         self.0.wanted.send_replace(Some(watches));

@@ -317,6 +317,9 @@ pub struct WatchState {
     /// When everything was last looked at, to the minute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_scan: Option<Timestamp>,
+    /// Everything that was complete before this time is acknowledged. Told now and then, where there are deadlines.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watermark: Option<Timestamp>,
     /// What keeps the watch from working, with what to do about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+use jiff::{SignedDuration, Timestamp, civil::Date, tz::TimeZone};
 use serde::Serialize;
 
 use crate::trigger::NameTemplate;
@@ -21,11 +21,30 @@ pub struct Deadline {
     /// Only files of this name count.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// Days of the deadline's zone on which there is none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub except: Vec<Date>,
+    /// It is the warning so long before a deadline.
+    #[serde(with = "crate::duration::option", skip_serializing_if = "Option::is_none")]
+    pub ahead: Option<Duration>,
     #[serde(skip)]
     pub zone: TimeZone,
 }
 
 impl Deadline {
+    /// The deadline that a time of the schedule is about.
+    #[must_use]
+    pub fn by(&self, run_at: Timestamp) -> Timestamp {
+        let ahead = SignedDuration::try_from(self.ahead.unwrap_or_default()).unwrap_or(SignedDuration::MAX);
+        run_at.checked_add(ahead).unwrap_or(Timestamp::MAX)
+    }
+
+    /// Whether nothing is expected on that day.
+    #[must_use]
+    pub fn is_excepted(&self, by: Timestamp) -> bool {
+        self.except.contains(&by.to_zoned(self.zone.clone()).date())
+    }
+
     /// From when on files count for the deadline at `by`.
     #[must_use]
     pub fn since(&self, by: Timestamp) -> Timestamp {

@@ -1,5 +1,7 @@
 //! A schedule that a clock drives: when it fires, and what becomes of each fire.
 
+use std::time::Duration;
+
 use jiff::{SignedDuration, Timestamp, Zoned, tz::TimeZone};
 
 use super::{
@@ -30,9 +32,13 @@ pub struct ClockRule {
 }
 
 #[derive(Debug, Clone)]
-#[expect(clippy::large_enum_variant, reason = "each is kept for long, and most are cron lines")]
 pub enum Rhythm {
     Cron(CronSchedule),
+    /// So long before each time of the line.
+    Ahead {
+        cron: CronSchedule,
+        by: Duration,
+    },
     Interval(IntervalSchedule),
     Once(OnceSchedule),
 }
@@ -61,7 +67,7 @@ impl ClockRule {
     #[must_use]
     pub const fn kind(&self) -> ScheduleKind {
         match self.rhythm {
-            Rhythm::Cron(_) => ScheduleKind::Cron,
+            Rhythm::Cron(_) | Rhythm::Ahead { .. } => ScheduleKind::Cron,
             Rhythm::Interval(_) => ScheduleKind::Interval,
             Rhythm::Once(_) => ScheduleKind::Once,
         }
@@ -74,6 +80,10 @@ impl ClockRule {
         let after = self.start.and_then(|start| start.checked_sub(JUST).ok()).map_or(after, |s| s.max(after));
         let next = match &self.rhythm {
             Rhythm::Cron(cron) => cron.next_after(after),
+            Rhythm::Ahead { cron, by } => {
+                let by = SignedDuration::try_from(*by).ok()?;
+                cron.next_after(after.checked_add(by).ok()?)?.checked_sub(by).ok()
+            }
             Rhythm::Interval(interval) => match self.start {
                 Some(start) if after < start => Some(start),
                 start => interval.next_after(start.unwrap_or(anchor), after),
@@ -92,7 +102,7 @@ impl ClockRule {
     #[must_use]
     pub fn zone(&self) -> TimeZone {
         match &self.rhythm {
-            Rhythm::Cron(cron) => cron.zone().clone(),
+            Rhythm::Cron(cron) | Rhythm::Ahead { cron, .. } => cron.zone().clone(),
             Rhythm::Interval(_) => TimeZone::UTC,
             Rhythm::Once(once) => once.zone().clone(),
         }
@@ -103,7 +113,7 @@ impl ClockRule {
     pub fn effect(&self, at: Timestamp) -> Option<ClockEffect> {
         match &self.rhythm {
             Rhythm::Cron(cron) => cron.effect(at),
-            Rhythm::Interval(_) => None,
+            Rhythm::Interval(_) | Rhythm::Ahead { .. } => None,
             Rhythm::Once(once) => once.effect(),
         }
     }

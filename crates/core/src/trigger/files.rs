@@ -137,6 +137,9 @@ pub struct FileSource {
     pub after_failure: After,
     #[serde(skip_serializing_if = "is_default")]
     pub collision: Collision,
+    /// The server judges deadlines, and must know up to when it was told of everything.
+    #[serde(skip_serializing_if = "is_default")]
+    pub has_deadlines: bool,
 }
 
 /// Keys that say what holds anyway are not written: a definition is the same whatever keys a later version adds.
@@ -203,6 +206,7 @@ impl Default for FileSource {
             after_success: After::default(),
             after_failure: After::default(),
             collision: Collision::default(),
+            has_deadlines: false,
         }
     }
 }

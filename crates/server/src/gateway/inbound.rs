@@ -4,7 +4,7 @@ use axum::extract::ws::Message;
 use bytes::Bytes;
 use hetuflow_core::{
     protocol::{
-        FileEvent, FromAgent, MAX_CHUNK, ResultVerdict, RunResult, ToAgent,
+        FileEvent, FromAgent, MAX_CHUNK, ResultVerdict, RunResult, ToAgent, WatchState,
         frame::{Frame, FrameError},
     },
     task::{Lease, OutputChunk},
@@ -15,7 +15,7 @@ use hetuflow_store::{Progress, StoreError};
 use super::session::Session;
 use crate::{
     file_events,
-    hub::{Answer, Refusal},
+    hub::{Answer, Refusal, SessionKey},
     ingest::chain,
     results::{self, NotRecorded, RETRIES, insist},
 };
@@ -125,7 +125,7 @@ impl Session {
             FromAgent::Credit { free } => self.state.hub.credit(&self.key, free),
             FromAgent::Refused { lease, reason } => self.refused(lease, &reason).await?,
             FromAgent::Stale { lease } => self.stale(lease).await?,
-            FromAgent::Watch(state) => self.state.hub.watch_state(&self.key, state),
+            FromAgent::Watch(state) => self.watch(state).await?,
             FromAgent::Ping => self.say(ToAgent::Pong).await?,
             FromAgent::Bye => self.state.hub.leave(&self.key),
             FromAgent::Hello(_) => return Err(Stop::Garbled("a second hello".to_owned())),
@@ -143,6 +143,16 @@ impl Session {
                 self.say(ToAgent::FileOutcomes { outcomes }).await?;
             }
         }
+        Ok(())
+    }
+
+    async fn watch(&mut self, watch: WatchState) -> Result<(), Stop> {
+        if let Some(at) = watch.watermark {
+            let SessionKey { agent_id, epoch } = &self.key;
+            let store = &self.state.store;
+            insist(|| store.set_watermark(agent_id, *epoch, &watch.key, at)).await.map_err(away)?;
+        }
+        self.state.hub.watch_state(&self.key, watch);
         Ok(())
     }
 

@@ -1,12 +1,13 @@
 //! Deadlines of files: at each, the files that came are counted. Too few are an event `file.missing` for other triggers,
 //! which says whether the agents that should have seen them were watching: what nobody watched for is not missing but
-//! unknown. One (schedule, time) pair is judged once, like any fire.
+//! unknown. A warning before it is `file.due`. One (schedule, time) pair is judged once, like any fire; what becomes of it
+//! later is found by `late`.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use hetuflow_core::{
-    agent::Connection,
+    agent::{Agent, Connection},
     event::{Event, FileFacts, SourceKind},
     protocol::WatchHealth,
     schedule::Deadline,
@@ -31,10 +32,29 @@ const MOST_EVENTS: u32 = 5000;
 
 /// Who should have seen the files.
 #[derive(Debug, Serialize)]
-struct Watching {
+pub(super) struct Watching {
     agent: String,
     /// `live`, `polling`, `degraded`, `offline`, `refused`; `away` without a connection.
     watch: &'static str,
+    /// Up to when it has told of everything.
+    told_until: Option<Timestamp>,
+}
+
+/// One deadline of a trigger, at one time.
+#[derive(Clone, Copy)]
+pub(super) struct Due<'a> {
+    pub(super) live: &'a Live,
+    pub(super) clocked: &'a Clocked,
+    pub(super) deadline: &'a Deadline,
+    pub(super) by: Timestamp,
+}
+
+/// Files of the trigger that were told in the window.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Count {
+    pub(super) all: u32,
+    /// Of these, those that were seen until the deadline was judged.
+    pub(super) in_time: u32,
 }
 
 /// What is stored when the deadline has passed. `None`: it is too early, and the schedule stays due.
@@ -42,102 +62,136 @@ pub(super) async fn judge(
     state: &AppState,
     set: &Arc<TriggerSet>,
     (live, clocked, deadline): (&Live, &Clocked, &Deadline),
-    by: Timestamp,
+    run_at: Timestamp,
     now: Timestamp,
 ) -> Result<Option<Fire>, StoreError> {
-    if now < deadline.looks_at(by) {
+    let by = deadline.by(run_at);
+    if now < deadline.looks_at(run_at) {
         return Ok(None);
     }
-    let next = match step(clocked, by, now) {
+    let next = match step(clocked, run_at, now) {
         Step::Fire { next, .. } => next,
-        Step::Pass { .. } => return Ok(Some(fire::fire(live, clocked, by, now))),
+        Step::Pass { .. } => return Ok(Some(fire::fire(live, clocked, run_at, now))),
     };
-    let found = count(state, live, deadline, by).await?;
-    let ingest = if found >= deadline.count {
-        None
-    } else {
-        let watching = watching(state, live).await?;
-        let event = missing(live, clocked, deadline, (by, now), found, &watching);
-        let judged = state.judge.judge(event, Arc::clone(set), Candidates::Events).await;
-        Some(Ingest { event: judged.event, dedupe: None, tasks: judged.tasks })
-    };
-    Ok(Some(Fire { id: clocked.id, run_at: by, next, ingest, turns: None }))
+    let due = Due { live, clocked, deadline, by };
+    let ingest = if deadline.is_excepted(by) { None } else { look(state, set, due, now).await? };
+    Ok(Some(Fire { id: clocked.id, run_at, next, ingest, turns: None }))
 }
 
-/// Files of the trigger that were told in the window. Those that came within the time of grace count too.
-async fn count(state: &AppState, live: &Live, deadline: &Deadline, by: Timestamp) -> Result<u32, StoreError> {
+async fn look(
+    state: &AppState,
+    set: &Arc<TriggerSet>,
+    due: Due<'_>,
+    now: Timestamp,
+) -> Result<Option<Ingest>, StoreError> {
+    let found = count(state, due).await?.all;
+    if found >= due.deadline.count {
+        return Ok(None);
+    }
+    let watching = watching(state, due.live).await?;
+    let (kind, status) = match due.deadline.ahead {
+        Some(_) => ("file.due", "due"),
+        None if is_certain(&watching, due.by) => ("file.missing", "missing"),
+        None => ("file.missing", "unknown"),
+    };
+    let event = event(due, kind, status, found, &watching, now);
+    Ok(Some(judged(state, set, event).await))
+}
+
+/// For the triggers that ask for it.
+pub(super) async fn judged(state: &AppState, set: &Arc<TriggerSet>, event: Event) -> Ingest {
+    let judged = state.judge.judge(event, Arc::clone(set), Candidates::Events).await;
+    Ingest { event: judged.event, dedupe: None, tasks: judged.tasks }
+}
+
+pub(super) async fn count(state: &AppState, due: Due<'_>) -> Result<Count, StoreError> {
     let filter = EventFilter {
-        namespace: Some(live.trigger.namespace.clone()),
+        namespace: Some(due.live.trigger.namespace.clone()),
         kind: Some(SourceKind::File),
-        source: Some(format!("files/{}", live.trigger.key())),
-        since: Some(deadline.since(by)),
+        source: Some(format!("files/{}", due.live.trigger.key())),
+        since: Some(due.deadline.since(due.by)),
         ..EventFilter::default()
     };
     let page = Page { before: None, limit: MOST_EVENTS };
-    let expected = deadline.expected(by);
-    let is_it = |path: &str| {
-        let name = path.rsplit('/').next().unwrap_or_default();
-        expected.as_ref().is_none_or(|expected| expected == name)
-    };
-    let mut found = 0_u32;
+    let expected = due.deadline.expected(due.by);
+    let mut found = Count::default();
     for event in state.store.events(&filter, page).await? {
         if event.replay_of.is_some() {
             continue;
         }
-        found += match event.event_type.as_str() {
-            "file.batch" => {
-                let whole = state.store.event(event.id).await?;
-                let batch: Option<FileFacts> = serde_json::from_slice(&whole.body).ok();
-                let files = batch.map(|batch| batch.files).unwrap_or_default();
-                u32::try_from(files.iter().filter(|file| is_it(&file.path)).count()).unwrap_or(u32::MAX)
-            }
-            "file.arrived" | "file.created" | "file.modified" => {
-                u32::from(event.subject.as_deref().is_some_and(is_it))
-            }
-            _ => 0,
-        };
-        if found >= deadline.count {
+        let files = files(state, &event, expected.as_deref()).await?;
+        found.all += files;
+        if event.time <= due.deadline.looks_at(due.by) {
+            found.in_time += files;
+        }
+        if found.in_time >= due.deadline.count {
             break;
         }
     }
     Ok(found)
 }
 
-async fn watching(state: &AppState, live: &Live) -> Result<Vec<Watching>, StoreError> {
+/// How many of those that are expected the event tells of.
+async fn files(state: &AppState, event: &Event, expected: Option<&str>) -> Result<u32, StoreError> {
+    let is_it = |path: &str| {
+        let name = path.rsplit('/').next().unwrap_or_default();
+        expected.is_none_or(|expected| expected == name)
+    };
+    Ok(match event.event_type.as_str() {
+        "file.batch" => {
+            let whole = state.store.event(event.id).await?;
+            let batch: Option<FileFacts> = serde_json::from_slice(&whole.body).ok();
+            let files = batch.map(|batch| batch.files).unwrap_or_default();
+            u32::try_from(files.iter().filter(|file| is_it(&file.path)).count()).unwrap_or(u32::MAX)
+        }
+        "file.arrived" | "file.created" | "file.modified" => {
+            u32::from(event.subject.as_deref().is_some_and(is_it))
+        }
+        _ => 0,
+    })
+}
+
+pub(super) async fn watching(state: &AppState, live: &Live) -> Result<Vec<Watching>, StoreError> {
     let here = state.hub.online();
     let key = live.trigger.key();
-    let mut all = Vec::new();
-    for agent in state.store.agents().await? {
-        if !live.trigger.files.iter().any(|source| source.agents.matches(&agent.labels)) {
-            continue;
-        }
+    let health = |agent: &Agent| {
         let watch =
             here.iter().find(|online| online.agent_id == agent.id).map(|online| online.watches.get(&key));
-        let watch = match (watch, agent.connection) {
+        match (watch, agent.connection) {
             (Some(Some(watch)), _) => watch.health.name(),
             // Connected here, and it has not said yet.
             (Some(None), _) => WatchHealth::Offline.name(),
-            // Another server knows how its watch does.
+            // Another server knows how its watch does; what it has told of counts.
             (None, Connection::Online) => WatchHealth::Live.name(),
             (None, Connection::Offline) => "away",
-        };
-        all.push(Watching { agent: agent.id.to_string(), watch });
-    }
-    Ok(all)
+        }
+    };
+    let should = |agent: &Agent| live.trigger.files.iter().any(|source| source.agents.matches(&agent.labels));
+    let agents = state.store.agents().await?;
+    let watching = agents.iter().filter(|agent| should(agent)).map(|agent| Watching {
+        agent: agent.id.to_string(),
+        watch: health(agent),
+        told_until: agent.watermarks.get(&key).copied(),
+    });
+    Ok(watching.collect())
 }
 
-fn missing(
-    live: &Live,
-    clocked: &Clocked,
-    deadline: &Deadline,
-    (by, now): (Timestamp, Timestamp),
+/// Whether all who should have seen a file by then would have told of it.
+pub(super) fn is_certain(watching: &[Watching], by: Timestamp) -> bool {
+    !watching.is_empty() && watching.iter().all(|watch| watch.told_until.is_some_and(|until| until >= by))
+}
+
+pub(super) fn event(
+    due: Due<'_>,
+    kind: &str,
+    status: &str,
     found: u32,
     watching: &[Watching],
+    now: Timestamp,
 ) -> Event {
-    let works = |watch: &Watching| ["live", "polling"].contains(&watch.watch);
-    let certain = !watching.is_empty() && watching.iter().all(works);
+    let Due { live, clocked, deadline, by } = due;
     let body = json!({
-        "trigger": live.trigger.key(), "deadline": by, "state": if certain { "missing" } else { "unknown" },
+        "trigger": live.trigger.key(), "deadline": by, "state": status,
         "expected": deadline.count, "found": found, "name": deadline.expected(by), "agents": watching,
     });
     let source = fire::source(live, &clocked.schedule.name);
@@ -146,6 +200,6 @@ fn missing(
         time: by,
         content_type: Some("application/json".to_owned()),
         body: Bytes::from(body.to_string()),
-        ..Event::new(SourceKind::Internal, live.trigger.namespace.clone(), source, "file.missing", now)
+        ..Event::new(SourceKind::Internal, live.trigger.namespace.clone(), source, kind, now)
     }
 }

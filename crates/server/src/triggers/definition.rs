@@ -108,6 +108,10 @@ fn clock_spec(clock: &ClockSchedule) -> Value {
         Rhythm::Cron(cron) => json!({
             "expression": cron.expression, "timezone": cron.timezone, "dialect": cron.dialect,
         }),
+        Rhythm::Ahead { cron, by } => json!({
+            "expression": cron.expression, "timezone": cron.timezone, "dialect": cron.dialect,
+            "ahead": duration::format(*by),
+        }),
         Rhythm::Interval(interval) => json!({ "every": duration::format(interval.every) }),
         Rhythm::Once(once) => json!({ "at": once.text, "timezone": once.timezone }),
     };

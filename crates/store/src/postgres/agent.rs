@@ -120,6 +120,26 @@ impl AgentStore for Postgres {
         rows.iter().map(row::agent).collect()
     }
 
+    async fn set_watermark(
+        &self,
+        agent_id: &AgentId,
+        epoch: i64,
+        key: &str,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "update sched_agent set watermarks = watermarks || jsonb_build_object($1::text, $2::bigint)
+             where id = $3 and session_epoch = $4",
+        )
+        .bind(key)
+        .bind(at.as_microsecond())
+        .bind(agent_id.as_str())
+        .bind(epoch)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
     async fn set_labels(&self, id: &AgentId, labels: &Labels) -> Result<Agent, StoreError> {
         let updated = sqlx::query("update sched_agent set labels = $1::text::json where id = $2")
             .bind(row::json(labels)?)
@@ -204,7 +224,7 @@ async fn upsert(
          values ($1, $2, $3, $4::text::json, $5, $6, $7, 1, $8, now() + $9 * interval '1 microsecond', true, $10, $10)
          on conflict (id) do update set hostname = excluded.hostname, version = excluded.version,
             labels = excluded.labels, slots = excluded.slots, journal_id = excluded.journal_id,
-            journal_epoch = excluded.journal_epoch, session_epoch = a.session_epoch + 1,
+            journal_epoch = excluded.journal_epoch, session_epoch = a.session_epoch + 1, watermarks = '{}',
             server_id = excluded.server_id, session_until = excluded.session_until, online = true,
             last_seen_at = excluded.last_seen_at
          returning session_epoch",

@@ -159,6 +159,27 @@ impl AgentStore for Sqlite {
         rows.iter().map(row::agent).collect()
     }
 
+    async fn set_watermark(
+        &self,
+        agent_id: &AgentId,
+        epoch: i64,
+        key: &str,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        sqlx::query(
+            "update sched_agent set watermarks = json_patch(watermarks, json_object(?, ?)) \
+             where id = ? and session_epoch = ?",
+        )
+        .bind(key)
+        .bind(at.as_microsecond())
+        .bind(agent_id.as_str())
+        .bind(epoch)
+        .execute(&mut *tx)
+        .await?;
+        tx.commit().await
+    }
+
     async fn set_labels(&self, id: &AgentId, labels: &Labels) -> Result<Agent, StoreError> {
         let mut tx = self.begin().await?;
         let updated = sqlx::query("update sched_agent set labels = ? where id = ?")
@@ -242,7 +263,7 @@ async fn upsert(
          values (?, ?, ?, ?, ?, ?, ?, 1, ?, cast(unixepoch('now', 'subsec') * 1000000 as integer) + ?, 1, ?10, ?10) \
          on conflict (id) do update set hostname = excluded.hostname, version = excluded.version, \
          labels = excluded.labels, slots = excluded.slots, journal_id = excluded.journal_id, \
-         journal_epoch = excluded.journal_epoch, session_epoch = a.session_epoch + 1, \
+         journal_epoch = excluded.journal_epoch, session_epoch = a.session_epoch + 1, watermarks = '{}', \
          server_id = excluded.server_id, session_until = excluded.session_until, online = 1, \
          last_seen_at = excluded.last_seen_at returning session_epoch",
     )

@@ -129,6 +129,23 @@ pub(crate) async fn labels_hold_until_the_next_hello(db: &Db) {
     store.set_labels(&crate::world::agent_id("nobody"), &labels).await.expect_err("not found");
 }
 
+pub(crate) async fn watermarks_are_kept_until_the_next_session(db: &Db) {
+    let store = &*db.store;
+    let mut visitor = Visitor::new("web-1");
+    let epoch = visitor.hello(store, &[]).await.epoch;
+    let id = visitor.hello.agent_id.clone();
+    let of = async || store.agent(&id).await.expect("the agent").watermarks;
+    assert!(of().await.is_empty());
+    for (key, second) in [("default/a.b", 1), ("other/\"c", 2), ("default/a.b", 3)] {
+        store.set_watermark(&id, epoch, key, at(second)).await.expect("kept");
+    }
+    store.set_watermark(&id, epoch + 1, "default/a.b", at(9)).await.expect("nothing to do");
+    let expected = [("default/a.b", at(3)), ("other/\"c", at(2))];
+    assert_eq!(of().await, expected.map(|(key, at)| (key.to_owned(), at)).into());
+    visitor.hello(store, &[]).await;
+    assert!(of().await.is_empty());
+}
+
 pub(crate) async fn agents_are_listed_with_what_they_run(db: &Db) {
     let store = &*db.store;
     let busy = slot(store, "b").await;

@@ -56,6 +56,11 @@ impl Batches {
         self.len() >= MAX_MEMBERS
     }
 
+    /// When the first of those that wait was seen.
+    pub(super) fn first_seen(&self) -> Option<jiff::Timestamp> {
+        self.0.values().flatten().map(|waiting| waiting.event.seen_at).min()
+    }
+
     fn len(&self) -> usize {
         self.0.values().map(Vec::len).sum()
     }

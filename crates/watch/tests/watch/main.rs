@@ -4,6 +4,7 @@ mod bulk;
 mod full;
 mod large;
 mod limits;
+mod mark;
 mod roots;
 mod scenario;
 mod told;

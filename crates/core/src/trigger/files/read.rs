@@ -47,6 +47,7 @@ pub(in crate::trigger) fn read_file(index: usize, mut table: Table<'_>) -> (File
     read_meaning(&mut table, &mut source, capture.as_ref());
     fate::read(&mut table, &mut source, capture.as_ref());
     let deadlines = deadline::read(index, &mut table);
+    source.has_deadlines = !deadlines.is_empty();
     table.finish();
     (source, deadlines)
 }

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use super::super::NameTemplate;
+use jiff::civil::Date;
+
 use crate::{
     schedule::{ClockSchedule, CronError, CronSchedule, Deadline, Dialect, FirePolicy, Rhythm},
     trigger::{
@@ -23,21 +25,31 @@ pub(super) fn read(index: usize, table: &mut Table<'_>) -> Vec<ClockSchedule> {
     let entries = one_or_many(value).into_iter().enumerate();
     let entries = entries.filter_map(|(place, entry)| Some((place, table.as_table(entry, "deadline")?)));
     entries
-        .filter_map(|(place, entry)| read_one(format!("file {} deadline {}", index + 1, place + 1), entry))
+        .flat_map(|(place, entry)| read_one(&format!("file {} deadline {}", index + 1, place + 1), entry))
         .collect()
 }
 
-fn read_one(name: String, mut table: Table<'_>) -> Option<ClockSchedule> {
+/// The deadline, and its warning if it has one.
+fn read_one(name: &str, mut table: Table<'_>) -> Vec<ClockSchedule> {
     let by = table.required("by", "minute hour day month weekday: by = \"0 9 * * MON-FRI\"");
     let timezone = table.text("timezone");
     let count = table.integer("count", 1..=MOST).unwrap_or(1);
     let window = table.duration("window", MINUTE).unwrap_or(Duration::from_hours(24));
     let grace = table.duration("grace", Duration::ZERO).unwrap_or(2 * MINUTE);
+    let warn = table.duration("warn", MINUTE);
+    if warn.is_some_and(|warn| warn >= window) {
+        table.problem_at(
+            "warn",
+            "warn is not before the window begins",
+            "less than window, which is \"24h\" by itself",
+        );
+    }
+    let except = read_days(&mut table);
     let expected = table.text("name");
     if let Some(text) = &expected {
         check_name(&table, text);
     }
-    table.finish_with(|table| {
+    let read = table.finish_with(|table| {
         let by = by?;
         let zone = timezone.as_ref().map(|zone| zone.value.as_str());
         match CronSchedule::compile(&by.value, zone, Dialect::Unix) {
@@ -47,10 +59,11 @@ fn read_one(name: String, mut table: Table<'_>) -> Option<ClockSchedule> {
                     window,
                     grace,
                     name: expected.map(|text| text.value),
+                    except,
+                    ahead: None,
                     zone: cron.zone().clone(),
                 };
-                let (rule, policy) = (Rhythm::Cron(cron).into(), FirePolicy::default());
-                Some(ClockSchedule { name, rule, policy, deadline: Some(deadline) })
+                Some((cron, deadline))
             }
             Err(error) => {
                 cron_problem(table, &by, timezone.as_ref(), &error);
@@ -62,7 +75,31 @@ fn read_one(name: String, mut table: Table<'_>) -> Option<ClockSchedule> {
                 None
             }
         }
+    });
+    let Some((cron, deadline)) = read else { return Vec::new() };
+    let schedule = |name: String, rule, deadline| {
+        let policy = FirePolicy::default();
+        ClockSchedule { name, rule: Rhythm::into(rule), policy, deadline: Some(deadline) }
+    };
+    let warning = warn.map(|by| {
+        let deadline = Deadline { ahead: Some(by), grace: Duration::ZERO, ..deadline.clone() };
+        schedule(format!("{name} warning"), Rhythm::Ahead { cron: cron.clone(), by }, deadline)
+    });
+    let own = schedule(name.to_owned(), Rhythm::Cron(cron), deadline);
+    warning.into_iter().chain([own]).collect()
+}
+
+fn read_days(table: &mut Table<'_>) -> Vec<Date> {
+    let days = table.texts("except").unwrap_or_default().into_iter();
+    days.filter_map(|text| {
+        let day = text.value.parse().ok();
+        if day.is_none() {
+            let help = "days as in \"2026-12-25\"";
+            table.problem(text.span.clone(), format!("except: {:?} is no day", text.value), help);
+        }
+        day
     })
+    .collect()
 }
 
 /// The name of a file that is not there yet is made of dates alone.
