@@ -8,7 +8,7 @@ use std::{
 };
 
 use hetuflow_core::{
-    config::{self, Layer},
+    config::{self, Layer, Setting},
     id::AgentId,
     labels::Labels,
     trigger::Problems,
@@ -89,15 +89,24 @@ pub enum ConfigError {
 impl Config {
     /// Reads the layers. `environment` is passed in, because it is read once, at the edge.
     pub fn load(path: Option<&Path>, environment: &[(String, String)]) -> Result<Self, ConfigError> {
+        Self::explain(path, environment).map(|(config, _)| config)
+    }
+
+    /// The same, with where each value comes from.
+    pub fn explain(
+        path: Option<&Path>,
+        environment: &[(String, String)],
+    ) -> Result<(Self, Vec<Setting>), ConfigError> {
         let file = match path {
             Some(path) => Some((path.display().to_string(), read(path)?)),
             None => None,
         };
         let file = file.as_ref().map(|(origin, text)| Layer { origin, text });
-        let defaults = Layer { origin: "config/agent.toml", text: SAMPLE };
-        let config: Self = config::read(defaults, file, PREFIX, &with_short_names(environment))?;
+        let defaults = Layer { origin: "config/agent.toml (defaults)", text: SAMPLE };
+        let (config, settings): (Self, _) =
+            config::read_explained(defaults, file, PREFIX, &with_short_names(environment))?;
         config.check()?;
-        Ok(config)
+        Ok((config, settings))
     }
 
     /// The defaults for an agent that keeps its state in `data_dir` and dials `server_url`, for

@@ -192,6 +192,14 @@ pub(crate) enum ConfigVerb {
         #[arg(long)]
         agent: bool,
     },
+    /// Show every value in force, and whether the file, a variable or the default says it. Passwords are left out.
+    Show {
+        /// Without it: what holds without a file.
+        file: Option<PathBuf>,
+        /// That of an agent; without this, told by the file's name.
+        #[arg(long)]
+        agent: bool,
+    },
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::{
 };
 
 pub(crate) async fn run(args: UpArgs, _output: Output) -> Result<(), CliError> {
-    let server = server_config(args.config.clone())?;
+    let server = server_config(&args.config)?;
     let mut agent = agent_config(args.agent_config.or_else(|| beside(&args.config)).as_deref())?;
     log::start(&agent.logging.level, agent.logging.format == hetuflow_agent::LogFormat::Json);
     let stop = stop_on_signal()?;

@@ -30,6 +30,15 @@ pub struct Layer<'a> {
 /// The keys from the outermost table to a value.
 type Keys = Vec<String>;
 
+/// One value in force, and which layer says it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Setting {
+    /// From the outermost table on.
+    pub keys: Vec<String>,
+    pub value: toml::Value,
+    pub origin: String,
+}
+
 /// Merges `defaults`, then `file`, then those `environment` pairs that start with `prefix` (`HETUFLOW_SERVER`:
 /// `HETUFLOW_SERVER__DATABASE__URL` is `[database] url`; values are TOML where they parse as
 /// TOML, otherwise text), and reads the whole as `T`. Every problem is reported at once.
@@ -39,6 +48,16 @@ pub fn read<T: DeserializeOwned>(
     prefix: &str,
     environment: &[(String, String)],
 ) -> Result<T, Problems> {
+    read_explained(defaults, file, prefix, environment).map(|(value, _)| value)
+}
+
+/// The same, with where each value comes from, in the order of their keys.
+pub fn read_explained<T: DeserializeOwned>(
+    defaults: Layer<'_>,
+    file: Option<Layer<'_>>,
+    prefix: &str,
+    environment: &[(String, String)],
+) -> Result<(T, Vec<Setting>), Problems> {
     let origin = file.unwrap_or(defaults).origin.to_owned();
     let problems = |problems| Problems { origin: origin.clone(), problems };
     let mut sources = Vec::new();
@@ -57,7 +76,7 @@ pub fn read<T: DeserializeOwned>(
         Reading { sources, refused: BTreeSet::new(), as_text: BTreeSet::new(), problems: Vec::new() };
     let value = reading.read();
     match value {
-        Some(value) if reading.problems.is_empty() => Ok(value),
+        Some(value) if reading.problems.is_empty() => Ok((value, reading.settings())),
         Some(_) | None => Err(problems(reading.into_problems())),
     }
 }
@@ -103,6 +122,23 @@ impl Reading<'_> {
             (layer, problem.span.start)
         });
         self.problems
+    }
+
+    fn settings(&self) -> Vec<Setting> {
+        let mut settings = Vec::new();
+        let mut tables = vec![(Keys::new(), self.merged())];
+        while let Some((above, table)) = tables.pop() {
+            for (key, value) in table {
+                let keys: Keys = above.iter().cloned().chain([key]).collect();
+                if let toml::Value::Table(table) = value {
+                    tables.push((keys, table));
+                } else if let Some((n, _)) = self.blamed(&keys) {
+                    settings.push(Setting { origin: self.sources[n].origin().to_owned(), keys, value });
+                }
+            }
+        }
+        settings.sort_by(|one, other| one.keys.cmp(&other.keys));
+        settings
     }
 
     fn merged(&self) -> toml::Table {

@@ -1,10 +1,14 @@
 //! `server.toml`: what it may say and how it is read. `config/server.toml` in the repository is
 //! documentation, sample and lowest layer at once. The CLI reads it too, for `up` and `dev`.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use hetuflow_core::{
-    config::{self, Layer},
+    config::{self, Layer, Setting},
     duration,
     id::{AgentId, Namespace},
     network::Network,
@@ -171,20 +175,36 @@ pub enum ConfigError {
 
 impl Config {
     /// Defaults, then `file`, then `environment` (the process's own, read once by the caller).
-    pub fn load(file: Option<PathBuf>, environment: &[(String, String)]) -> Result<Self, ConfigError> {
-        let Some(path) = file else { return Self::read(None, environment).map_err(ConfigError::Problems) };
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(source) => return Err(ConfigError::Read { path, source }),
+    pub fn load(file: Option<&Path>, environment: &[(String, String)]) -> Result<Self, ConfigError> {
+        Self::explain(file, environment).map(|(config, _)| config)
+    }
+
+    /// The same, with where each value comes from.
+    pub fn explain(
+        file: Option<&Path>,
+        environment: &[(String, String)],
+    ) -> Result<(Self, Vec<Setting>), ConfigError> {
+        let text = match file {
+            Some(path) => std::fs::read_to_string(path)
+                .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?,
+            None => String::new(),
         };
-        let layer = Layer { origin: &path.display().to_string(), text: &text };
-        Self::read(Some(layer), environment).map_err(ConfigError::Problems)
+        let origin = file.map(|path| path.display().to_string());
+        let layer = origin.as_ref().map(|origin| Layer { origin, text: &text });
+        read_explained(layer, environment).map_err(ConfigError::Problems)
     }
 
     pub fn read(file: Option<Layer<'_>>, environment: &[(String, String)]) -> Result<Self, Problems> {
-        let defaults = Layer { origin: "config/server.toml (defaults)", text: DEFAULTS };
-        config::read(defaults, file, PREFIX, &with_database_url(environment))
+        read_explained(file, environment).map(|(config, _)| config)
     }
+}
+
+fn read_explained(
+    file: Option<Layer<'_>>,
+    environment: &[(String, String)],
+) -> Result<(Config, Vec<Setting>), Problems> {
+    let defaults = Layer { origin: "config/server.toml (defaults)", text: DEFAULTS };
+    config::read_explained(defaults, file, PREFIX, &with_database_url(environment))
 }
 
 /// `DATABASE_URL` is another name of one key; the full name wins where both are set.

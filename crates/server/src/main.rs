@@ -31,7 +31,7 @@ async fn main() -> anyhow::Result<()> {
     let environment: Vec<(String, String)> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    let config = Config::load(args.config, &environment)?;
+    let config = Config::load(args.config.as_deref(), &environment)?;
     let listeners = Listeners::bind(&config).await?;
     let shutdown = CancellationToken::new();
     stop_on_signal(shutdown.clone()).context("signals cannot be waited for")?;

@@ -112,3 +112,20 @@ fn a_file_that_is_no_toml_says_where() {
     assert!(problems.starts_with("server.toml:1:8: "), "{problems}");
     assert!(problems.contains("\nserver.toml:2:10: "), "{problems}");
 }
+
+#[test]
+fn each_value_says_where_it_comes_from() {
+    let environment = [("HETUFLOW_SERVER__DATABASE__URL".to_owned(), "postgres://x/y".to_owned())];
+    let file = Layer { origin: "server.toml", text: "[labels]\nrole = \"web\"\n[database]\npool = 7\n" };
+    let (_, settings) =
+        read_explained::<Config>(DEFAULTS, Some(file), "HETUFLOW_SERVER", &environment).expect("it parses");
+    let told: Vec<String> =
+        settings.iter().map(|one| format!("{} = {} {}", one.keys.join("."), one.value, one.origin)).collect();
+    let expected = [
+        "database.pool = 7 server.toml",
+        "database.url = \"postgres://x/y\" HETUFLOW_SERVER__DATABASE__URL",
+        "labels.role = \"web\" server.toml",
+        "name = \"a\" defaults",
+    ];
+    assert_eq!(told, expected);
+}
