@@ -16,7 +16,10 @@ use rustix::{
     io::Errno,
 };
 
-use crate::{probe::see_at, version::Version};
+use crate::{
+    probe::{Seen, see_in},
+    version::Version,
+};
 
 pub(crate) struct Beneath(OwnedFd);
 
@@ -40,7 +43,11 @@ impl Beneath {
             Err(Errno::NOENT) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        Ok(see_at(&parent, name)?)
+        match see_in(&parent, name) {
+            Seen::File(fact) => Ok(Some(fact.version)),
+            Seen::Directory(_) | Seen::Other | Seen::Absent => Ok(None),
+            Seen::Unknown(errno) => Err(errno.into()),
+        }
     }
 
     pub(crate) fn remove(&self, path: &Path) -> io::Result<()> {

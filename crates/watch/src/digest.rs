@@ -16,11 +16,7 @@ use std::{
 use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 
-use crate::{
-    probe::{Seen, see},
-    proof::open_file,
-    version::Version,
-};
+use crate::{ground::Ground, probe::Seen, version::Version};
 
 /// A smaller file is read in the turn itself, which costs less than another turn; so much in one turn, at most.
 const SMALL: u64 = 1 << 20;
@@ -76,9 +72,16 @@ struct Shared {
 struct Work {
     queue: VecDeque<PathBuf>,
     /// The version that is asked about, of the queue and of the file that is being read.
-    asked: HashMap<PathBuf, Version>,
+    asked: HashMap<PathBuf, Asked>,
     found: Vec<Found>,
     has_thread: bool,
+}
+
+/// The version of a file that is asked about, and where it is looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Asked {
+    version: Version,
+    ground: Arc<Ground>,
 }
 
 impl Digests {
@@ -93,16 +96,17 @@ impl Digests {
         std::mem::take(&mut self.shared.work().found)
     }
 
-    pub(crate) fn ask(&mut self, path: &Path, version: Version) -> Answer {
+    pub(crate) fn ask(&mut self, ground: &Arc<Ground>, path: &Path, version: Version) -> Answer {
         if version.size <= SMALL.min(self.left) {
             self.left -= version.size;
-            return Answer::Known(digest(path));
+            return Answer::Known(digest(ground, path));
         }
         let mut work = self.shared.work();
         if work.asked.len() >= MAX_ASKED && !work.asked.contains_key(path) {
             return Answer::Full;
         }
-        if work.asked.insert(path.to_owned(), version).is_none() {
+        let asked = Asked { version, ground: Arc::clone(ground) };
+        if work.asked.insert(path.to_owned(), asked).is_none() {
             work.queue.push_back(path.to_owned());
         }
         if !work.has_thread {
@@ -130,8 +134,9 @@ impl Shared {
     }
 
     fn run(&self) {
-        while let Some((path, version)) = self.next() {
-            let hashed = match self.read(&path, version) {
+        while let Some((path, asked)) = self.next() {
+            let version = asked.version;
+            let hashed = match self.read(&path, &asked) {
                 Ok(Some(digest)) => Hashed::Digest(digest),
                 Ok(None) => Hashed::Changed,
                 Err(error) => Hashed::Failed(error.to_string()),
@@ -141,20 +146,20 @@ impl Shared {
         }
     }
 
-    fn next(&self) -> Option<(PathBuf, Version)> {
+    fn next(&self) -> Option<(PathBuf, Asked)> {
         let mut work = self.work();
         let path = if self.stop.load(Ordering::Relaxed) { None } else { work.queue.pop_front() };
-        let next = path.and_then(|path| work.asked.get(&path).map(|version| (path.clone(), *version)));
+        let next = path.and_then(|path| work.asked.get(&path).map(|asked| (path.clone(), asked.clone())));
         work.has_thread = next.is_some();
         next
     }
 
     /// `None`: it is not the version that was asked about, or nobody wants to know any more.
-    fn read(&self, path: &Path, version: Version) -> io::Result<Option<String>> {
-        let mut file = open_file(path)?;
+    fn read(&self, path: &Path, asked: &Asked) -> io::Result<Option<String>> {
+        let mut file = asked.ground.open(path)?;
         let (mut hash, mut chunk) = (Sha256::new(), vec![0; CHUNK]);
         for number in 0_u64.. {
-            let unwanted = || self.work().asked.get(path) != Some(&version) || !is_still(path, version);
+            let unwanted = || self.work().asked.get(path) != Some(asked) || !asked.is_still(path);
             if self.stop.load(Ordering::Relaxed) || (number % LOOK_EVERY == 0 && unwanted()) {
                 return Ok(None);
             }
@@ -163,13 +168,13 @@ impl Shared {
                 count => hash.update(&chunk[..count]),
             }
         }
-        Ok(is_still(path, version).then(|| hex::encode(hash.finalize())))
+        Ok(asked.is_still(path).then(|| hex::encode(hash.finalize())))
     }
 }
 
 impl Work {
     fn done(&mut self, found: Found) {
-        if self.asked.get(&found.path) == Some(&found.version) {
+        if self.asked.get(&found.path).is_some_and(|asked| asked.version == found.version) {
             self.asked.remove(&found.path);
         } else {
             // Asked about again meanwhile, as another version.
@@ -179,8 +184,10 @@ impl Work {
     }
 }
 
-fn is_still(path: &Path, version: Version) -> bool {
-    matches!(see(path), Seen::File(fact) if fact.version == version)
+impl Asked {
+    fn is_still(&self, path: &Path) -> bool {
+        matches!(self.ground.see(path), Seen::File(fact) if fact.version == self.version)
+    }
 }
 
 fn read_chunk(file: &mut File, chunk: &mut [u8]) -> io::Result<usize> {
@@ -193,8 +200,8 @@ fn read_chunk(file: &mut File, chunk: &mut [u8]) -> io::Result<usize> {
 }
 
 /// Of a whole file, at once.
-pub(crate) fn digest(path: &Path) -> io::Result<String> {
-    let (mut file, mut hash, mut chunk) = (open_file(path)?, Sha256::new(), vec![0; 1 << 16]);
+pub(crate) fn digest(ground: &Ground, path: &Path) -> io::Result<String> {
+    let (mut file, mut hash, mut chunk) = (ground.open(path)?, Sha256::new(), vec![0; 1 << 16]);
     loop {
         match read_chunk(&mut file, &mut chunk)? {
             0 => return Ok(hex::encode(hash.finalize())),

@@ -2,7 +2,7 @@
 //! file is not taken. The same rules as in force, asked once, without remembering anything.
 
 use std::{
-    fs,
+    io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -12,9 +12,11 @@ use jiff::Timestamp;
 
 use crate::{
     gate::{Passage, Subject},
+    ground::Ground,
     lease::{self, Writer},
+    listing::Listing,
     noise::Noise,
-    probe::{FileFact, Seen, see},
+    probe::{FileFact, Seen},
     proof::Proven,
     rule::Rule,
 };
@@ -56,7 +58,7 @@ pub fn explain(source: &FileSource, base: &Path, own: &Path, limit: usize) -> Re
     let rule = Rule::compile(source, base, own, &noise).map_err(|error| error.to_string())?;
     let mut walk = Walk { rule: &rule, found: Vec::new(), limit, wall: Clock::system().now() };
     for root in rule.roots() {
-        walk.directory(root);
+        walk.root(root);
     }
     walk.found.sort_by(|one, other| one.path.cmp(&other.path));
     walk.found.dedup();
@@ -71,27 +73,41 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn directory(&mut self, root: &Path) {
+    fn root(&mut self, root: &Path) {
+        match Ground::locate(root) {
+            Ok(ground) => self.below(&ground, root),
+            Err(error) => {
+                self.note(root.to_owned(), Fate::Left, format!("it cannot be listed: {error}"));
+            }
+        }
+    }
+
+    fn below(&mut self, ground: &Ground, root: &Path) {
         let mut queue = vec![root.to_owned()];
         while let Some(directory) = queue.pop() {
-            let entries = match fs::read_dir(&directory) {
-                Ok(entries) => entries,
+            let opened = ground.directory(&directory).map_err(io::Error::from);
+            let listing = match opened.and_then(Listing::read) {
+                Ok(listing) => listing,
                 Err(error) => {
                     self.note(directory, Fate::Left, format!("it cannot be listed: {error}"));
                     continue;
                 }
             };
-            for path in entries.flatten().map(|entry| entry.path()) {
+            if let Some(odd) = &listing.odd {
+                self.note(directory.join(odd), Fate::Left, "its name is not UTF-8".to_owned());
+            }
+            for name in listing.directories.iter().chain(&listing.others) {
                 if self.found.len() >= self.limit {
                     return;
                 }
-                match see(&path) {
+                let path = directory.join(name);
+                match listing.see(name) {
                     Seen::Directory(_) if self.rule.enters(&path) => queue.push(path),
                     Seen::Directory(_) => {
                         let reason = "a directory that no glob reaches, or that is excluded or too deep";
                         self.note(path, Fate::Left, reason.to_owned());
                     }
-                    Seen::File(fact) => self.file(path, fact),
+                    Seen::File(fact) => self.file(ground, path, fact),
                     Seen::Other => self.note(path, Fate::Left, "a link, socket or device".to_owned()),
                     Seen::Absent => {}
                     Seen::Unknown(error) => {
@@ -106,16 +122,16 @@ impl Walk<'_> {
         self.found.push(Explained { path, fate, reason });
     }
 
-    fn file(&mut self, path: PathBuf, fact: FileFact) {
-        let (fate, reason) = self.judge(&path, fact);
+    fn file(&mut self, ground: &Ground, path: PathBuf, fact: FileFact) {
+        let (fate, reason) = self.judge(ground, &path, fact);
         self.note(path, fate, reason);
     }
 
-    fn judge(&self, path: &Path, fact: FileFact) -> (Fate, String) {
+    fn judge(&self, ground: &Ground, path: &Path, fact: FileFact) -> (Fate, String) {
         if let Err(uncovered) = self.rule.check(path) {
             return (Fate::Left, uncovered.explain().to_owned());
         }
-        if lease::test(path) == Writer::Open {
+        if lease::test(ground.open(path)) == Writer::Open {
             return (Fate::Waits, "somebody has it open for writing".to_owned());
         }
         let passage = self.rule.gate.pass(&Subject {
@@ -129,7 +145,7 @@ impl Walk<'_> {
             Passage::Wait(reason, _) => (Fate::Waits, reason),
             Passage::Leave(reason) => (Fate::Left, reason),
             Passage::Reject(reason) => (Fate::Rejected, reason),
-            Passage::Take => match self.rule.proof.prove_at_once(path, self.wall) {
+            Passage::Take => match self.rule.proof.prove_at_once(ground, path, self.wall) {
                 Proven::Yes { .. } => (Fate::Taken, String::new()),
                 Proven::NotYet { why, .. } => (Fate::Waits, why),
                 Proven::No(reason) => (Fate::Rejected, reason),
@@ -141,6 +157,8 @@ impl Walk<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -6,13 +6,10 @@
 //! The one module with `unsafe`: rustix has no `F_SETLEASE`.
 #![expect(unsafe_code, reason = "fcntl(F_SETLEASE) and sigaction have no safe wrapper in rustix")]
 
-use std::{
-    os::fd::{AsRawFd, OwnedFd},
-    path::Path,
-};
+use std::{fs::File, os::fd::AsRawFd};
 
 use rustix::{
-    fs::{FileType, Mode, OFlags, fstat, open},
+    fs::{FileType, fstat},
     io::Errno,
 };
 
@@ -25,10 +22,9 @@ pub(crate) enum Writer {
     Unknown,
 }
 
-pub(crate) fn test(path: &Path) -> Writer {
-    // NONBLOCK, so that a pipe that took the file's place does not hang us.
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let Ok(file) = open(path, flags, Mode::empty()) else { return Writer::Unknown };
+/// `file` is open for reading alone, and closed soon.
+pub(crate) fn test(file: rustix::io::Result<File>) -> Writer {
+    let Ok(file) = file else { return Writer::Unknown };
     let regular =
         fstat(&file).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile);
     if !regular {
@@ -46,7 +42,7 @@ pub(crate) fn test(path: &Path) -> Writer {
     }
 }
 
-fn set_lease(file: &OwnedFd, kind: libc::c_int) -> Result<(), Errno> {
+fn set_lease(file: &File, kind: libc::c_int) -> Result<(), Errno> {
     // SAFETY: the descriptor is open for as long as `file` is borrowed, and F_SETLEASE takes an int.
     let answer = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, kind) };
     if answer == 0 {
@@ -80,9 +76,14 @@ pub(crate) fn survive_sigio() {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, io::Write};
+    use std::{fs, io::Write, path::Path};
 
     use super::*;
+
+    fn test(path: &Path) -> Writer {
+        let opened = fs::File::open(path);
+        super::test(opened.map_err(|error| Errno::from_io_error(&error).expect("an error of the system")))
+    }
 
     #[test]
     fn an_open_writer_is_seen_until_it_closes() {

@@ -7,7 +7,8 @@
 //! at any point means at most that an event is told again under the id that it had.
 //!
 //! - what is watched: `rule` (globs), `noise` (names never reported), `root` (where walks start)
-//! - finding: `hint` (the system's events), `probe` (facts), `live` (looks, walks, judges)
+//! - finding: `hint` (the system's events), `ground` (never outside of a root), `listing`, `probe` (facts), `live` (looks,
+//!   walks, judges)
 //! - deciding: `settle` and `gate` (pure), `lease` (who writes), `proof` (markers, checksums), `digest` (large files, apart
 //!   from the turns), `version` (identity and event ids)
 //! - afterwards: `fate` (moved, deleted), `beneath` (never outside of a directory)
@@ -23,8 +24,10 @@ mod error;
 mod explain;
 mod fate;
 mod gate;
+mod ground;
 mod hint;
 mod lease;
+mod listing;
 mod live;
 mod mounts;
 mod noise;

@@ -4,7 +4,7 @@
 use std::{collections::HashMap, ffi::OsStr, os::fd::AsFd, path::Path};
 
 use rustix::{
-    fs::{AtFlags, CWD, FileType, Statx, StatxFlags, StatxTimestamp, statfs, statx},
+    fs::{AtFlags, CWD, FileType, StatFs, Statx, StatxFlags, StatxTimestamp, fstatfs, statfs, statx},
     io::Errno,
 };
 
@@ -46,25 +46,28 @@ pub(crate) struct DirIdentity {
     pub(crate) btime: Option<i64>,
 }
 
+const WANTED: StatxFlags = StatxFlags::BASIC_STATS.union(StatxFlags::BTIME);
+
+/// By its whole path, on the way to which links are followed: for the start of a glob, which whoever wrote it named.
 pub(crate) fn see(path: &Path) -> Seen {
-    let wanted = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
-    match statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, wanted) {
-        Ok(stat) => classify(&stat),
-        Err(Errno::NOENT | Errno::NOTDIR) => Seen::Absent,
-        Err(errno) => Seen::Unknown(errno),
-    }
+    seen(&statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, WANTED))
 }
 
-/// The version of the file of that name in an open directory.
-pub(crate) fn see_at(directory: impl AsFd, name: &OsStr) -> Result<Option<Version>, Errno> {
-    let wanted = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
-    match statx(directory, name, AtFlags::SYMLINK_NOFOLLOW, wanted) {
-        Ok(stat) => match classify(&stat) {
-            Seen::File(fact) => Ok(Some(fact.version)),
-            Seen::Directory(_) | Seen::Other | Seen::Absent | Seen::Unknown(_) => Ok(None),
-        },
-        Err(Errno::NOENT) => Ok(None),
-        Err(error) => Err(error),
+/// What has that name in an open directory.
+pub(crate) fn see_in(directory: impl AsFd, name: &OsStr) -> Seen {
+    seen(&statx(directory, name, AtFlags::SYMLINK_NOFOLLOW, WANTED))
+}
+
+/// What is open.
+pub(crate) fn see_open(file: impl AsFd) -> Seen {
+    seen(&statx(file, "", AtFlags::EMPTY_PATH, WANTED))
+}
+
+fn seen(stat: &rustix::io::Result<Statx>) -> Seen {
+    match stat {
+        Ok(stat) => classify(stat),
+        Err(Errno::NOENT | Errno::NOTDIR) => Seen::Absent,
+        Err(errno) => Seen::Unknown(*errno),
     }
 }
 
@@ -107,8 +110,8 @@ pub(crate) enum FsKind {
 }
 
 impl FsKind {
-    fn of(path: &Path) -> Self {
-        match statfs(path) {
+    fn of(found: rustix::io::Result<StatFs>) -> Self {
+        match found {
             Ok(found) => Self::from_magic(u64::from_ne_bytes(found.f_type.to_ne_bytes()) & 0xFFFF_FFFF),
             Err(_) => Self::Other,
         }
@@ -129,7 +132,7 @@ impl FsKind {
 
 /// Whether others write there, and locks may not be locks.
 pub(crate) fn is_remote(path: &Path) -> bool {
-    FsKind::of(path) == FsKind::Remote
+    FsKind::of(statfs(path)) == FsKind::Remote
 }
 
 /// The kind of every device seen so far, so that `statfs` runs once per device.
@@ -137,8 +140,9 @@ pub(crate) fn is_remote(path: &Path) -> bool {
 pub(crate) struct FsKinds(HashMap<u64, FsKind>);
 
 impl FsKinds {
-    pub(crate) fn of(&mut self, device: u64, path: &Path) -> FsKind {
-        *self.0.entry(device).or_insert_with(|| FsKind::of(path))
+    /// `open` is something on it.
+    pub(crate) fn of(&mut self, device: u64, open: impl AsFd) -> FsKind {
+        *self.0.entry(device).or_insert_with(|| FsKind::of(fstatfs(open)))
     }
 }
 

@@ -2,21 +2,21 @@
 //! files, and so runs only for those that are quiet already.
 
 use std::{
-    fs::File,
     io::{self, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
 };
 
+use hetuflow_core::trigger::{FileField, FileSource, MarkerAfter, NameTemplate, Verify};
+use jiff::{Timestamp, tz::TimeZone};
+
 use crate::{
     digest::digest,
+    ground::Ground,
     lease::{self, Writer},
-    probe::{Seen, see},
+    probe::Seen,
     rule::RuleError,
     version::Version,
 };
-use hetuflow_core::trigger::{FileField, FileSource, MarkerAfter, NameTemplate, Verify};
-use jiff::{Timestamp, tz::TimeZone};
-use rustix::fs::{Mode, OFlags, open};
 
 #[derive(Debug, Clone)]
 pub(crate) struct Proof {
@@ -70,10 +70,15 @@ impl Proof {
     }
 
     /// The marker that is to be removed once the file is taken, as it is now.
-    pub(crate) fn spent_marker(&self, path: &Path, at: Timestamp) -> Option<(PathBuf, Version)> {
+    pub(crate) fn spent_marker(
+        &self,
+        ground: &Ground,
+        path: &Path,
+        at: Timestamp,
+    ) -> Option<(PathBuf, Version)> {
         let template = self.marker.as_ref().filter(|marker| self.removes && marker.is_of_one_file())?;
         let marker = beside(template, path, at)?;
-        match see(&marker) {
+        match ground.see(&marker) {
             Seen::File(fact) => Some((marker, fact.version)),
             Seen::Directory(_) | Seen::Other | Seen::Absent | Seen::Unknown(_) => None,
         }
@@ -85,10 +90,10 @@ impl Proof {
     }
 
     /// However long it takes to read the file.
-    pub(crate) fn prove_at_once(&self, path: &Path, at: Timestamp) -> Proven {
-        match self.prove(path, at, None) {
-            Proven::Unhashed => match digest(path) {
-                Ok(digest) => self.prove(path, at, Some(&digest)),
+    pub(crate) fn prove_at_once(&self, ground: &Ground, path: &Path, at: Timestamp) -> Proven {
+        match self.prove(ground, path, at, None) {
+            Proven::Unhashed => match digest(ground, path) {
+                Ok(digest) => self.prove(ground, path, at, Some(&digest)),
                 Err(error) => unreadable(&error),
             },
             proven @ (Proven::Yes { .. } | Proven::NotYet { .. } | Proven::No(_)) => proven,
@@ -96,23 +101,29 @@ impl Proof {
     }
 
     /// `at` is for dates in names, `digest` what is known of the file's.
-    pub(crate) fn prove(&self, path: &Path, at: Timestamp, digest: Option<&str>) -> Proven {
+    pub(crate) fn prove(&self, ground: &Ground, path: &Path, at: Timestamp, digest: Option<&str>) -> Proven {
         if let Some(marker) = self.marker.as_ref().and_then(|marker| beside(marker, path, at))
-            && !is_marker(&marker)
+            && !is_marker(ground, &marker)
         {
             let why = format!("`{}` is not there", marker.display());
             return Proven::NotYet { beside: Some(marker), why };
         }
-        self.content(path, at, digest).unwrap_or_else(|error| unreadable(&error))
+        self.content(ground, path, at, digest).unwrap_or_else(|error| unreadable(&error))
     }
 
-    fn content(&self, path: &Path, at: Timestamp, digest: Option<&str>) -> io::Result<Proven> {
+    fn content(
+        &self,
+        ground: &Ground,
+        path: &Path,
+        at: Timestamp,
+        digest: Option<&str>,
+    ) -> io::Result<Proven> {
         match &self.check {
-            Some(Check::Sha256(name)) => return Ok(checksum(name, path, at, digest)),
-            Some(Check::LastLine(line)) if last_line(path, line.len())? != line.as_bytes() => {
+            Some(Check::Sha256(name)) => return Ok(checksum(name, ground, path, at, digest)),
+            Some(Check::LastLine(line)) if last_line(ground, path, line.len())? != line.as_bytes() => {
                 return Ok(Proven::No(format!("its last line is not {line:?}")));
             }
-            Some(Check::Magic(bytes)) if first_bytes(path, bytes.len())? != bytes.as_bytes() => {
+            Some(Check::Magic(bytes)) if first_bytes(ground, path, bytes.len())? != bytes.as_bytes() => {
                 return Ok(Proven::No(format!("it does not begin with {bytes:?}")));
             }
             Some(Check::LastLine(_) | Check::Magic(_)) | None => {}
@@ -134,23 +145,30 @@ fn beside(template: &NameTemplate, path: &Path, at: Timestamp) -> Option<PathBuf
 }
 
 /// A marker that somebody still writes is not there yet.
-fn is_marker(path: &Path) -> bool {
-    matches!(see(path), Seen::File(_)) && lease::test(path) != Writer::Open
+fn is_marker(ground: &Ground, path: &Path) -> bool {
+    let Ok(spot) = ground.spot(path) else { return false };
+    matches!(spot.see(), Seen::File(_)) && lease::test(spot.open()) != Writer::Open
 }
 
-fn checksum(name: &NameTemplate, path: &Path, at: Timestamp, digest: Option<&str>) -> Proven {
+fn checksum(
+    name: &NameTemplate,
+    ground: &Ground,
+    path: &Path,
+    at: Timestamp,
+    digest: Option<&str>,
+) -> Proven {
     let Some(beside) = beside(name, path, at) else {
         return Proven::No("its name is not UTF-8".to_owned());
     };
     let not_yet = |why| Proven::NotYet { beside: Some(beside.clone()), why };
-    let Some(wanted) = wanted(&beside, path) else {
+    let Some(wanted) = wanted(ground, &beside, path) else {
         return not_yet(format!("`{}` has no SHA-256 for it", beside.display()));
     };
     let Some(found) = digest else { return Proven::Unhashed };
     if found == wanted {
         return Proven::Yes { sha256: Some(wanted) };
     }
-    if is_older(&beside, path) {
+    if is_older(ground, &beside, path) {
         return not_yet(format!("`{}` is older than it and does not fit", beside.display()));
     }
     let beside = beside.file_name().unwrap_or_default().display();
@@ -158,14 +176,14 @@ fn checksum(name: &NameTemplate, path: &Path, at: Timestamp, digest: Option<&str
 }
 
 /// The checksum may be that of the version before.
-fn is_older(beside: &Path, path: &Path) -> bool {
-    matches!((see(beside), see(path)), (Seen::File(one), Seen::File(other)) if one.changed < other.changed)
+fn is_older(ground: &Ground, beside: &Path, path: &Path) -> bool {
+    matches!((ground.see(beside), ground.see(path)), (Seen::File(one), Seen::File(other)) if one.changed < other.changed)
 }
 
 /// The sum that a file like that of `sha256sum` gives for `path`; one without names is for any.
-fn wanted(beside: &Path, path: &Path) -> Option<String> {
+fn wanted(ground: &Ground, beside: &Path, path: &Path) -> Option<String> {
     let mut text = String::new();
-    open_file(beside).ok()?.take(MAX_CHECKSUMS).read_to_string(&mut text).ok()?;
+    ground.open(beside).ok()?.take(MAX_CHECKSUMS).read_to_string(&mut text).ok()?;
     let name = path.file_name()?.to_str()?;
     text.lines().find_map(|line| {
         let (sum, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
@@ -177,8 +195,8 @@ fn wanted(beside: &Path, path: &Path) -> Option<String> {
 }
 
 /// Without its end of line; of a longer line only enough to see that it differs.
-fn last_line(path: &Path, expected: usize) -> io::Result<Vec<u8>> {
-    let mut file = open_file(path)?;
+fn last_line(ground: &Ground, path: &Path, expected: usize) -> io::Result<Vec<u8>> {
+    let mut file = ground.open(path)?;
     let length = file.seek(SeekFrom::End(0))?;
     file.seek(SeekFrom::Start(length.saturating_sub(expected as u64 + 4)))?;
     let mut tail = Vec::new();
@@ -190,16 +208,10 @@ fn last_line(path: &Path, expected: usize) -> io::Result<Vec<u8>> {
     Ok(tail.split_off(start))
 }
 
-fn first_bytes(path: &Path, count: usize) -> io::Result<Vec<u8>> {
+fn first_bytes(ground: &Ground, path: &Path, count: usize) -> io::Result<Vec<u8>> {
     let mut head = Vec::new();
-    open_file(path)?.take(count as u64).read_to_end(&mut head)?;
+    ground.open(path)?.take(count as u64).read_to_end(&mut head)?;
     Ok(head)
-}
-
-/// NONBLOCK, so that a pipe that took the file's place does not hang us.
-pub(crate) fn open_file(path: &Path) -> io::Result<File> {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(open(path, flags, Mode::empty())?.into())
 }
 
 #[cfg(test)]
@@ -216,7 +228,7 @@ mod tests {
             let path = dir.path().join(name);
             last = loop {
                 std::fs::write(&path, text).expect("written");
-                if let Seen::File(fact) = see(&path)
+                if let Seen::File(fact) = crate::probe::see(&path)
                     && fact.changed > last
                 {
                     break fact.changed;
@@ -224,9 +236,11 @@ mod tests {
             };
         }
         let source: FileSource = toml::from_str(source).expect("a source");
-        Proof::compile(&source)
-            .expect("sound")
-            .prove_at_once(&dir.path().join("a.csv"), Timestamp::UNIX_EPOCH)
+        Proof::compile(&source).expect("sound").prove_at_once(
+            &Ground::locate(dir.path()).expect("there"),
+            &dir.path().join("a.csv"),
+            Timestamp::UNIX_EPOCH,
+        )
     }
 
     #[test]

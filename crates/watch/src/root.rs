@@ -5,13 +5,16 @@ use std::{
     collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use hetuflow_core::{protocol::WatchHealth, trigger::Backend};
 use jiff::Timestamp;
+use rustix::io::Errno;
 
 use crate::{
+    ground::Ground,
     mounts::Mounts,
     probe::{DirFact, DirIdentity, Seen, see},
     state::RootRecord,
@@ -41,7 +44,7 @@ pub(crate) enum Presence {
     /// Not looked for yet.
     Unknown,
     Present {
-        real: PathBuf,
+        ground: Arc<Ground>,
         identity: DirIdentity,
     },
     Missing {
@@ -122,29 +125,41 @@ impl Root {
         &self.record.dir
     }
 
+    /// Where everything below it is looked at, while it is there.
+    pub(crate) fn ground(&self) -> Option<&Arc<Ground>> {
+        match &self.presence {
+            Presence::Present { ground, .. } => Some(ground),
+            Presence::Unknown | Presence::Missing { .. } => None,
+        }
+    }
+
+    /// What is at a path below it. Of a root that is not there nothing is known.
+    pub(crate) fn see(&self, path: &Path) -> Seen {
+        self.ground().map_or(Seen::Unknown(Errno::NOENT), |ground| ground.see(path))
+    }
+
     /// A path of the system's events, as the glob names it.
     pub(crate) fn in_glob(&self, path: &Path) -> Option<PathBuf> {
-        let Presence::Present { real, .. } = &self.presence else { return None };
-        let below = path.strip_prefix(real).ok()?;
+        let below = path.strip_prefix(self.ground()?.real()).ok()?;
         Some(if below.as_os_str().is_empty() { self.dir().to_owned() } else { self.dir().join(below) })
     }
 
     /// A path below the root without links, as the system's events name it.
     pub(crate) fn in_system(&self, path: &Path) -> Option<PathBuf> {
-        let Presence::Present { real, .. } = &self.presence else { return None };
+        let real = self.ground()?.real();
         let below = path.strip_prefix(self.dir()).ok()?;
-        Some(if below.as_os_str().is_empty() { real.clone() } else { real.join(below) })
+        Some(if below.as_os_str().is_empty() { real.to_owned() } else { real.join(below) })
     }
 
     /// Whether something happened to the root itself, or to a directory above it.
     pub(crate) fn is_at_or_below(&self, path: &Path) -> bool {
-        matches!(&self.presence, Presence::Present { real, .. } if real.starts_with(path))
+        self.ground().is_some_and(|ground| ground.real().starts_with(path))
     }
 
     /// It is still the directory that was found when the last pass began.
     pub(crate) fn is_in_place(&self) -> bool {
-        let Presence::Present { real, identity } = &self.presence else { return false };
-        matches!(see(real), Seen::Directory(fact) if fact.identity == *identity)
+        let Presence::Present { ground, identity } = &self.presence else { return false };
+        matches!(ground.see(self.dir()), Seen::Directory(fact) if fact.identity == *identity)
     }
 
     /// Another directory is in the place of the one that the snapshot is about: something was
@@ -178,9 +193,10 @@ impl Root {
         if self.pass.is_some() || !self.queue.is_empty() { now } else { self.next_pass }
     }
 
-    pub(crate) fn begin_pass(&mut self, real: PathBuf, fact: DirFact, now: Instant) {
+    pub(crate) fn begin_pass(&mut self, real: &Path, fact: DirFact, now: Instant) {
         let all_new = !self.record.done && self.record.absent_device == Some(fact.device);
-        self.presence = Presence::Present { real, identity: fact.identity };
+        let ground = Arc::new(Ground::new(self.dir(), real));
+        self.presence = Presence::Present { ground, identity: fact.identity };
         self.queue = vec![(self.dir().to_owned(), Walk::All)];
         let (baseline, problems) = (Vec::new(), Problems::default());
         self.pass = Some(Pass { started: now, all_new, baseline, occupied: false, problems });
@@ -239,12 +255,11 @@ impl Root {
 
     /// Whether the directory is on the file system that the root is on.
     pub(crate) fn is_on_device_of(&self, directory: &Path) -> bool {
-        let device = |path: &Path| match see(path) {
+        let device = |path: &Path| match self.see(path) {
             Seen::Directory(fact) => Some(fact.device),
             Seen::File(_) | Seen::Other | Seen::Absent | Seen::Unknown(_) => None,
         };
-        let Presence::Present { real, .. } = &self.presence else { return false };
-        device(real).is_some_and(|own| device(directory) == Some(own))
+        device(self.dir()).is_some_and(|own| device(directory) == Some(own))
     }
 
     pub(crate) fn describe(&self, poll: Duration) -> Vec<String> {

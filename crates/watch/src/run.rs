@@ -258,6 +258,7 @@ impl Run {
         let source = hint::source(Arc::clone(&self.dirty));
         let pulse = Arc::clone(&self.thread.pulse);
         self.thread.engine = Some(Engine::new(self.options.clone(), source, self.since.clone(), pulse)?);
+        self.thread.hangs.send_replace(false);
         self.orders.unset = Some(self.orders.charges.borrow_and_update().clone());
         Ok(())
     }

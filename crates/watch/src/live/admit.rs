@@ -2,6 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -13,7 +14,8 @@ use super::{
 use crate::{
     digest::{Answer, Found, Hashed},
     gate::{Passage, Subject},
-    probe::{FileFact, Seen, see},
+    ground::Ground,
+    probe::{FileFact, Seen},
     proof::{self, Proven},
     settle::HASHING,
 };
@@ -49,9 +51,10 @@ impl Live {
         if self.rule.proof.is_nothing() {
             return Decided::Complete(fact.version, None);
         }
-        let proven = self.proof(path, fact, cx);
+        let Some(ground) = self.ground(path) else { return Decided::NotYet };
+        let proven = self.proof(&ground, path, fact, cx);
         // It was read for a while: it must still be what it was.
-        match see(path) {
+        match ground.see(path) {
             Seen::File(after) if after.version == fact.version => {}
             seen @ (Seen::File(_) | Seen::Directory(_) | Seen::Other | Seen::Absent | Seen::Unknown(_)) => {
                 if let Some(index) = self.root_of(path) {
@@ -75,11 +78,11 @@ impl Live {
     }
 
     /// Where the digest decides, it is asked for; what is asked for elsewhere makes the candidate wait.
-    fn proof(&mut self, path: &Path, fact: FileFact, cx: &mut Context<'_>) -> Proven {
+    fn proof(&mut self, ground: &Arc<Ground>, path: &Path, fact: FileFact, cx: &mut Context<'_>) -> Proven {
         let known = self.waiting.candidates.get(path).and_then(|candidate| candidate.digest.clone());
-        match self.rule.proof.prove(path, cx.wall, known.as_deref()) {
-            Proven::Unhashed => match cx.digests.ask(path, fact.version) {
-                Answer::Known(Ok(digest)) => self.rule.proof.prove(path, cx.wall, Some(&digest)),
+        match self.rule.proof.prove(ground, path, cx.wall, known.as_deref()) {
+            Proven::Unhashed => match cx.digests.ask(ground, path, fact.version) {
+                Answer::Known(Ok(digest)) => self.rule.proof.prove(ground, path, cx.wall, Some(&digest)),
                 Answer::Known(Err(error)) => proof::unreadable(&error),
                 Answer::Later => {
                     if let Some(candidate) = self.waiting.candidates.get_mut(path) {

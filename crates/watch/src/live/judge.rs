@@ -5,6 +5,7 @@
 use std::{
     collections::{HashMap, HashSet},
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -12,11 +13,14 @@ use hetuflow_core::{
     protocol::FileEvent,
     trigger::{FileChange, WriterCheck},
 };
+use rustix::io::Errno;
 
 use super::{Context, Gone, Live, tell::About};
 use crate::{
+    ground::Ground,
     lease::{self, Writer},
-    probe::{FileFact, FsKind, Seen, see},
+    probe::{FileFact, FsKind, Seen},
+    root::Root,
     settle::Judgement,
     turn::{Part, Remember, Turn},
     version::Version,
@@ -80,7 +84,7 @@ impl Live {
 
     fn judge_candidate(&mut self, path: &Path, cx: &mut Context<'_>) -> Decided {
         let check = self.definition.watch.source.writer_check;
-        let (before, writer, after) = match examine(path, check, cx) {
+        let (before, writer, after) = match self.examine(path, check, cx) {
             Ok(examined) => examined,
             Err(seen) => {
                 if let Some(index) = self.root_of(path) {
@@ -187,7 +191,7 @@ impl Live {
         let known = path.ancestors().skip(1).find_map(|dir| root.known.get_key_value(dir));
         let Some((dir, before)) = known.map(|(dir, fact)| (dir.clone(), *fact)) else { return true };
         let here = *places.entry(dir).or_insert_with_key(
-            |dir| !matches!(see(dir), Seen::Directory(fact) if fact.device != before.device),
+            |dir| !matches!(root.see(dir), Seen::Directory(fact) if fact.device != before.device),
         );
         if !here {
             root.request_pass(Instant::now());
@@ -199,7 +203,7 @@ impl Live {
         if !self.waiting.gone.contains_key(path) {
             return false;
         }
-        match see(path) {
+        match self.see(path) {
             Seen::Absent | Seen::Other | Seen::Directory(_) => true,
             seen @ (Seen::File(_) | Seen::Unknown(_)) => {
                 self.waiting.gone.remove(path);
@@ -214,25 +218,44 @@ impl Live {
     pub(super) fn root_of(&self, path: &Path) -> Option<usize> {
         self.roots.iter().position(|root| path.starts_with(root.dir()))
     }
+
+    /// Where a path is looked at: in the first root that it is below and that is there.
+    pub(super) fn ground(&self, path: &Path) -> Option<Arc<Ground>> {
+        let mut roots = self.roots.iter().filter(|root| path.starts_with(root.dir()));
+        roots.find_map(Root::ground).cloned()
+    }
+
+    /// What is at a path below a root.
+    pub(super) fn see(&self, path: &Path) -> Seen {
+        self.ground(path).map_or(Seen::Unknown(Errno::NOENT), |ground| ground.see(path))
+    }
+
+    /// The file before the writer test, the test, and the file after it.
+    fn examine(
+        &self,
+        path: &Path,
+        check: WriterCheck,
+        cx: &mut Context<'_>,
+    ) -> Result<(FileFact, Writer, FileFact), Seen> {
+        let ground = self.ground(path).ok_or(Seen::Unknown(Errno::NOENT))?;
+        // Its directory is held, so that it is the same one for all three.
+        let spot = match ground.spot(path) {
+            Ok(spot) => spot,
+            Err(Errno::NOENT | Errno::NOTDIR) => return Err(Seen::Absent),
+            Err(errno) => return Err(Seen::Unknown(errno)),
+        };
+        let before = file(spot.see())?;
+        // Elsewhere the test means nothing, and opening a file may fetch it from far away.
+        let writer = match cx.kinds.of(before.device, &spot.directory) {
+            FsKind::Local if check != WriterCheck::Off => lease::test(spot.open()),
+            FsKind::Local | FsKind::Remote | FsKind::Other => Writer::Unknown,
+        };
+        Ok((before, writer, file(spot.see())?))
+    }
 }
 
-/// The file before the writer test, the test, and the file after it.
-fn examine(
-    path: &Path,
-    check: WriterCheck,
-    cx: &mut Context<'_>,
-) -> Result<(FileFact, Writer, FileFact), Seen> {
-    let before = file(path)?;
-    // Elsewhere the test means nothing, and opening a file may fetch it from far away.
-    let writer = match cx.kinds.of(before.device, path) {
-        FsKind::Local if check != WriterCheck::Off => lease::test(path),
-        FsKind::Local | FsKind::Remote | FsKind::Other => Writer::Unknown,
-    };
-    Ok((before, writer, file(path)?))
-}
-
-fn file(path: &Path) -> Result<FileFact, Seen> {
-    match see(path) {
+fn file(seen: Seen) -> Result<FileFact, Seen> {
+    match seen {
         Seen::File(fact) => Ok(fact),
         seen @ (Seen::Directory(_) | Seen::Other | Seen::Absent | Seen::Unknown(_)) => Err(seen),
     }

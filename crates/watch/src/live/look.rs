@@ -11,7 +11,7 @@ use hetuflow_core::trigger::Initial;
 use super::{Gone, Live, MAX_WAITING};
 use crate::{
     hint::{Names, Writer},
-    probe::{FileFact, Seen, see},
+    probe::{FileFact, Seen},
     root::{Root, Walk},
     settle::{Candidate, Look, look},
 };
@@ -46,7 +46,7 @@ impl Live {
     }
 
     fn look_at(&mut self, index: usize, path: &Path, writer: Writer) {
-        let seen = see(path);
+        let seen = self.roots[index].see(path);
         match seen {
             Seen::Directory(_) if self.rule.enters(path) => {
                 self.roots[index].queue.push((path.to_owned(), Walk::Changed));

@@ -116,7 +116,8 @@ impl Live {
         if fate::is_asked(&self.definition.watch.source) {
             add(path, *version, Verdict::Open);
         }
-        if let Some((marker, version)) = self.rule.proof.spent_marker(path, cx.wall) {
+        let Some(ground) = self.ground(path) else { return };
+        if let Some((marker, version)) = self.rule.proof.spent_marker(&ground, path, cx.wall) {
             add(&marker, version, Verdict::Spent);
         }
     }

@@ -3,17 +3,19 @@
 
 use std::{
     collections::HashSet,
-    fs, io,
+    io,
     path::{Path, PathBuf},
     time::Instant,
 };
 
 use hetuflow_core::trigger::Backend;
+use rustix::io::Errno;
 
 use super::{Context, Live};
 use crate::{
     hint::AddError,
-    probe::{DirFact, FsKind, Seen, see},
+    listing::Listing,
+    probe::{DirFact, FsKind, Seen, see_open},
     root::{Pauses, Remote, Root, Walk, device_above, locate},
     turn::{Part, Remember},
 };
@@ -53,7 +55,7 @@ impl Live {
     fn begin_pass(&mut self, index: usize, cx: &Context<'_>, part: &mut Part) {
         let root = &mut self.roots[index];
         match locate(root.dir(), cx.allowed) {
-            Ok((real, fact)) => root.begin_pass(real, fact, Instant::now()),
+            Ok((real, fact)) => root.begin_pass(&real, fact, Instant::now()),
             Err(reason) => {
                 root.lose(reason, Instant::now());
                 if !root.is_recorded() {
@@ -71,16 +73,18 @@ impl Live {
         if self.definition.watch.source.backend == Backend::Auto {
             root.add_watch(directory, cx);
         }
-        let fact = match see(directory) {
-            Seen::Directory(fact) => fact,
-            Seen::Absent => return self.lose_directory(index, directory),
-            // A link in the place of a directory that was: its files are out of reach, not deleted.
-            Seen::File(_) | Seen::Other | Seen::Unknown(_) => return,
+        let Some(ground) = root.ground() else { return };
+        let opened = match ground.directory(directory) {
+            Ok(opened) => opened,
+            Err(Errno::NOENT) => return self.lose_directory(index, directory),
+            // A link in the place of a directory that was, or a file: what was in it is out of reach, not deleted.
+            Err(_) => return,
         };
-        if cx.kinds.of(fact.device, directory) == FsKind::Remote {
+        let Seen::Directory(fact) = see_open(&opened) else { return };
+        if cx.kinds.of(fact.device, &opened) == FsKind::Remote {
             root.problems().remote = Some(Remote);
         }
-        let listing = match Listing::read(directory) {
+        let listing = match Listing::read(opened) {
             Ok(listing) => listing,
             Err(error) => return root.note_unreadable(directory, &error),
         };
@@ -88,18 +92,18 @@ impl Live {
             pass.occupied = !listing.is_empty();
         }
         if let Some(odd) = &listing.odd {
-            root.note_odd_name(odd);
+            root.note_odd_name(&directory.join(odd));
         }
         let before = root.known.insert(directory.to_owned(), fact);
         for name in &listing.directories {
             cx.pulse.beat();
-            self.enter(index, directory.join(name), walk);
+            self.enter(index, directory.join(name), walk, &listing);
         }
         for name in &listing.others {
             cx.pulse.beat();
             let path = directory.join(name);
             if self.rule.covers(&path) {
-                self.sort(index, &path, &see(&path));
+                self.sort(index, &path, &listing.see(name));
             } else if !self.waiting.beside.is_empty() {
                 self.appear(&path);
             }
@@ -112,7 +116,8 @@ impl Live {
         }
     }
 
-    fn enter(&mut self, index: usize, directory: PathBuf, walk: Walk) {
+    /// `listing` is of the directory that it is in.
+    fn enter(&mut self, index: usize, directory: PathBuf, walk: Walk, listing: &Listing) {
         if !self.rule.enters(&directory) {
             return;
         }
@@ -121,7 +126,9 @@ impl Live {
             return;
         }
         let known = root.known.get(&directory);
-        if walk == Walk::Changed && known.is_some_and(|fact| see(&directory) == Seen::Directory(*fact)) {
+        let is_as_before =
+            |fact| listing.see(directory.file_name().unwrap_or_default()) == Seen::Directory(fact);
+        if walk == Walk::Changed && known.copied().is_some_and(is_as_before) {
             return;
         }
         let most = self.definition.watch.source.limits.directories;
@@ -145,7 +152,7 @@ impl Live {
             .collect();
         for path in missing {
             cx.pulse.beat();
-            let seen = see(&path);
+            let seen = listing.see(path.file_name().unwrap_or_default());
             self.sort(index, &path, &seen);
         }
         let known = self.roots[index].known.range(directory.to_owned()..).map(|(dir, _)| dir.as_path());
@@ -159,7 +166,7 @@ impl Live {
             .map(|child| directory.join(child))
             .collect();
         for child in lost {
-            if see(&child) == Seen::Absent {
+            if listing.see(child.file_name().unwrap_or_default()) == Seen::Absent {
                 self.lose_directory(index, &child);
             }
         }
@@ -185,7 +192,8 @@ impl Live {
             ));
             return;
         }
-        let away = kept.into_iter().filter(|path| matches!(see(path), Seen::Absent));
+        let root = &self.roots[index];
+        let away: Vec<_> = kept.into_iter().filter(|path| root.see(path) == Seen::Absent).collect();
         for path in away {
             self.waiting.gone.remove(&path);
             part.files.push(Remember { path, version: None });
@@ -260,35 +268,5 @@ impl Root {
                 directory.display()
             ));
         }
-    }
-}
-
-/// The names in a directory.
-#[derive(Debug, Default)]
-struct Listing {
-    directories: HashSet<String>,
-    /// Files, and what else is not a directory.
-    others: HashSet<String>,
-    /// One of the names that are not UTF-8.
-    odd: Option<PathBuf>,
-}
-
-impl Listing {
-    fn read(directory: &Path) -> io::Result<Self> {
-        let mut listing = Self::default();
-        for entry in fs::read_dir(directory)? {
-            let entry = entry?;
-            let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
-            match entry.file_name().into_string() {
-                Ok(name) if is_directory => listing.directories.insert(name),
-                Ok(name) => listing.others.insert(name),
-                Err(_) => listing.odd.replace(entry.path()).is_none(),
-            };
-        }
-        Ok(listing)
-    }
-
-    fn is_empty(&self) -> bool {
-        self.directories.is_empty() && self.others.is_empty() && self.odd.is_none()
     }
 }

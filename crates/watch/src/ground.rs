@@ -1,0 +1,170 @@
+//! Looks at what is below the start of a glob, and never at anything else: no link is followed on the way, so that nobody who
+//! may write there can lead us out of it between two looks. Every look, listing, writer test and proof of a file goes
+//! through here.
+
+use std::{
+    ffi::OsStr,
+    fs::File,
+    io,
+    os::fd::OwnedFd,
+    path::{Component, Path, PathBuf},
+};
+
+use rustix::{
+    fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2},
+    io::Errno,
+};
+
+use crate::probe::{Seen, see_in, see_open};
+
+/// Where a glob starts: under the name that it has there, and without links.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Ground {
+    dir: PathBuf,
+    real: PathBuf,
+}
+
+const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+impl Ground {
+    pub(crate) fn new(dir: &Path, real: &Path) -> Self {
+        Self { dir: dir.to_owned(), real: real.to_owned() }
+    }
+
+    /// Follows links on the way to `dir` itself: whoever wrote the glob named them.
+    pub(crate) fn locate(dir: &Path) -> io::Result<Self> {
+        Ok(Self::new(dir, &std::fs::canonicalize(dir)?))
+    }
+
+    pub(crate) fn real(&self) -> &Path {
+        &self.real
+    }
+
+    /// What is at a path below.
+    pub(crate) fn see(&self, path: &Path) -> Seen {
+        let seen = if path == self.dir {
+            self.directory(path).map(|directory| see_open(&directory))
+        } else {
+            self.spot(path).map(|spot| spot.see())
+        };
+        seen.unwrap_or_else(|errno| match errno {
+            Errno::NOENT | Errno::NOTDIR => Seen::Absent,
+            errno => Seen::Unknown(errno),
+        })
+    }
+
+    /// A directory: to be asked about, and for what is in it.
+    pub(crate) fn directory(&self, path: &Path) -> rustix::io::Result<OwnedFd> {
+        open_directory(&self.below(path)?)
+    }
+
+    /// A file, to be read.
+    pub(crate) fn open(&self, path: &Path) -> rustix::io::Result<File> {
+        self.spot(path)?.open()
+    }
+
+    /// A path whose directory is held open: what is seen there is of the same directory each time.
+    pub(crate) fn spot<'p>(&self, path: &'p Path) -> rustix::io::Result<Spot<'p>> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Err(Errno::INVAL) };
+        Ok(Spot { directory: open_directory(&self.below(parent)?)?, name })
+    }
+
+    fn below(&self, path: &Path) -> rustix::io::Result<PathBuf> {
+        let below = path.strip_prefix(&self.dir).map_err(|_| Errno::INVAL)?;
+        if below.components().any(|part| !matches!(part, Component::Normal(_))) {
+            return Err(Errno::INVAL);
+        }
+        Ok(if below.as_os_str().is_empty() { self.real.clone() } else { self.real.join(below) })
+    }
+}
+
+/// A name in an open directory.
+#[derive(Debug)]
+pub(crate) struct Spot<'p> {
+    pub(crate) directory: OwnedFd,
+    name: &'p OsStr,
+}
+
+impl Spot<'_> {
+    pub(crate) fn see(&self) -> Seen {
+        see_in(&self.directory, self.name)
+    }
+
+    /// NONBLOCK, so that a pipe that took the place of a file does not hang us.
+    pub(crate) fn open(&self) -> rustix::io::Result<File> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(openat(&self.directory, self.name, flags, Mode::empty())?.into())
+    }
+}
+
+/// The whole way must be without links, from the top.
+fn open_directory(path: &Path) -> rustix::io::Result<OwnedFd> {
+    let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    match openat2(CWD, path, DIRECTORY, Mode::empty(), resolve) {
+        // Old kernels, and sandboxes that do not know it.
+        Err(Errno::NOSYS | Errno::PERM) => open_stepwise(path),
+        opened => opened,
+    }
+}
+
+/// The same, a step at a time.
+fn open_stepwise(path: &Path) -> rustix::io::Result<OwnedFd> {
+    let mut directory = openat(CWD, "/", DIRECTORY, Mode::empty())?;
+    for part in path.components() {
+        match part {
+            Component::RootDir => {}
+            Component::Normal(part) => {
+                directory = step(&directory, part)?;
+            }
+            Component::CurDir | Component::ParentDir | Component::Prefix(_) => return Err(Errno::INVAL),
+        }
+    }
+    Ok(directory)
+}
+
+fn step(directory: &OwnedFd, name: &OsStr) -> rustix::io::Result<OwnedFd> {
+    match openat(directory, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty()) {
+        // The kernel says the same of a link and of a file.
+        Err(Errno::NOTDIR) if see_in(directory, name) == Seen::Other => Err(Errno::LOOP),
+        opened => opened,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::symlink};
+
+    use super::*;
+
+    #[test]
+    fn no_link_is_followed_below_the_start() {
+        let (home, outside) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("another"));
+        fs::create_dir_all(home.path().join("in/sub")).expect("made");
+        fs::write(home.path().join("in/sub/a"), "1").expect("written");
+        fs::write(outside.path().join("a"), "secret").expect("written");
+        symlink(home.path().join("in"), home.path().join("named")).expect("linked");
+        symlink(outside.path(), home.path().join("in/out")).expect("linked");
+        symlink(outside.path().join("a"), home.path().join("in/file")).expect("linked");
+        let dir = home.path().join("named");
+        let ground = Ground::locate(&dir).expect("there");
+        assert!(matches!(ground.see(&dir), Seen::Directory(_)));
+        assert!(matches!(ground.see(&dir.join("sub")), Seen::Directory(_)));
+        assert!(matches!(ground.see(&dir.join("sub/a")), Seen::File(fact) if fact.version.size == 1));
+        assert_eq!(ground.see(&dir.join("sub/b")), Seen::Absent);
+        assert_eq!(ground.see(&dir.join("none/b")), Seen::Absent);
+        assert_eq!(ground.see(&dir.join("file")), Seen::Other);
+        assert_eq!(ground.see(&dir.join("out")), Seen::Other);
+        assert_eq!(ground.see(&dir.join("out/a")), Seen::Unknown(Errno::LOOP));
+        ground.open(&dir.join("out/a")).expect_err("a link on the way");
+        ground.open(&dir.join("file")).expect_err("a link");
+        ground.directory(&dir.join("out")).expect_err("a link");
+        ground.directory(&dir.join("../named")).expect_err("it leaves");
+        assert_eq!(ground.see(outside.path()), Seen::Unknown(Errno::INVAL));
+        ground.directory(&dir.join("sub")).expect("no link");
+        let stepwise = |name: &str| open_stepwise(&ground.real().join(name));
+        stepwise("sub").expect("no link");
+        assert_eq!(stepwise("out").expect_err("a link"), Errno::LOOP);
+        assert_eq!(stepwise("none").expect_err("nothing"), Errno::NOENT);
+        assert_eq!(stepwise("sub/a").expect_err("a file"), Errno::NOTDIR);
+    }
+}

@@ -1,0 +1,64 @@
+//! The names in a directory that is open. Asked by the walk and by the explanation of a trigger.
+
+use std::{
+    collections::HashSet,
+    ffi::{OsStr, OsString},
+    io,
+    os::{fd::OwnedFd, unix::ffi::OsStrExt},
+};
+
+use rustix::fs::{FileType, Mode, OFlags, RawDir, openat};
+
+use crate::probe::{Seen, see_in};
+
+/// Bytes of names that the kernel gives at once.
+const CHUNK: usize = 32 * 1024;
+
+#[derive(Debug)]
+pub(crate) struct Listing {
+    directory: OwnedFd,
+    pub(crate) directories: HashSet<String>,
+    /// Files, and what else is not a directory.
+    pub(crate) others: HashSet<String>,
+    /// One of the names that are not UTF-8.
+    pub(crate) odd: Option<OsString>,
+}
+
+impl Listing {
+    pub(crate) fn read(directory: OwnedFd) -> io::Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = openat(&directory, ".", flags, Mode::empty())?;
+        let (directories, others) = (HashSet::new(), HashSet::new());
+        let mut listing = Self { directory, directories, others, odd: None };
+        let mut chunk = Vec::with_capacity(CHUNK);
+        let mut entries = RawDir::new(opened, chunk.spare_capacity_mut());
+        while let Some(entry) = entries.next() {
+            let entry = entry?;
+            listing.add(OsStr::from_bytes(entry.file_name().to_bytes()), entry.file_type());
+        }
+        Ok(listing)
+    }
+
+    fn add(&mut self, name: &OsStr, kind: FileType) {
+        if name == "." || name == ".." {
+            return;
+        }
+        // Not every file system says so in its listings.
+        let is_directory = kind == FileType::Directory
+            || (kind == FileType::Unknown && matches!(self.see(name), Seen::Directory(_)));
+        match name.to_str() {
+            Some(name) if is_directory => self.directories.insert(name.to_owned()),
+            Some(name) => self.others.insert(name.to_owned()),
+            None => self.odd.replace(name.to_owned()).is_none(),
+        };
+    }
+
+    /// What is now at a name in the very directory that was listed.
+    pub(crate) fn see(&self, name: impl AsRef<OsStr>) -> Seen {
+        see_in(&self.directory, name.as_ref())
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.directories.is_empty() && self.others.is_empty() && self.odd.is_none()
+    }
+}
