@@ -10,6 +10,7 @@ mod look;
 mod mark;
 mod order;
 mod rate;
+mod sequence;
 mod tell;
 mod walk;
 
@@ -22,7 +23,7 @@ use std::{
 use hetuflow_core::{id::AgentId, protocol::WatchState, trigger::Backend};
 use jiff::Timestamp;
 
-pub(crate) use self::{batch::Batches, mark::Began};
+pub(crate) use self::{batch::Batches, mark::Began, sequence::Sequences};
 use self::{guard::Guard, mark::Mark, rate::Rate};
 use crate::{
     digest::Digests,
@@ -56,6 +57,7 @@ pub(crate) struct Live {
     /// Files that were refused in this life.
     rejected: u64,
     mark: Mark,
+    sequences: Sequences,
 }
 
 /// Files about which nothing is decided yet, by path.
@@ -80,6 +82,9 @@ struct Gone {
 /// So many files of one watch wait in memory; the rest wait on disk.
 const MAX_WAITING: usize = 65_536;
 
+/// What is remembered of a watch over its revisions.
+pub(crate) type Memory = (Snapshot, Batches, Sequences);
+
 /// What a turn needs from outside.
 pub(crate) struct Context<'a> {
     pub(crate) hints: &'a mut dyn HintSource,
@@ -100,8 +105,7 @@ impl Live {
         rule: Rule,
         prior: Option<Rule>,
         roots: Vec<RootRecord>,
-        snapshot: Snapshot,
-        batches: Batches,
+        (snapshot, batches, sequences): Memory,
     ) -> Self {
         let now = Instant::now();
         let rate = definition.watch.source.limits.rate.map(|most| Rate::new(most, now));
@@ -119,6 +123,7 @@ impl Live {
             waiting: Waiting::default(),
             rejected: 0,
             mark: Mark::new(now),
+            sequences,
         }
     }
 
@@ -131,8 +136,8 @@ impl Live {
     }
 
     /// What a later revision takes over.
-    pub(crate) fn into_memory(self) -> (Snapshot, Batches) {
-        (self.snapshot, self.batches)
+    pub(crate) fn into_memory(self) -> Memory {
+        (self.snapshot, self.batches, self.sequences)
     }
 
     /// Every directory that the system watches for it.
@@ -160,6 +165,7 @@ impl Live {
             }
         }
         self.rejected += part.rejected;
+        self.sequences.applied(part.sequences);
         let now = Instant::now();
         part.members.into_iter().for_each(|member| self.batches.add(member, now));
         part.closed.iter().for_each(|closed| self.batches.close(closed));

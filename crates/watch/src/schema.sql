@@ -43,6 +43,15 @@ create table if not exists outbox (
     body   text not null
 ) strict;
 
+-- The number that is told next, of each group of files that count.
+create table if not exists sequence (
+    slot text not null,
+    grp  text not null,
+    -- In decimal: it may be larger than an integer here.
+    next text not null,
+    primary key (slot, grp)
+) strict, without rowid;
+
 -- The last events that the server has acknowledged.
 create table if not exists told (
     seq    integer primary key autoincrement,

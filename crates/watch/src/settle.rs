@@ -81,6 +81,8 @@ pub(crate) struct Candidate {
     pub(crate) stuck: bool,
     /// What it lacks besides quiet.
     pub(crate) lacks: Option<Box<str>>,
+    /// Since when it is complete, and waits for files that come before it.
+    pub(crate) held_since: Option<Instant>,
     /// Its digest is asked for.
     pub(crate) hashing: bool,
     pub(crate) digest: Option<Box<str>>,
@@ -105,6 +107,7 @@ impl Candidate {
             placed: false,
             stuck: false,
             lacks: None,
+            held_since: None,
             hashing: false,
             digest: None,
         }

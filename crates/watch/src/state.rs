@@ -33,12 +33,12 @@ pub(crate) use self::{fates::StoredFate, told::Telling};
 use self::{
     open::Opened,
     read::{decode, definition, file, member, root},
-    write::{put_definition, put_events, put_files, put_members, put_root, remove_members},
+    write::{put_definition, put_events, put_files, put_members, put_root, put_sequences, remove_members},
 };
 
 use crate::{
     WatchError,
-    live::Batches,
+    live::{Batches, Sequences},
     probe::DirIdentity,
     snapshot::Snapshot,
     turn::{Remember, Turn},
@@ -64,6 +64,7 @@ pub(crate) struct StoredWatch {
     pub(crate) roots: Vec<RootRecord>,
     pub(crate) snapshot: Snapshot,
     pub(crate) batches: Batches,
+    pub(crate) sequences: Sequences,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -136,7 +137,8 @@ impl State {
             let Some(definition) = found.fetch_optional(&self.pool).await? else { return Ok(None) };
             let (roots, snapshot) = (self.load_roots(slot).await?, self.load_files(slot).await?);
             let batches = self.load_members(slot, wall).await?;
-            Ok(Some(StoredWatch { definition, roots, snapshot, batches }))
+            let sequences = self.load_sequences(slot).await?;
+            Ok(Some(StoredWatch { definition, roots, snapshot, batches, sequences }))
         };
         run.await.map_err(|error| self.error(error))
     }
@@ -154,6 +156,17 @@ impl State {
             snapshot.insert(&path, version);
         }
         Ok(snapshot)
+    }
+
+    async fn load_sequences(&self, slot: &str) -> sqlx::Result<Sequences> {
+        let row = |row: SqliteRow| {
+            let next: &str = row.try_get("next")?;
+            let next = next.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+            Ok((row.try_get("grp")?, next))
+        };
+        let rows = sqlx::query("select grp, next from sequence where slot = ?").bind(slot).try_map(row);
+        let rows: Vec<(String, u64)> = rows.fetch_all(&self.pool).await?;
+        Ok(Sequences::new(rows))
     }
 
     /// How long they have waited already is told by the wall clock, the one that goes on.
@@ -198,6 +211,7 @@ impl State {
                 "delete from root where slot = ?",
                 "delete from file where slot = ?",
                 "delete from member where slot = ?",
+                "delete from sequence where slot = ?",
                 "delete from fate where slot = ?",
             ] {
                 sqlx::query(sql).bind(slot).execute(&mut *tx).await?;
@@ -221,6 +235,7 @@ impl State {
                 put_files(&mut tx, &part.slot, &part.files).await?;
                 put_members(&mut tx, &part.slot, &part.members).await?;
                 fates::put(&mut tx, &part.slot, &part.fates).await?;
+                put_sequences(&mut tx, &part.slot, &part.sequences).await?;
                 for closed in &part.closed {
                     remove_members(&mut tx, &part.slot, closed).await?;
                     fates::join(&mut tx, &closed.event, closed).await?;

@@ -1,6 +1,9 @@
 //! What one turn of the engine decided, to be committed in one transaction.
 
-use std::{collections::HashSet, path::PathBuf};
+use std::{
+    collections::{BTreeMap, HashSet},
+    path::PathBuf,
+};
 
 use hetuflow_core::protocol::FileEvent;
 
@@ -34,6 +37,8 @@ pub(crate) struct Part {
     pub(crate) members: Vec<Member>,
     /// Batches that are told.
     pub(crate) closed: Vec<Closed>,
+    /// The numbers that are next from now on, by group.
+    pub(crate) sequences: BTreeMap<String, u64>,
     /// Files with something to become.
     pub(crate) fates: Vec<Fate>,
     /// Files that were refused.

@@ -15,8 +15,9 @@ pub use capture::{CaptureRule, Captures};
 pub use field::FileField;
 pub use name_template::NameTemplate;
 pub use values::{
-    After, Backend, Collision, DateRange, DateRule, FileBatch, FileChange, FileDedupe, FileLimits, Hardlinks,
-    Initial, LoopGuard, MarkerAfter, Names, OnReject, OnTimeout, RunOn, Verify, WriterCheck,
+    After, Backend, Collision, DateRange, DateRule, FileBatch, FileChange, FileDedupe, FileLimits,
+    FileSequence, Hardlinks, Initial, LoopGuard, MarkerAfter, Names, OnReject, OnTimeout, RunOn, Verify,
+    WriterCheck,
 };
 
 use crate::labels::Selector;
@@ -107,6 +108,9 @@ pub struct FileSource {
     /// By what files are sorted that are complete at the same time.
     #[serde(skip_serializing_if = "is_default")]
     pub order: FileField,
+    /// Files are told one number after the other, where `order` is a capture that counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sequence: Option<FileSequence>,
     /// One event for many files.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch: Option<FileBatch>,
@@ -195,6 +199,7 @@ impl Default for FileSource {
             dedupe: FileDedupe::default(),
             share: None,
             order: FileField::Arrival,
+            sequence: None,
             batch: None,
             backend: Backend::default(),
             poll: None,

@@ -13,10 +13,9 @@ use hetuflow_core::{
 
 use super::Engine;
 use crate::{
-    live::{Batches, Live},
+    live::{Live, Memory},
     patrol::Slotted,
     rule::{Rule, RuleError},
-    snapshot::Snapshot,
     state::{Definition, RootRecord, StoredWatch},
     turn::Remember,
 };
@@ -42,12 +41,13 @@ pub(crate) struct Plan {
 impl Engine {
     /// A watch that an earlier life of this process stored.
     pub(crate) fn resume(&mut self, stored: StoredWatch) {
-        let StoredWatch { definition, roots, snapshot, batches } = stored;
+        let StoredWatch { definition, roots, snapshot, batches, sequences } = stored;
         match self.compile(&definition.watch.source) {
             Ok(rule) => {
                 let prior = definition.prior.as_ref().and_then(|source| self.compile(source).ok());
                 let slot = definition.slot.clone();
-                self.lives.insert(slot, Live::new(definition, rule, prior, roots, snapshot, batches));
+                let memory = (snapshot, batches, sequences);
+                self.lives.insert(slot, Live::new(definition, rule, prior, roots, memory));
             }
             Err(error) => {
                 self.refused.insert(definition.slot, refusal(&definition.watch, &error));
@@ -132,17 +132,18 @@ impl Engine {
     /// Puts a stored admission in force.
     pub(crate) fn admit(&mut self, admission: Admission) {
         let Admission { definition, roots, uncovered, rule, prior } = admission;
-        let (mut snapshot, mut batches) = (Snapshot::default(), Batches::default());
+        let (mut snapshot, mut batches, mut sequences) = Memory::default();
         let mut watched = HashSet::new();
         if let Some(old) = self.lives.remove(&definition.slot) {
             watched = old.watched().collect();
-            (snapshot, batches) = old.into_memory();
+            (snapshot, batches, sequences) = old.into_memory();
             for file in &uncovered {
                 snapshot.remove(&file.path);
             }
         }
         let slot = definition.slot.clone();
-        self.lives.insert(slot, Live::new(definition, rule, prior, roots, snapshot, batches));
+        let memory = (snapshot, batches, sequences);
+        self.lives.insert(slot, Live::new(definition, rule, prior, roots, memory));
         // The walk that follows adds again what the new revision needs.
         self.release(&watched);
     }

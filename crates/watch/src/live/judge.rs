@@ -66,9 +66,10 @@ impl Live {
             }
             match self.judge_candidate(&path, cx) {
                 Decided::NotYet => self.tell_stuck(&path, cx, turn, part),
-                Decided::Complete(..) if self.is_looping(&path) => {}
+                Decided::Complete(..) if self.is_held(&path, cx, turn, part) || self.is_looping(&path) => {}
                 Decided::Complete(version, sha256) => {
                     self.rate.as_mut().into_iter().for_each(|rate| rate.take(now));
+                    self.count(&path, part);
                     let (files, events) = self.report(path, version, sha256, &mut departed, cx);
                     self.add_fate(&files, &events, cx, part);
                     let events = self.collect(events, part);

@@ -1,5 +1,7 @@
 //! Writing rows, always in a transaction of the caller.
 
+use std::collections::BTreeMap;
+
 use hetuflow_core::protocol::FileEvent;
 use sqlx::{Sqlite, Transaction};
 
@@ -107,6 +109,19 @@ pub(super) async fn put_members(
         select ?1, value ->> 0, value ->> 1, value ->> 2 from json_each(?2) where true
         on conflict (slot, dedupe) do nothing";
     sqlx::query(sql).bind(slot).bind(encode(&rows)?).execute(&mut **tx).await?;
+    Ok(())
+}
+
+pub(super) async fn put_sequences(
+    tx: &mut Transaction<'_, Sqlite>,
+    slot: &str,
+    sequences: &BTreeMap<String, u64>,
+) -> sqlx::Result<()> {
+    for (group, next) in sequences {
+        let sql = "insert into sequence (slot, grp, next) values (?, ?, ?)
+            on conflict (slot, grp) do update set next = excluded.next";
+        sqlx::query(sql).bind(slot).bind(group).bind(next.to_string()).execute(&mut **tx).await?;
+    }
     Ok(())
 }
 

@@ -7,6 +7,7 @@ mod limits;
 mod mark;
 mod roots;
 mod scenario;
+mod sequence;
 mod swapped;
 mod told;
 #[expect(dead_code, reason = "the tests of mounts use the rest of it")]

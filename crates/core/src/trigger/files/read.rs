@@ -190,7 +190,10 @@ fn field(
         }
         Some(field) if allowed.contains(&text.value.as_str()) => Some(field),
         _ => {
-            let help = format!("one of {}, or capture:NAME", allowed.join(", "));
+            let help = match allowed {
+                [] => "capture:NAME, which counts the files".to_owned(),
+                allowed => format!("one of {}, or capture:NAME", allowed.join(", ")),
+            };
             table.problem(text.span.clone(), format!("{key} cannot be {:?}", text.value), help);
             None
         }

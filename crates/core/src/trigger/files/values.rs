@@ -219,6 +219,26 @@ pub enum OnTimeout {
     Hold,
 }
 
+/// Numbers without gaps.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FileSequence {
+    /// How long a file waits for the numbers before it.
+    #[serde(with = "crate::duration")]
+    pub gap_timeout: Duration,
+    /// What then becomes of it.
+    pub on_timeout: OnTimeout,
+    /// Each directory, or each value of a capture, counts for itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group_by: Option<FileField>,
+}
+
+impl Default for FileSequence {
+    fn default() -> Self {
+        Self { gap_timeout: Duration::from_mins(10), on_timeout: OnTimeout::default(), group_by: None }
+    }
+}
+
 /// What one agent does for one `[on.file]`, at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
