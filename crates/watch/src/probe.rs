@@ -153,7 +153,10 @@ mod tests {
     #[test]
     fn kinds_of_file_systems() {
         assert_eq!(FsKind::from_magic(0xEF53), FsKind::Local);
-        assert_eq!(FsKind::from_magic(0x6969), FsKind::Remote);
+        // nfs, cifs, smb2, 9p, fuse, ceph
+        for remote in [0x6969, 0xFF53_4D42, 0xFE53_4D42, 0x0102_1997, 0x6573_5546, 0x00C3_6400] {
+            assert_eq!(FsKind::from_magic(remote), FsKind::Remote, "{remote:x}");
+        }
         assert_eq!(FsKind::from_magic(0x1234_5678), FsKind::Other);
     }
 

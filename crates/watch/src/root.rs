@@ -84,7 +84,8 @@ pub(crate) struct Problems {
     pub(crate) unreadable: Option<String>,
     pub(crate) odd_name: Option<String>,
     pub(crate) too_many: Option<String>,
-    pub(crate) emptied: Option<String>,
+    /// A directory, and what is to be said of it.
+    pub(crate) emptied: Option<(PathBuf, String)>,
 }
 
 /// Part of the root is on a file system that others write to.
@@ -211,6 +212,13 @@ impl Root {
         }
     }
 
+    /// The path is in a directory that was found empty and was not before: what comes to be there shows that it is in use.
+    pub(crate) fn is_emptied(&self, path: &Path) -> bool {
+        let passing = self.pass.as_ref().and_then(|pass| pass.problems.emptied.as_ref());
+        let emptied = passing.or(self.problems.emptied.as_ref());
+        emptied.is_some_and(|(directory, _)| path.starts_with(directory))
+    }
+
     /// Ends the pass, and plans the next one.
     pub(crate) fn end_pass(&mut self, now: Instant, pauses: Pauses) -> Option<Pass> {
         let mut pass = self.pass.take()?;
@@ -277,7 +285,8 @@ impl Root {
                 hetuflow_core::duration::format(poll)
             ));
         }
-        all.extend([unreadable, too_many, emptied].into_iter().flatten().cloned());
+        let emptied = emptied.as_ref().map(|(_, text)| text);
+        all.extend([unreadable.as_ref(), too_many.as_ref(), emptied].into_iter().flatten().cloned());
         all.extend(
             odd_name
                 .as_ref()

@@ -32,7 +32,12 @@ impl Live {
                 continue;
             }
             match names {
-                Names::All => root.queue.push((directory, Walk::Changed)),
+                Names::All => {
+                    if root.is_emptied(&directory) {
+                        root.request_pass(Instant::now());
+                    }
+                    root.queue.push((directory, Walk::Changed));
+                }
                 Names::Some(names) => {
                     for (name, writer) in names {
                         match name.to_str() {
@@ -47,6 +52,9 @@ impl Live {
 
     fn look_at(&mut self, index: usize, path: &Path, writer: Writer) {
         let seen = self.roots[index].see(path);
+        if self.roots[index].is_emptied(path) && matches!(seen, Seen::File(_) | Seen::Directory(_)) {
+            self.roots[index].request_pass(Instant::now());
+        }
         match seen {
             Seen::Directory(_) if self.rule.enters(path) => {
                 self.roots[index].queue.push((path.to_owned(), Walk::Changed));

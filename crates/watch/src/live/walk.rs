@@ -185,11 +185,12 @@ impl Live {
         let kept = self.snapshot.paths_under(directory);
         if listing.is_empty() && !kept.is_empty() {
             root.known.insert(directory.to_owned(), before);
-            root.problems().emptied = Some(format!(
+            let text = format!(
                 "`{}` is on another file system than before and empty, {} files are remembered: is it mounted?",
                 directory.display(),
                 kept.len()
-            ));
+            );
+            root.problems().emptied = Some((directory.to_owned(), text));
             return;
         }
         let root = &self.roots[index];
@@ -240,10 +241,11 @@ impl Live {
             part.files.extend(absent.map(|path| Remember { path, version: None }));
             return true;
         }
-        root.problems().emptied = Some(format!(
+        let text = format!(
             "`{}` is another directory than before and empty, {kept} files are remembered: is it mounted?",
             dir.display()
-        ));
+        );
+        root.problems().emptied = Some((dir.clone(), text));
         self.waiting.gone.retain(|path, _| !path.starts_with(&dir));
         false
     }

@@ -54,6 +54,7 @@ async fn a_file_system_over_a_root_comes_and_goes() {
 
     // In use, it is the root.
     tmpfs(&world.path("in"));
+    asks_for_the_mount(&world).await;
     world.write("in/b.csv", "12");
     assert_eq!(world.told(1).await, ["arrived in/b.csv 2"]);
     health(&world, WatchHealth::Live).await;
