@@ -6,6 +6,7 @@ use anyhow::Context;
 use clap::Parser;
 use hetuflow_agent::{Config, LogFormat, Logging};
 use hetuflow_core::Clock;
+use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -39,7 +40,16 @@ async fn run(args: Args) -> anyhow::Result<()> {
     start_logging(&config.logging)?;
     let shutdown = CancellationToken::new();
     stop_on_signals(&shutdown)?;
-    hetuflow_agent::run(config, Clock::system(), shutdown).await.context("the agent cannot run")
+    hetuflow_agent::run(config, Clock::system(), shutdown, || tell_systemd(NotifyState::Ready))
+        .await
+        .context("the agent cannot run")
+}
+
+/// Where `Type=notify` waits for it; elsewhere nobody listens.
+fn tell_systemd(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "systemd was not told");
+    }
 }
 
 fn start_logging(logging: &Logging) -> anyhow::Result<()> {
@@ -65,6 +75,7 @@ fn stop_on_signals(shutdown: &CancellationToken) -> std::io::Result<()> {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
+        tell_systemd(NotifyState::Stopping);
         shutdown.cancel();
     });
     Ok(())

@@ -51,7 +51,12 @@ pub enum AgentError {
 
 /// Runs an agent until `shutdown`: then it takes no new work, waits for what runs (at most the
 /// configured time), kills the rest, and reports as much as the server takes.
-pub async fn run(config: Config, clock: Clock, shutdown: CancellationToken) -> Result<(), AgentError> {
+pub async fn run(
+    config: Config,
+    clock: Clock,
+    shutdown: CancellationToken,
+    ready: impl FnOnce() + Send,
+) -> Result<(), AgentError> {
     let data_dir = config.agent.data_dir.clone();
     // Held to the end: the lock on the data directory is in it.
     let identity = identity::claim_patiently(&data_dir, config.agent.id.as_ref()).await?;
@@ -71,6 +76,7 @@ pub async fn run(config: Config, clock: Clock, shutdown: CancellationToken) -> R
         runner: runner.clone(),
         watcher: watcher.clone(),
     };
+    ready();
     let unlink = CancellationToken::new();
     let link = tokio::spawn(link.run(unlink.clone()));
     tokio::select! {

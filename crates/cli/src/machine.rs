@@ -38,7 +38,7 @@ impl Machine {
             .await
             .map_err(|error| failed("the server cannot run", &error))?;
         complete(&server.state.triggers.current(), &mut agent);
-        let agent = apart(hetuflow_agent::run(agent, Clock::system(), stop_agent.clone()))?;
+        let agent = apart(hetuflow_agent::run(agent, Clock::system(), stop_agent.clone(), || {}))?;
         Ok(Self { server, agent, stop_agent, stop_server })
     }
 

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use hetuflow_server::Listeners;
+use sd_notify::NotifyState;
 
 use crate::{
     args::UpArgs,
@@ -27,10 +28,23 @@ pub(crate) async fn run(args: UpArgs, _output: Output) -> Result<(), CliError> {
         ready = machine.ready() => {
             ready?;
             tracing::info!("ready");
+            tell_systemd(NotifyState::Ready);
         }
         () = stop.cancelled() => {}
     }
+    let stopping = stop.clone();
+    tokio::spawn(async move {
+        stopping.cancelled().await;
+        tell_systemd(NotifyState::Stopping);
+    });
     machine.run(stop).await
+}
+
+/// Where `Type=notify` waits for it; elsewhere nobody listens.
+fn tell_systemd(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "systemd was not told");
+    }
 }
 
 /// `agent.toml` in the folder of the server's configuration, when it is there.

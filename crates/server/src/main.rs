@@ -4,7 +4,8 @@ use std::{io::IsTerminal, path::PathBuf};
 
 use anyhow::Context;
 use clap::Parser;
-use hetuflow_server::{Config, Listeners};
+use hetuflow_server::{Config, Listeners, Status};
+use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -35,8 +36,19 @@ async fn main() -> anyhow::Result<()> {
     let listeners = Listeners::bind(&config).await?;
     let shutdown = CancellationToken::new();
     stop_on_signal(shutdown.clone()).context("signals cannot be waited for")?;
-    hetuflow_server::run(config, listeners, shutdown).await?;
+    let server = hetuflow_server::start(config, listeners, shutdown.clone()).await?;
+    if server.wait_ready().await.status != Status::Unavailable {
+        tell_systemd(NotifyState::Ready);
+    }
+    server.join().await?;
     Ok(())
+}
+
+/// Where `Type=notify` waits for it; elsewhere nobody listens.
+fn tell_systemd(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "systemd was not told");
+    }
 }
 
 /// The first signal drains; a second one ends the process as the system does.
@@ -48,6 +60,7 @@ fn stop_on_signal(shutdown: CancellationToken) -> std::io::Result<()> {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
+        tell_systemd(NotifyState::Stopping);
         shutdown.cancel();
         tokio::select! {
             _ = terminate.recv() => {}

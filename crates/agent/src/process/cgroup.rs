@@ -15,6 +15,9 @@ use std::{
 
 use hetuflow_core::{id::InstanceId, job::ResourceLimits};
 
+/// What limits need.
+const CONTROLLERS: [&str; 2] = ["memory", "cpu"];
+
 /// More idle leaves than these are removed.
 const MOST: usize = 64;
 
@@ -67,7 +70,7 @@ impl Cgroups {
     fn at(mount: &str, own: &str) -> Option<Self> {
         let inside = Path::new(mount).join(own);
         let parent = if inside.join("cgroup.procs").exists() { inside } else { PathBuf::from(mount) };
-        enable_controllers(&parent);
+        enable_around(std::process::id(), &CONTROLLERS, &parent);
         let (base, limited) = (parent.join("hetuflow"), parent.join("hetuflow-limited"));
         make(&base).ok()?;
         let stock = Stock { life: rand::random(), made: 0, idle: Vec::new(), closed: false };
@@ -80,7 +83,7 @@ impl Cgroups {
     pub(crate) fn leaf(&self, instance_id: InstanceId, limits: Option<&ResourceLimits>) -> Leaf {
         if limits.is_some_and(needs_controllers) {
             if make(&self.limited).is_ok() {
-                enable_controllers(&self.limited);
+                enable(&CONTROLLERS, &self.limited);
             }
             return Leaf::new(self.limited.join(instance_id.to_string()), OnceLock::new(), None);
         }
@@ -232,10 +235,31 @@ impl Drop for Inner {
 
 /// Fails where they are enabled already, where the cgroup holds processes, or where they belong to cgroup v1: then
 /// limits of memory and processor time are not to be had here.
-fn enable_controllers(cgroup: &Path) {
-    for controller in ["+memory", "+cpu"] {
-        let _ = fs::write(cgroup.join("cgroup.subtree_control"), controller);
+/// Whether it could not be done because the cgroup holds processes: their children get no controllers.
+fn enable(controllers: &[&str], cgroup: &Path) -> bool {
+    let mut busy = false;
+    for one in controllers {
+        let done = fs::write(cgroup.join("cgroup.subtree_control"), format!("+{one}"));
+        busy |= done.is_err_and(|error| error.kind() == io::ErrorKind::ResourceBusy);
     }
+    busy
+}
+
+/// Where the process `own` is alone, as in a unit of systemd with `Delegate=`, it makes room.
+fn enable_around(own: u32, controllers: &[&str], cgroup: &Path) {
+    if enable(controllers, cgroup) && holds_only(cgroup, own) && step_aside(cgroup, own).is_ok() {
+        enable(controllers, cgroup);
+    }
+}
+
+fn holds_only(cgroup: &Path, own: u32) -> bool {
+    fs::read_to_string(cgroup.join("cgroup.procs")).is_ok_and(|held| held.trim() == own.to_string())
+}
+
+fn step_aside(cgroup: &Path, own: u32) -> io::Result<()> {
+    let aside = cgroup.join("agent");
+    make(&aside)?;
+    fs::write(aside.join("cgroup.procs"), own.to_string())
 }
 
 fn needs_controllers(limits: &ResourceLimits) -> bool {
@@ -290,5 +314,60 @@ mod tests {
     fn cores() {
         assert_eq!(cpu_max(1.5), "150000 100000");
         assert_eq!(cpu_max(f64::MIN), "1000 100000");
+    }
+
+    /// A child of a test in a cgroup of its own, as systemd makes one for a unit.
+    struct Unit {
+        cgroup: PathBuf,
+        child: std::process::Child,
+    }
+
+    impl Unit {
+        /// `None` where cgroups cannot be made here; whoever runs the tests is told.
+        #[expect(clippy::disallowed_methods, reason = "something that holds a cgroup")]
+        fn new(mount: &Path, controller: &str) -> Option<Self> {
+            enable(&[controller], mount);
+            let cgroup = mount.join(format!("hetuflow-test-{}", rand::random::<u64>()));
+            if let Err(error) = fs::create_dir(&cgroup) {
+                eprintln!("NOT TESTED, no cgroup can be made in {}: {error}", mount.display());
+                return None;
+            }
+            let child = std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn();
+            let child = child.expect("cat runs");
+            fs::write(cgroup.join("cgroup.procs"), child.id().to_string()).expect("it moves");
+            Some(Self { cgroup, child })
+        }
+    }
+
+    impl Drop for Unit {
+        fn drop(&mut self) {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+            let _ = fs::remove_dir(self.cgroup.join("agent"));
+            let _ = fs::remove_dir(&self.cgroup);
+        }
+    }
+
+    #[test]
+    fn who_is_alone_in_a_cgroup_makes_room_for_limits() {
+        let mounts = fs::read_to_string("/proc/self/mounts").expect("mounts");
+        let Some(mount) = unified_mounts(&mounts).next() else {
+            eprintln!("NOT TESTED, there is no cgroup v2 here");
+            return;
+        };
+        // Which one is all the same: in a hybrid layout memory is elsewhere.
+        let controllers = fs::read_to_string(Path::new(mount).join("cgroup.controllers")).expect("readable");
+        let threaded = ["cpu", "cpuset", "pids", "perf_event"];
+        let Some(one) = controllers.split_whitespace().find(|one| !threaded.contains(one)) else {
+            eprintln!("NOT TESTED, cgroup v2 has no controller here");
+            return;
+        };
+        let Some(unit) = Unit::new(Path::new(mount), one) else { return };
+        let read = |name: &str| fs::read_to_string(unit.cgroup.join(name)).expect("readable");
+        enable_around(unit.child.id() + 1, &[one], &unit.cgroup);
+        assert_eq!(read("cgroup.subtree_control").trim(), "", "it holds somebody else");
+        enable_around(unit.child.id(), &[one], &unit.cgroup);
+        assert_eq!(read("cgroup.subtree_control").trim(), one);
+        assert_eq!(read("agent/cgroup.procs").trim(), unit.child.id().to_string());
     }
 }

@@ -15,6 +15,7 @@ mod reload;
 mod restored;
 mod servers;
 mod split;
+mod units;
 mod webhook;
 mod world;
 
