@@ -164,6 +164,9 @@ async fn sweep(runner: &Runner) {
 async fn drain(runner: &Runner) {
     runner.attempts.drain();
     let limit = runner.executor.drain_timeout;
+    if timeout(Duration::ZERO, runner.attempts.idle()).await.is_err() {
+        tracing::info!(drain_timeout = ?limit, "asked to stop: waiting for the processes that run");
+    }
     if timeout(limit, runner.attempts.idle()).await.is_err() {
         tracing::warn!("processes still run; they are ended now");
         runner.attempts.stop_all(Stop::Shutdown);

@@ -188,7 +188,7 @@ pub(crate) enum ConfigVerb {
     /// Check a server's or an agent's configuration: every problem at once, each with its line.
     Check {
         file: PathBuf,
-        /// The file is an agent's; without this, told by its name.
+        /// The file is an agent's; without this, told by its tables, or else by its name.
         #[arg(long)]
         agent: bool,
     },
@@ -196,7 +196,7 @@ pub(crate) enum ConfigVerb {
     Show {
         /// Without it: what holds without a file.
         file: Option<PathBuf>,
-        /// That of an agent; without this, told by the file's name.
+        /// That of an agent; without this, told by the file's tables, or else by its name.
         #[arg(long)]
         agent: bool,
     },

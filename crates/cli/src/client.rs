@@ -119,7 +119,8 @@ impl Client {
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> CliError {
-        CliError::Unreachable { url: self.base.clone(), reason: innermost(error) }
+        let option = "--server URL or HETUFLOW_URL";
+        CliError::Unreachable { url: self.base.clone(), reason: innermost(error), option }
     }
 }
 

@@ -7,9 +7,9 @@ use hetuflow_core::trigger::Problems;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CliError {
     #[error(
-        "cannot reach the server at {url}: {reason}\nstart one with `hetuflow dev`, or say where it is with --server URL or HETUFLOW_URL"
+        "cannot reach the server at {url}: {reason}\nstart one with `hetuflow dev`, or say where it is with {option}"
     )]
-    Unreachable { url: String, reason: String },
+    Unreachable { url: String, reason: String, option: &'static str },
     /// The server's own words (RFC 9457).
     #[error("{title}{}", .detail.as_ref().map(|detail| format!(": {detail}")).unwrap_or_default())]
     Refused { status: u16, title: String, detail: Option<String> },
@@ -37,7 +37,8 @@ impl CliError {
             Self::NotFound(_) => 4,
             Self::Unreachable { .. } => 7,
             Self::Refused { status, .. } => match status {
-                400 | 422 => 3,
+                400 => 2,
+                422 => 3,
                 401 | 403 => 5,
                 404 => 4,
                 409 => 6,

@@ -91,6 +91,12 @@ impl Output {
         let _ = writeln!(io::stderr().lock(), "hetuflow: {error}");
     }
 
+    /// What a person should know beside the result.
+    #[expect(clippy::unused_self, reason = "like everything that is printed")]
+    pub(crate) fn note(self, text: &str) {
+        let _ = writeln!(io::stderr().lock(), "hetuflow: {text}");
+    }
+
     pub(crate) fn tone(self, text: &str, tone: Tone) -> String {
         if !self.colors {
             return text.to_owned();

@@ -7,11 +7,20 @@ use std::{
     time::Duration,
 };
 
-use hetuflow_core::id::{AgentId, ServerId};
+use hetuflow_core::{
+    agent::Connection,
+    id::{AgentId, ServerId},
+};
 use hetuflow_store::Leadership;
 use serde::Serialize;
 
-use crate::{AppState, housekeeping::Reports, hub::Online, ingest::chain, triggers::TriggerSet};
+use crate::{
+    AppState,
+    housekeeping::Reports,
+    hub::Online,
+    ingest::chain,
+    triggers::{Live, TriggerSet},
+};
 
 /// A store that takes longer is away.
 const PROBE_WITHIN: Duration = Duration::from_secs(5);
@@ -72,6 +81,9 @@ pub(crate) async fn check(app: &AppState, loops: &Loops, reports: &Reports) -> H
     severe.extend(loops.missing().iter().map(|name| format!("loop {name} does not run")));
     severe.extend(app.config.embedded.expect_agent.iter().filter_map(|id| agent_problem(id, &online, &set)));
     let mut mild = degraded(&set);
+    mild.extend(
+        unwatched(app, &set).await.into_iter().map(|(key, warning)| format!("trigger {key}: {warning}")),
+    );
     mild.extend(reports.borrow().as_ref().and_then(|report| report.problem()));
     let status = match (severe.is_empty(), mild.is_empty()) {
         (false, _) => Status::Unavailable,
@@ -127,6 +139,30 @@ fn agent_problem(id: &AgentId, online: &[Online], set: &TriggerSet) -> Option<St
         return None;
     }
     Some(format!("agent {id} still takes stock of the files of {}", unready.join(", ")))
+}
+
+/// Triggers in force whose files nobody watches, with a warning.
+pub(crate) async fn unwatched(app: &AppState, set: &TriggerSet) -> Vec<(String, String)> {
+    let wanted = |live: &Live| !live.trigger.files.is_empty();
+    if !set.live.values().any(wanted) {
+        return Vec::new();
+    }
+    // A store that does not answer is said to be one elsewhere.
+    let Ok(Ok(agents)) = tokio::time::timeout(PROBE_WITHIN, app.store.agents()).await else {
+        return Vec::new();
+    };
+    let online: Vec<_> = agents.iter().filter(|agent| agent.connection == Connection::Online).collect();
+    let lonely = |live: &Live| {
+        let mut sources = live.trigger.files.iter();
+        let source =
+            sources.find(|source| !online.iter().any(|agent| source.agents.matches(&agent.labels)))?;
+        Some(if online.is_empty() {
+            "no agent is connected that could watch its files".to_owned()
+        } else {
+            format!("no agent that is connected watches its files: none has {}", source.agents)
+        })
+    };
+    set.live.iter().filter_map(|(key, live)| Some((key.clone(), lonely(live)?))).collect()
 }
 
 fn degraded(set: &TriggerSet) -> Vec<String> {

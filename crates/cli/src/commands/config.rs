@@ -25,8 +25,16 @@ pub(crate) fn run(verb: ConfigVerb, output: Output) -> Result<(), CliError> {
     }
 }
 
+/// By what only such a file holds, or else by its name.
 fn is_agents(file: &Path) -> bool {
-    file.file_name().is_some_and(|name| name.to_string_lossy().contains("agent"))
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let table: toml::Table = text.parse().unwrap_or_default();
+    let has = |keys: &[&str]| keys.iter().any(|key| table.contains_key(*key));
+    if has(&["agent", "labels", "executor", "files", "logging"]) {
+        return true;
+    }
+    !has(&["server", "database", "triggers", "hooks"])
+        && file.file_name().is_some_and(|name| name.to_string_lossy().contains("agent"))
 }
 
 /// As a file that could be used, each value with a remark on who says it.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use futures_util::StreamExt as _;
-use hetuflow_core::id::InstanceId;
+use hetuflow_core::{id::InstanceId, task::TaskInstance};
 use reqwest::Response;
 use serde::Deserialize;
 
@@ -22,10 +22,24 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 pub(crate) async fn print(id: &str, client: &Client, output: Output) -> Result<(), CliError> {
     match shown(id, client).await? {
         Some(Shown { instances, .. }) => match instances.first() {
-            Some(instance) => copy(instance.id, client, output).await,
+            Some(instance) => {
+                copy(instance.id, client, output).await?;
+                tell_dropped(instance, output);
+                Ok(())
+            }
             None => Err(CliError::Failed("it has not started yet; --follow waits for it".to_owned())),
         },
         None => copy(instance_id(id)?, client, output).await,
+    }
+}
+
+/// Not among the output itself, which may go to a file.
+fn tell_dropped(instance: &TaskInstance, output: Output) {
+    if instance.output_dropped > 0 {
+        output.note(&format!(
+            "{} more bytes were printed and not kept: [job] max_output_size is the limit",
+            instance.output_dropped
+        ));
     }
 }
 

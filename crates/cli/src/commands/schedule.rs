@@ -65,11 +65,13 @@ fn row(planned: &PlannedSchedule) -> Vec<String> {
     let schedule = &planned.schedule;
     let says =
         ["expression", "every", "at", "restart"].iter().find_map(|key| schedule.spec.get(*key)?.as_str());
+    let zone = schedule.spec.get("timezone").and_then(Value::as_str).filter(|zone| *zone != "UTC");
+    let says = [says, zone].into_iter().flatten().collect::<Vec<_>>().join("  ");
     vec![
         schedule.id.to_string(),
         plain(&planned.trigger),
         plain(&schedule.name),
-        plain(says.unwrap_or_default()),
+        plain(&says),
         next_of(planned),
         schedule.last_run_at.map(time).unwrap_or_default(),
     ]

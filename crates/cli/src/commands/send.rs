@@ -58,10 +58,11 @@ async fn post(
     for (name, value) in headers {
         request = request.header(name, value);
     }
-    let response = request
-        .send()
-        .await
-        .map_err(|error| CliError::Unreachable { url: url.to_owned(), reason: innermost(&error) })?;
+    let response = request.send().await.map_err(|error| CliError::Unreachable {
+        url: url.to_owned(),
+        reason: innermost(&error),
+        option: "--hooks URL or HETUFLOW_HOOKS_URL",
+    })?;
     let status = response.status();
     let text = response.text().await.unwrap_or_default();
     if !status.is_success() {

@@ -7,7 +7,7 @@ use hetuflow_core::{
     id::EventId,
     trigger::{EventSource, SecretRef, Trigger, WebhookSource},
 };
-use hetuflow_server::Server;
+use hetuflow_server::{Server, triggers::Live};
 use hetuflow_signature::{Scheme, Secret};
 use jiff::{Timestamp, tz::TimeZone};
 
@@ -59,7 +59,7 @@ pub(crate) fn print(
 fn triggers(server: &Server, args: &DevArgs, places: &Places<'_>, output: Output) -> Result<(), CliError> {
     let set = server.state.triggers.current();
     let clock = &server.state.clock;
-    let lines: Vec<Line> = set.live.values().flat_map(|live| lines(&live.trigger, places, clock)).collect();
+    let lines: Vec<Line> = set.live.values().flat_map(|live| lines(live, places, clock)).collect();
     let width = lines.iter().map(|line| line.trigger.len()).max().unwrap_or(0);
     for Line { trigger, kind, try_it } in &lines {
         output.line(&format!(
@@ -86,7 +86,8 @@ fn program() -> String {
     if called.is_empty() { "hetuflow".to_owned() } else { called }
 }
 
-fn lines(trigger: &Trigger, places: &Places<'_>, clock: &Clock) -> Vec<Line> {
+fn lines(in_force: &Live, places: &Places<'_>, clock: &Clock) -> Vec<Line> {
+    let trigger = &in_force.trigger;
     let line = |kind, try_it| Line { trigger: trigger.name.to_string(), kind, try_it };
     let now = clock.now();
     let webhooks =
@@ -96,10 +97,11 @@ fn lines(trigger: &Trigger, places: &Places<'_>, clock: &Clock) -> Vec<Line> {
         .iter()
         .flat_map(|source| &source.paths)
         .map(|glob| line("file", try_file(glob, places)));
-    let clocks = trigger.clocks.iter().map(|clock| {
-        let rule = &clock.rule;
-        let kind = if clock.deadline.is_some() { "deadline" } else { rule.kind().name() };
-        line(kind, next(rule.next_after(now, now)))
+    let clocks = in_force.clocks.iter().map(|clock| {
+        let schedule = &clock.schedule;
+        let kind = if schedule.deadline.is_some() { "deadline" } else { schedule.rule.kind().name() };
+        // From when it was made, which may be long ago.
+        line(kind, next(schedule.rule.next_after(clock.created_at, now)))
     });
     let daemons = trigger.daemons.iter().map(|_| line("daemon", "is kept running".to_owned()));
     let by_hand = EventSource::by_hand(&trigger.name);

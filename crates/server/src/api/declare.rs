@@ -21,6 +21,10 @@ impl Origin {
             Self::Schedules => "schedules/item",
         }
     }
+
+    pub(super) fn is_of(self, stored: &StoredTrigger) -> bool {
+        stored.owner == OWNER && stored.origin == self.name()
+    }
 }
 
 /// A declared trigger.
@@ -41,7 +45,7 @@ pub(super) async fn declare(
     let text = text(file)?;
     let triggers = parse_text(origin.name(), name, namespace, &text, now).map_err(ApiError::Invalid)?;
     let earlier = find(api, namespace, name).await?;
-    if let Some(earlier) = earlier.as_ref().filter(|earlier| earlier.origin != origin.name()) {
+    if let Some(earlier) = earlier.as_ref().filter(|earlier| !origin.is_of(earlier)) {
         let reason = format!("there is a trigger {name:?} already, from {}", earlier.origin);
         return Err(ApiError::Conflict(reason));
     }

@@ -11,6 +11,7 @@ use hetuflow_core::trigger::Problems;
 use hetuflow_store::StoreError;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
+use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::ingest::{IngestError, chain};
@@ -126,7 +127,9 @@ impl ApiError {
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::NotFound => Self::NotFound("there is no such thing".to_owned()),
+            StoreError::NotFound => Self::NotFound(
+                "nothing has this id, perhaps any more: retention drops what is old".to_owned(),
+            ),
             StoreError::Conflict(reason) => Self::Conflict(reason),
             StoreError::Unavailable(_) => {
                 tracing::warn!(error = chain(&error), "the database is away");
@@ -172,7 +175,9 @@ impl IntoResponse for ApiError {
 pub(crate) async fn explain(request: Request, next: Next) -> Response {
     let id = Uuid::new_v4().to_string();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let mut response = next.run(request).await;
+    // What is logged on the way names the request that its sender was told.
+    let span = tracing::error_span!("request", id = %id);
+    let mut response = next.run(request).instrument(span).await;
     if response.status() == StatusCode::METHOD_NOT_ALLOWED
         && response.extensions().get::<ApiError>().is_none()
     {

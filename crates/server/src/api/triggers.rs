@@ -17,12 +17,16 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Api, ApiError,
+    declare::Origin,
     input::{Input, Params},
     page::Items,
 };
 use secrets::SecretUse;
 
-use crate::triggers::{TriggerFolder, TriggerSet, parse_text};
+use crate::{
+    health::unwatched,
+    triggers::{TriggerFolder, TriggerSet, parse_text},
+};
 
 /// The owner of what is applied here.
 pub(super) const OWNER: &str = "api";
@@ -40,13 +44,12 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    fn new(stored: StoredTrigger, set: &TriggerSet) -> Self {
+    fn new(stored: StoredTrigger, set: &TriggerSet, unwatched: &[(String, String)]) -> Self {
         let key = format!("{}/{}", stored.namespace, stored.name);
-        Self {
-            live: set.live.contains_key(&key),
-            warnings: set.warnings.get(&key).cloned().unwrap_or_default(),
-            stored,
-        }
+        let mut warnings = set.warnings.get(&key).cloned().unwrap_or_default();
+        let lonely = unwatched.iter().filter(|(lonely, _)| *lonely == key);
+        warnings.extend(lonely.map(|(_, warning)| warning.clone()));
+        Self { live: set.live.contains_key(&key), warnings, stored }
     }
 }
 
@@ -59,7 +62,8 @@ pub(crate) struct In {
 
 pub(super) async fn list(State(api): State<Api>) -> Result<Json<Items<Shown>>, ApiError> {
     let set = in_force(&api).await?;
-    let shown = set.stored.iter().map(|one| Shown::new(one.clone(), &set));
+    let unwatched = unwatched(&api.app, &set).await;
+    let shown = set.stored.iter().map(|one| Shown::new(one.clone(), &set, &unwatched));
     Ok(Json(Items::all(shown.collect())))
 }
 
@@ -91,7 +95,8 @@ pub(super) async fn show(
     let stored = find(&set, &place.namespace, &name)?;
     let text = stored.text.clone();
     let secrets = secrets::uses(&api.app, &set, &stored).await?;
-    Ok(Json(WithText { shown: Shown::new(stored, &set), text, secrets }))
+    let unwatched = unwatched(&api.app, &set).await;
+    Ok(Json(WithText { shown: Shown::new(stored, &set, &unwatched), text, secrets }))
 }
 
 fn find(set: &TriggerSet, namespace: &Namespace, name: &str) -> Result<StoredTrigger, ApiError> {
@@ -172,16 +177,32 @@ pub(super) async fn remove(
     Path(name): Path<String>,
     Params(place): Params<In>,
 ) -> Result<StatusCode, ApiError> {
-    let stored = find(in_force(&api).await?.as_ref(), &place.namespace, &name)?;
+    let set = in_force(&api).await?;
+    let stored = find(&set, &place.namespace, &name)?;
     // A folder that is not this server's may be gone for good; one that is would put the trigger back at once.
     if TriggerFolder::of(&api.app.config).is_some_and(|folder| folder.owner == stored.owner) {
         let file = stored.origin;
         return Err(ApiError::Conflict(format!("it belongs to this server's folder: delete {file}")));
     }
-    let change = TriggerChange::Remove { namespace: place.namespace, name };
-    let generation = api.app.store.apply_triggers(&stored.owner, &[change], api.app.clock.now()).await?;
+    let changes: Vec<TriggerChange> = removed_with(&stored, &set)
+        .map(|name| TriggerChange::Remove { namespace: place.namespace.clone(), name })
+        .collect();
+    let generation = api.app.store.apply_triggers(&stored.owner, &changes, api.app.clock.now()).await?;
     api.app.triggers.reach(generation).await;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// A job that was declared over the API goes with the schedules that were declared for it.
+fn removed_with(stored: &StoredTrigger, set: &TriggerSet) -> impl Iterator<Item = String> {
+    let declared = Origin::Jobs.is_of(stored);
+    let its = move |one: &&StoredTrigger| {
+        declared
+            && Origin::Schedules.is_of(one)
+            && one.namespace == stored.namespace
+            && one.job_id == stored.job_id
+    };
+    let schedules = set.stored.iter().filter(its).map(|one| one.name.clone());
+    std::iter::once(stored.name.clone()).chain(schedules)
 }
 
 fn names(triggers: &[NewTrigger]) -> Vec<String> {

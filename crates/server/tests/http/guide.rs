@@ -210,3 +210,34 @@ async fn what_the_guide_looks_at() {
     let response = world.client.get(world.api("system/health")).send().await.expect("an answer");
     assert!(body(response).await["status"].is_string());
 }
+
+#[tokio::test]
+async fn a_declared_job_goes_with_its_schedules() {
+    let world = World::new().await;
+    let job_id = make_job(&world).await;
+    let schedule = json!({ "job_id": job_id, "name": "often", "kind": "interval", "interval_seconds": 60 });
+    let (status, made) = world.post("schedules/item", schedule).await;
+    assert_eq!(status, StatusCode::CREATED, "{made}");
+    let request = world.client.delete(world.api("triggers/hello-world-job"));
+    assert_eq!(request.send().await.expect("an answer").status(), StatusCode::NO_CONTENT);
+    let left: Vec<Value> = world.get("triggers").await["items"]
+        .as_array()
+        .expect("items")
+        .iter()
+        .map(|one| one["name"].clone())
+        .collect();
+    assert_eq!(left, ["deploy-site"]);
+}
+
+#[tokio::test]
+async fn files_that_nobody_watches_are_no_secret() {
+    let world = World::new().await;
+    let text = "[on.file]\npaths = [\"/in/*.csv\"]\nagents = { role = \"ingest\" }\n[job]\ncmd = \"true\"\n";
+    world.write_trigger("import", text);
+    let listed = world.trigger_until("import", |one| one["live"] == true).await;
+    let warning = listed["warnings"][0].as_str().expect("a warning");
+    assert_eq!(warning, "no agent is connected that could watch its files");
+    let health = world.get("system/health").await;
+    assert_eq!(health["status"], "degraded");
+    assert!(health["reasons"].to_string().contains("default/import: no agent is connected"), "{health}");
+}
