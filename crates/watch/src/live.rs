@@ -65,6 +65,8 @@ pub(crate) struct Live {
 struct Waiting {
     candidates: HashMap<PathBuf, Candidate>,
     gone: HashMap<PathBuf, Gone>,
+    /// Candidates that this turn has found.
+    fresh: Vec<PathBuf>,
     /// Names that are looked out for, each with a candidate that waits for it.
     beside: BTreeSet<(PathBuf, PathBuf)>,
     /// Candidates were dropped for lack of room; a pass will find them again.

@@ -67,6 +67,13 @@ const LONGEST_WAIT: Duration = Duration::from_mins(10);
 /// What a file lacks whose digest is not known yet.
 pub(crate) const HASHING: &str = "its checksum is being computed";
 
+/// What a look at a candidate showed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Observed {
+    Same,
+    Another,
+}
+
 /// A version that was seen and is not reported yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Candidate {
@@ -114,15 +121,22 @@ impl Candidate {
     }
 
     /// A hint made us look again.
-    pub(crate) fn observe(&mut self, fact: FileFact, now: Instant, settle: Settle) {
+    pub(crate) fn observe(&mut self, fact: FileFact, now: Instant, settle: Settle) -> Observed {
         if fact.version == self.fact.version {
             // Nothing changed, but something happened: most likely the writer closed the file.
             self.test_at = self.test_at.min((self.changed_at + self.tested(settle)).max(now));
             self.pause = FIRST_PAUSE;
-        } else {
-            let Self { first_seen, stuck, .. } = *self;
-            *self = Self { first_seen, stuck, ..Self::new(fact, now, settle) };
+            return Observed::Same;
         }
+        let Self { first_seen, stuck, .. } = *self;
+        *self = Self { first_seen, stuck, ..Self::new(fact, now, settle) };
+        Observed::Another
+    }
+
+    /// Quiet counts from `now` on.
+    pub(crate) fn begin(&mut self, now: Instant, settle: Settle) {
+        self.changed_at = now;
+        self.test_at = now + self.tested(settle);
     }
 
     /// The version that was just seen was moved into place.
@@ -315,7 +329,9 @@ mod tests {
                     self.candidate.place(self.now, self.settle);
                 }
                 Step::Pass(millis) => self.now += Duration::from_millis(u64::from(millis)),
-                Step::Hint => self.candidate.observe(fact(self.mtime), self.now, self.settle),
+                Step::Hint => {
+                    self.candidate.observe(fact(self.mtime), self.now, self.settle);
+                }
             }
         }
 

@@ -40,6 +40,7 @@ pub(super) enum Decided {
 
 impl Live {
     pub(crate) fn judge(&mut self, cx: &mut Context<'_>, turn: &mut Turn, part: &mut Part) {
+        self.align();
         if self.is_passing() {
             return;
         }

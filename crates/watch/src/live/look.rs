@@ -13,7 +13,7 @@ use crate::{
     hint::{Names, Writer},
     probe::{FileFact, Seen},
     root::{Root, Walk},
-    settle::{Candidate, Look, look},
+    settle::{Candidate, Look, Observed, look},
 };
 
 /// How long a file that is not there may still turn up under another name, or again.
@@ -165,11 +165,25 @@ impl Live {
     fn add_candidate(&mut self, path: &Path, fact: FileFact) {
         let (now, settle) = (Instant::now(), self.settle);
         if let Some(candidate) = self.waiting.candidates.get_mut(path) {
-            candidate.observe(fact, now, settle);
+            if candidate.observe(fact, now, settle) == Observed::Another {
+                self.waiting.fresh.push(path.to_owned());
+            }
         } else if self.waiting.candidates.len() < MAX_WAITING {
             self.waiting.candidates.insert(path.to_owned(), Candidate::new(fact, now, settle));
+            self.waiting.fresh.push(path.to_owned());
         } else {
             self.waiting.overflowed = true;
+        }
+    }
+
+    /// What one turn has found is quiet from the same moment on, so that it is complete together, and told in the order
+    /// that was asked for, however long the turn took.
+    pub(super) fn align(&mut self) {
+        let (now, settle) = (Instant::now(), self.settle);
+        for path in std::mem::take(&mut self.waiting.fresh) {
+            if let Some(candidate) = self.waiting.candidates.get_mut(&path) {
+                candidate.begin(now, settle);
+            }
         }
     }
 
