@@ -16,7 +16,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -33,6 +33,7 @@ pub(crate) use self::{fates::StoredFate, told::Telling};
 use self::{
     open::Opened,
     read::{decode, definition, file, member, root},
+    told::Answer,
     write::{put_definition, put_events, put_files, put_members, put_root, put_sequences, remove_members},
 };
 
@@ -53,6 +54,8 @@ pub(crate) struct State {
     waiting: Arc<AtomicU64>,
     /// Counts fates that became known.
     decided: Arc<AtomicU64>,
+    /// There may be events that were told once more and have no answer.
+    asked: Arc<AtomicBool>,
     /// What became of an earlier file that could not be used.
     damage: Option<String>,
 }
@@ -92,8 +95,14 @@ impl State {
         let Opened { pool, damage } = open::open(path).await?;
         let path = Arc::new(path.to_owned());
         let error = |source| WatchError::State { path: path.to_path_buf(), source };
-        let state =
-            Self { pool, path: Arc::clone(&path), waiting: Arc::default(), decided: Arc::default(), damage };
+        let state = Self {
+            pool,
+            path: Arc::clone(&path),
+            waiting: Arc::default(),
+            decided: Arc::default(),
+            asked: Arc::new(AtomicBool::new(true)),
+            damage,
+        };
         state.count_outbox().await.map_err(error)?;
         Ok(state)
     }
@@ -296,15 +305,22 @@ impl State {
             let mut tx = self.pool.begin().await?;
             let concerned = fates::acknowledge(&mut tx, acks).await?;
             let removed = told::keep(&mut tx, acks, telling).await?;
-            let again = told::judge(&mut tx, acks, telling).await?;
+            // Most of the time nothing is asked, and nothing needs to be looked for.
+            let asked = self.asked.load(Ordering::Acquire);
+            let answer = if asked { told::judge(&mut tx, acks, telling).await? } else { Answer::Nothing };
+            // Before the commit, so that who asks after it has the last word.
+            if answer == Answer::Nothing {
+                self.asked.store(false, Ordering::Release);
+            }
             failpoint!("told.before_commit");
             tx.commit().await?;
             failpoint!("told.after_commit");
             self.waiting.fetch_sub(removed, Ordering::Relaxed);
             self.decided.fetch_add(concerned, Ordering::Relaxed);
-            if again { self.count_outbox().await } else { Ok(()) }
+            if answer == Answer::Again { self.count_outbox().await } else { Ok(()) }
         };
-        self.written(run.await).await
+        let done = run.await.inspect_err(|_| self.asked.store(true, Ordering::Release));
+        self.written(done).await
     }
 
     /// After a failure (a full disk) SQLite may have ended a transaction that the connection takes for open, or the other
@@ -325,6 +341,7 @@ impl State {
             let mut tx = self.pool.begin().await?;
             let asked = told::ask(&mut tx, telling).await?;
             tx.commit().await?;
+            self.asked.store(true, Ordering::Release);
             self.count_outbox().await?;
             Ok(asked)
         };

@@ -20,6 +20,8 @@ const MOST: i64 = 32 << 20;
 /// Triggers whose last event is told once more; of the others it shows in what is forgotten of these.
 const PROBES: u32 = 100;
 
+const ASKED: &str = "select exists (select 1 from told where asked = 1)";
+
 /// Who is told, and when.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Telling<'a> {
@@ -66,12 +68,22 @@ pub(super) async fn keep(
     Ok(removed)
 }
 
-/// What the answers say about those that were told once more. Yields whether events wait again.
+/// What is known of the events that were told once more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// None of them waits for an answer.
+    Nothing,
+    Waits,
+    /// Some were forgotten: events wait in the outbox again.
+    Again,
+}
+
+/// What the answers say about those that were told once more.
 pub(super) async fn judge(
     tx: &mut Transaction<'_, Sqlite>,
     acks: &[FileBatchAck],
     telling: Telling<'_>,
-) -> sqlx::Result<bool> {
+) -> sqlx::Result<Answer> {
     let keys = |wanted: fn(FileVerdict) -> bool| {
         encode(&acks.iter().filter(|ack| wanted(ack.verdict)).map(|ack| &ack.dedupe).collect::<Vec<_>>())
     };
@@ -80,12 +92,13 @@ pub(super) async fn judge(
         .bind(keys(|verdict| verdict == FileVerdict::Accepted)?)
         .fetch_one(&mut **tx)
         .await?;
-    if forgotten > 0 {
-        return again(tx, telling).await;
+    if forgotten > 0 && again(tx, telling).await? {
+        return Ok(Answer::Again);
     }
     let sql = "update told set asked = 0 where asked = 1 and dedupe in (select value from json_each(?))";
     sqlx::query(sql).bind(keys(|_| true)?).execute(&mut **tx).await?;
-    Ok(false)
+    let waits = sqlx::query_scalar(ASKED).fetch_one(&mut **tx).await?;
+    Ok(if waits { Answer::Waits } else { Answer::Nothing })
 }
 
 /// The events to be told once more. Where an earlier question has no answer, the server may have taken them as new
@@ -94,7 +107,7 @@ pub(super) async fn ask(
     tx: &mut Transaction<'_, Sqlite>,
     telling: Telling<'_>,
 ) -> sqlx::Result<Vec<FileEvent>> {
-    if sqlx::query_scalar("select exists (select 1 from told where asked = 1)").fetch_one(&mut **tx).await? {
+    if sqlx::query_scalar(ASKED).fetch_one(&mut **tx).await? {
         again(tx, telling).await?;
         return Ok(Vec::new());
     }

@@ -36,7 +36,12 @@ pub(super) fn run(triggers: &[Trigger], base: &Path, output: Output) -> Result<(
     } else {
         "There is nothing below its globs. Globs that do not begin with / start at the agent's data directory: --base DIR."
     };
-    output.table(&["FILE", "FATE", "WHY"], rows, empty)
+    output.table(&["FILE", "FATE", "WHY"], rows, empty)?;
+    if all.iter().any(|one| one.fate == Fate::Taken) {
+        let text = "taken: as one that comes now. What an agent has told of, or found when the trigger was new, it leaves alone.";
+        output.line(&output.tone(text, Tone::Faint))?;
+    }
+    Ok(())
 }
 
 fn row(one: &Explained, output: Output) -> Vec<String> {
