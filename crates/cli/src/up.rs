@@ -2,8 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use hetuflow_server::Listeners;
-use sd_notify::NotifyState;
+use hetuflow_server::{Listeners, NotifyState, tell_systemd};
 
 use crate::{
     args::UpArgs,
@@ -38,13 +37,6 @@ pub(crate) async fn run(args: UpArgs, _output: Output) -> Result<(), CliError> {
         tell_systemd(NotifyState::Stopping);
     });
     machine.run(stop).await
-}
-
-/// Where `Type=notify` waits for it; elsewhere nobody listens.
-fn tell_systemd(state: NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(&[state]) {
-        tracing::warn!(%error, "systemd was not told");
-    }
 }
 
 /// `agent.toml` in the folder of the server's configuration, when it is there.

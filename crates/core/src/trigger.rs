@@ -33,6 +33,7 @@ use crate::{
     condition::Condition,
     id::{Namespace, TriggerName},
     job::JobSpec,
+    labels::Labels,
     network::Network,
     schedule::{ClockSchedule, DaemonSchedule},
 };
@@ -163,6 +164,12 @@ impl Trigger {
     #[must_use]
     pub fn key(&self) -> String {
         format!("{}/{}", self.namespace, self.name)
+    }
+
+    /// Whether an agent with these labels watches files for it.
+    #[must_use]
+    pub fn is_watched_on(&self, labels: &Labels) -> bool {
+        self.files.iter().any(|source| source.agents.matches(labels))
     }
 
     /// The `source` of events that come in at this hook.

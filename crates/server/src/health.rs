@@ -128,7 +128,7 @@ fn agent_problem(id: &AgentId, online: &[Online], set: &TriggerSet) -> Option<St
     let unready: Vec<&str> = set
         .live
         .iter()
-        .filter(|(_, live)| live.trigger.files.iter().any(|source| source.agents.matches(&agent.labels)))
+        .filter(|(_, live)| live.trigger.is_watched_on(&agent.labels))
         // A watch with a problem will not get ready; it shows up as degraded.
         .filter(|(key, _)| {
             agent.watches.get(*key).is_none_or(|watch| !watch.baseline_done && watch.problem.is_none())

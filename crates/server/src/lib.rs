@@ -25,6 +25,7 @@ mod run;
 mod scheduler;
 mod secrets;
 mod state;
+mod systemd;
 pub mod triggers;
 #[cfg(test)]
 mod world;
@@ -32,6 +33,7 @@ mod world;
 pub use config::Config;
 pub use health::{Health, Status};
 pub use listen::{Addresses, BindError, Entrance, Listeners};
-pub use run::{Server, ServerError, run, start};
+pub use run::{Server, ServerError, start};
 pub use secrets::SecretSource;
 pub use state::AppState;
+pub use systemd::{NotifyState, tell_systemd};

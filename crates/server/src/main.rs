@@ -4,8 +4,7 @@ use std::{io::IsTerminal, path::PathBuf};
 
 use anyhow::Context;
 use clap::Parser;
-use hetuflow_server::{Config, Listeners, Status};
-use sd_notify::NotifyState;
+use hetuflow_server::{Config, Listeners, NotifyState, Status, tell_systemd};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -42,13 +41,6 @@ async fn main() -> anyhow::Result<()> {
     }
     server.join().await?;
     Ok(())
-}
-
-/// Where `Type=notify` waits for it; elsewhere nobody listens.
-fn tell_systemd(state: NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(&[state]) {
-        tracing::warn!(%error, "systemd was not told");
-    }
 }
 
 /// The first signal drains; a second one ends the process as the system does.

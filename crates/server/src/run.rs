@@ -55,15 +55,6 @@ pub enum ServerError {
     LoopEnded(&'static str),
 }
 
-/// Runs until `shutdown`, then drains. An error says why it could not start, or what made it stop.
-pub async fn run(
-    config: Config,
-    listeners: Listeners,
-    shutdown: CancellationToken,
-) -> Result<(), ServerError> {
-    start(config, listeners, shutdown).await?.join().await
-}
-
 /// Starts everything and returns; the server runs until `shutdown`. Whoever connected since the listeners were
 /// bound is answered from now on.
 pub async fn start(

@@ -17,7 +17,7 @@ use std::{
 
 use hetuflow_core::{
     event::{Decision, DecisionOutcome},
-    id::{JobId, ScheduleId},
+    id::{JobId, Namespace, ScheduleId},
     job::JobSpec,
     schedule::{ClockSchedule, DaemonSchedule},
     trigger::Trigger,
@@ -155,6 +155,11 @@ pub(crate) fn schedule_name(kind: &str, index: usize) -> String {
 }
 
 impl TriggerSet {
+    /// In force or not.
+    pub(crate) fn stored_as(&self, namespace: &Namespace, name: &str) -> Option<&StoredTrigger> {
+        self.stored.iter().find(|one| one.namespace == *namespace && one.name == name)
+    }
+
     /// The live trigger that owns this schedule, and the schedule.
     pub fn clocked(&self, id: ScheduleId) -> Option<(&Live, &Clocked)> {
         let (key, place) = self.by_schedule.get(&id)?;

@@ -4,7 +4,10 @@ use hetuflow_core::id::Namespace;
 use hetuflow_store::{StoredTrigger, TriggerChange};
 use serde_json::{Map, Value};
 
-use super::{Api, ApiError, triggers::OWNER};
+use super::{
+    Api, ApiError,
+    triggers::{OWNER, in_force},
+};
 use crate::triggers::parse_text;
 
 /// Which request declares it; who declared a trigger in another way may not lose it to this one.
@@ -44,22 +47,17 @@ pub(super) async fn declare(
     let now = api.app.clock.now();
     let text = text(file)?;
     let triggers = parse_text(origin.name(), name, namespace, &text, now).map_err(ApiError::Invalid)?;
-    let earlier = find(api, namespace, name).await?;
-    if let Some(earlier) = earlier.as_ref().filter(|earlier| !origin.is_of(earlier)) {
+    let set = in_force(api).await?;
+    let earlier = set.stored_as(namespace, name);
+    if let Some(earlier) = earlier.filter(|earlier| !origin.is_of(earlier)) {
         let reason = format!("there is a trigger {name:?} already, from {}", earlier.origin);
         return Err(ApiError::Conflict(reason));
     }
     let changes: Vec<TriggerChange> = triggers.into_iter().map(TriggerChange::Put).collect();
-    let generation = api.app.store.apply_triggers(OWNER, &changes, now).await?;
-    api.app.triggers.reach(generation).await;
-    let stored = find(api, namespace, name).await?;
+    api.app.store.apply_triggers(OWNER, &changes, now).await?;
+    let stored = in_force(api).await?.stored_as(namespace, name).cloned();
     let stored = stored.ok_or_else(|| ApiError::Conflict("it was removed at the same time".to_owned()))?;
     Ok(Declared { stored, is_new: earlier.is_none() })
-}
-
-async fn find(api: &Api, namespace: &Namespace, name: &str) -> Result<Option<StoredTrigger>, ApiError> {
-    let stored = api.app.store.triggers().await?;
-    Ok(stored.into_iter().find(|one| one.namespace == *namespace && one.name == name))
 }
 
 /// As TOML, which knows no null: what is null is not there.

@@ -69,7 +69,7 @@ pub(super) async fn list(State(api): State<Api>) -> Result<Json<Items<Shown>>, A
 
 /// Everything that the store knew when it was asked, and in force: who is told that a trigger is gone may
 /// rely on it that its hook is gone too.
-async fn in_force(api: &Api) -> Result<Arc<TriggerSet>, ApiError> {
+pub(super) async fn in_force(api: &Api) -> Result<Arc<TriggerSet>, ApiError> {
     let generation = api.app.store.trigger_generation().await?;
     api.app.triggers.reach(generation).await;
     Ok(api.app.triggers.current())
@@ -100,8 +100,7 @@ pub(super) async fn show(
 }
 
 fn find(set: &TriggerSet, namespace: &Namespace, name: &str) -> Result<StoredTrigger, ApiError> {
-    let found = set.stored.iter().find(|one| one.namespace == *namespace && one.name == name);
-    found
+    set.stored_as(namespace, name)
         .cloned()
         .ok_or_else(|| ApiError::NotFound(format!("there is no trigger {name:?} in namespace {namespace}")))
 }

@@ -166,13 +166,13 @@ pub(super) async fn watching(state: &AppState, live: &Live) -> Result<Vec<Watchi
             (None, Connection::Offline) => "away",
         }
     };
-    let should = |agent: &Agent| live.trigger.files.iter().any(|source| source.agents.matches(&agent.labels));
     let agents = state.store.agents().await?;
-    let watching = agents.iter().filter(|agent| should(agent)).map(|agent| Watching {
-        agent: agent.id.to_string(),
-        watch: health(agent),
-        told_until: agent.watermarks.get(&key).copied(),
-    });
+    let watching =
+        agents.iter().filter(|agent| live.trigger.is_watched_on(&agent.labels)).map(|agent| Watching {
+            agent: agent.id.to_string(),
+            watch: health(agent),
+            told_until: agent.watermarks.get(&key).copied(),
+        });
     Ok(watching.collect())
 }
 

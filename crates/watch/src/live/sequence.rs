@@ -8,9 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hetuflow_core::trigger::{FileChange, FileField, FileSequence, OnTimeout};
+use hetuflow_core::trigger::{FileField, FileSequence, OnTimeout};
 
-use super::{Context, Live, tell::About};
+use super::{Context, Live};
 use crate::turn::{Part, Turn};
 
 /// Files that are held in order, at most; others look again by themselves.
@@ -85,7 +85,7 @@ impl Live {
         if now < until {
             return true;
         }
-        self.tell_gap(path, why, cx, turn, part);
+        self.say_stuck(path, why, cx, turn, part);
         if rule.on_timeout == OnTimeout::Hold {
             return true;
         }
@@ -127,17 +127,5 @@ impl Live {
         let from = (group.to_owned(), next);
         let first = self.sequences.held.range(from..).map(|((group, number), _)| (group, *number)).next();
         first.filter(|(found, _)| *found == group).map(|(_, number)| number)
-    }
-
-    /// Once for each file that it keeps waiting.
-    fn tell_gap(&mut self, path: &Path, why: String, cx: &Context<'_>, turn: &mut Turn, part: &mut Part) {
-        let Some(candidate) = self.waiting.candidates.get_mut(path).filter(|candidate| !candidate.stuck)
-        else {
-            return;
-        };
-        candidate.stuck = true;
-        let about = About { reason: Some(why), ..About::version(candidate.fact.version) };
-        let events = self.events(&[FileChange::Stuck], path, &about, cx);
-        turn.decide(part, Vec::new(), events);
     }
 }

@@ -69,8 +69,22 @@ impl Live {
             candidate.limit(longest);
             return;
         }
-        candidate.stuck = true;
         let reason = candidate.lacks.as_deref().unwrap_or("it is still written").to_owned();
+        self.say_stuck(path, reason, cx, turn, part);
+    }
+
+    /// Once for each candidate.
+    pub(super) fn say_stuck(
+        &mut self,
+        path: &Path,
+        reason: String,
+        cx: &Context<'_>,
+        turn: &mut Turn,
+        part: &mut Part,
+    ) {
+        let candidates = &mut self.waiting.candidates;
+        let Some(candidate) = candidates.get_mut(path).filter(|candidate| !candidate.stuck) else { return };
+        candidate.stuck = true;
         let about = About { reason: Some(reason), ..About::version(candidate.fact.version) };
         let events = self.events(&[FileChange::Stuck], path, &about, cx);
         turn.decide(part, Vec::new(), events);
