@@ -1,7 +1,11 @@
 //! An event: something that happened, with its raw bytes. Its attributes follow CloudEvents 1.0
 //! (`id`, `source`, `type`, `subject`, `time`).
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -9,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     id::{EventId, Namespace, StatusToken},
     labels::Labels,
+    path_text,
 };
 
 /// Where events come from.
@@ -246,6 +251,10 @@ impl DedupeKey {
 pub struct FileFacts {
     /// Absolute path on the agent.
     pub path: String,
+    /// The paths here are not UTF-8, and percent-encoded as [`path_text`] has it. Never those of `files`, which say so
+    /// themselves.
+    #[serde(default, skip_serializing_if = "is_no")]
+    pub percent_encoded: bool,
     pub size: u64,
     pub mtime: Timestamp,
     /// `arrived`, `created`, `modified`, `deleted`, `moved`, `batch`; `stuck` and `rejected` are for other triggers.
@@ -289,6 +298,35 @@ impl FileFacts {
     /// The `change` of a batch.
     pub const BATCH: &str = "batch";
 
+    /// With these paths, and nothing else that is known.
+    #[must_use]
+    pub fn of(path: &Path, old_path: Option<&Path>) -> Self {
+        let paths = || std::iter::once(path).chain(old_path);
+        let percent_encoded = paths().any(|path| path.to_str().is_none());
+        let text = |path: &Path| match path.to_str() {
+            Some(text) if !percent_encoded => text.to_owned(),
+            _ => path_text::encode(path.as_os_str()),
+        };
+        Self { path: text(path), percent_encoded, old_path: old_path.map(text), ..Self::default() }
+    }
+
+    /// The path itself.
+    #[must_use]
+    pub fn location(&self) -> PathBuf {
+        self.locate(&self.path)
+    }
+
+    #[must_use]
+    pub fn old_location(&self) -> Option<PathBuf> {
+        self.old_path.as_deref().map(|path| self.locate(path))
+    }
+
+    /// What claims to be encoded and is not is taken as it is: such a body is none of ours.
+    fn locate(&self, text: &str) -> PathBuf {
+        let decoded = self.percent_encoded.then(|| path_text::decode(text)).flatten();
+        decoded.map_or_else(|| PathBuf::from(text), PathBuf::from)
+    }
+
     /// What it tells of is for other triggers; the one that watches for the file runs nothing.
     #[must_use]
     pub fn is_notice(&self) -> bool {
@@ -305,10 +343,16 @@ const fn is_yes(value: &bool) -> bool {
     *value
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+const fn is_no(value: &bool) -> bool {
+    !*value
+}
+
 impl Default for FileFacts {
     fn default() -> Self {
         Self {
             path: String::new(),
+            percent_encoded: false,
             size: 0,
             mtime: Timestamp::UNIX_EPOCH,
             change: "arrived".to_owned(),

@@ -3,7 +3,7 @@
 //!
 //! - words: [`event`], [`trigger`], [`job`], [`schedule`], [`task`], [`agent`], [`labels`], [`id`]
 //! - rules: [`matching`], [`condition`], [`template`], [`retry`], [`status`]
-//! - how users write things: [`config`], [`duration`], [`size`]
+//! - how users write things: [`config`], [`duration`], [`size`], [`path_text`]
 //! - between server and agent: [`protocol`]
 
 pub mod agent;
@@ -17,6 +17,7 @@ pub mod job;
 pub mod labels;
 pub mod matching;
 pub mod network;
+pub mod path_text;
 pub mod protocol;
 pub mod retry;
 pub mod schedule;

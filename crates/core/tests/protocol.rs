@@ -39,6 +39,7 @@ fn lease() -> Lease {
 fn facts() -> FileFacts {
     FileFacts {
         path: "/data/a.csv".to_owned(),
+        percent_encoded: true,
         size: 12,
         mtime: Timestamp::UNIX_EPOCH,
         change: "arrived".to_owned(),

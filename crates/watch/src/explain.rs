@@ -93,9 +93,6 @@ impl Walk<'_> {
                     continue;
                 }
             };
-            if let Some(odd) = &listing.odd {
-                self.note(directory.join(odd), Fate::Left, "its name is not UTF-8".to_owned());
-            }
             for name in listing.directories.iter().chain(&listing.others) {
                 if self.found.len() >= self.limit {
                     return;
@@ -135,7 +132,7 @@ impl Walk<'_> {
             return (Fate::Waits, "somebody has it open for writing".to_owned());
         }
         let passage = self.rule.gate.pass(&Subject {
-            name: path.file_name().and_then(|name| name.to_str()).unwrap_or_default(),
+            path,
             captures: &self.rule.captures(path),
             fact,
             seen_for: Duration::MAX,
@@ -157,7 +154,9 @@ impl Walk<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{ffi::OsStr, fs, os::unix::ffi::OsStrExt};
+
+    use hetuflow_core::path_text;
 
     use super::*;
 
@@ -171,6 +170,7 @@ mod tests {
             fs::create_dir_all(path.parent().expect("a folder")).expect("made");
             fs::write(&path, if name.contains("big") { "12345" } else { "1" }).expect("written");
         }
+        fs::write(base.path().join("in").join(OsStr::from_bytes(b"g\xFF.csv")), "1").expect("written");
         let open = fs::OpenOptions::new().append(true).open(base.path().join("in/f.csv")).expect("opened");
         let source =
             toml::from_str("paths = ['in/**/*.csv', 'in/*.part']\nexclude = ['old/**']\nmax_size = 3")
@@ -184,7 +184,7 @@ mod tests {
         let all: Vec<String> = all
             .iter()
             .map(|one| {
-                let path = one.path.strip_prefix(base.path()).expect("below").display().to_string();
+                let path = path_text::show(one.path.strip_prefix(base.path()).expect("below"));
                 format!("{path}: {} {}", one.fate.name(), one.reason)
             })
             .collect();
@@ -197,6 +197,7 @@ mod tests {
                 "in/big.csv: rejected it has 5 bytes, more than 3",
                 "in/d.csv.part: left its name is one of unfinished files: `partial = true` takes it",
                 "in/f.csv: waits somebody has it open for writing",
+                "in/g%FF.csv: rejected its path is not UTF-8: `names = \"any\"` takes it",
                 "in/old: left a directory that no glob reaches, or that is excluded or too deep",
             ]
         );

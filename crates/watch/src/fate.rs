@@ -104,7 +104,7 @@ pub(crate) fn fulfil(fate: &Fate, source: &FileSource, root: &Path, at: Timestam
         After::Delete => below.remove(relative)?,
         After::Move(target) => {
             let target = NameTemplate::path(&target).map_err(io::Error::other)?;
-            let name = relative.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let name = relative.file_name().unwrap_or_default();
             let target = target.expand(name, &at.to_zoned(TimeZone::system()));
             match below.rename(relative, Path::new(&target), collision) {
                 Err(error)

@@ -1,7 +1,7 @@
 //! What a complete file must be besides complete: its size, ages, names. Pure, with the times as arguments; the judge and
 //! the explanation of a trigger ask it.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use hetuflow_core::{
     duration,
@@ -28,7 +28,7 @@ pub(crate) struct Gate {
 /// What is asked about.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Subject<'a> {
-    pub(crate) name: &'a str,
+    pub(crate) path: &'a Path,
     pub(crate) captures: &'a Captures,
     pub(crate) fact: FileFact,
     /// Since it was first seen.
@@ -71,7 +71,15 @@ impl Gate {
     }
 
     fn name(&self, subject: &Subject<'_>) -> Option<Passage> {
-        let odd = subject.name.starts_with('-') || subject.name.contains(char::is_control);
+        if self.names == Names::Any {
+            return None;
+        }
+        let Some(text) = subject.path.to_str() else {
+            let reason = "its path is not UTF-8: `names = \"any\"` takes it";
+            return Some(Passage::Reject(reason.to_owned()));
+        };
+        let name = text.rsplit('/').next().unwrap_or_default();
+        let odd = name.starts_with('-') || name.contains(char::is_control);
         (self.names == Names::Portable && odd)
             .then(|| Passage::Reject("its name starts with - or has control characters".to_owned()))
     }
@@ -139,7 +147,7 @@ mod tests {
         let version = Version { ino: 1, btime: None, size: 100, mtime };
         let capture = hetuflow_core::trigger::CaptureRule::compile(r"(?<day>\d{8})").expect("sound");
         let subject = Subject {
-            name,
+            path: Path::new(name),
             captures: &capture.captures(name).unwrap_or_default(),
             fact: FileFact { version, changed: mtime, device: 1, links },
             seen_for: Duration::from_secs(10),
@@ -155,6 +163,7 @@ mod tests {
             assert!(passage.starts_with(expected), "{source} {name}: {passage}");
         };
         check("", "-x\n", "Take");
+        check("names = 'utf8'", "-x\n", "Take");
         check("names = 'portable'", "-x", "Reject(\"its name");
         check("names = 'portable'", "x y", "Take");
         check("hardlinks = 'reject'", "x", "Reject(\"it has 2 names");

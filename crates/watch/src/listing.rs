@@ -17,11 +17,9 @@ const CHUNK: usize = 32 * 1024;
 #[derive(Debug)]
 pub(crate) struct Listing {
     directory: OwnedFd,
-    pub(crate) directories: HashSet<String>,
+    pub(crate) directories: HashSet<OsString>,
     /// Files, and what else is not a directory.
-    pub(crate) others: HashSet<String>,
-    /// One of the names that are not UTF-8.
-    pub(crate) odd: Option<OsString>,
+    pub(crate) others: HashSet<OsString>,
 }
 
 impl Listing {
@@ -29,7 +27,7 @@ impl Listing {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let opened = openat(&directory, ".", flags, Mode::empty())?;
         let (directories, others) = (HashSet::new(), HashSet::new());
-        let mut listing = Self { directory, directories, others, odd: None };
+        let mut listing = Self { directory, directories, others };
         let mut chunk = Vec::with_capacity(CHUNK);
         let mut entries = RawDir::new(opened, chunk.spare_capacity_mut());
         while let Some(entry) = entries.next() {
@@ -46,11 +44,8 @@ impl Listing {
         // Not every file system says so in its listings.
         let is_directory = kind == FileType::Directory
             || (kind == FileType::Unknown && matches!(self.see(name), Seen::Directory(_)));
-        match name.to_str() {
-            Some(name) if is_directory => self.directories.insert(name.to_owned()),
-            Some(name) => self.others.insert(name.to_owned()),
-            None => self.odd.replace(name.to_owned()).is_none(),
-        };
+        let names = if is_directory { &mut self.directories } else { &mut self.others };
+        names.insert(name.to_owned());
     }
 
     /// What is now at a name in the very directory that was listed.
@@ -59,6 +54,6 @@ impl Listing {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.directories.is_empty() && self.others.is_empty() && self.odd.is_none()
+        self.directories.is_empty() && self.others.is_empty()
     }
 }

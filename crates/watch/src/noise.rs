@@ -2,6 +2,8 @@
 //! uploads and downloads, editors' swap and save files, leftovers of network file systems. They are
 //! never reported, whatever a glob says. Upper and lower case are the same here.
 
+use std::ffi::OsStr;
+
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 #[rustfmt::skip]
@@ -39,12 +41,12 @@ impl Noise {
         Ok(Self { files: compile(FILES)?, directories: compile(DIRECTORIES)? })
     }
 
-    pub(crate) fn is_file(&self, name: &str) -> bool {
-        self.files.is_match(name)
+    pub(crate) fn is_file(&self, name: impl AsRef<OsStr>) -> bool {
+        self.files.is_match(name.as_ref())
     }
 
-    pub(crate) fn is_directory(&self, name: &str) -> bool {
-        self.directories.is_match(name)
+    pub(crate) fn is_directory(&self, name: impl AsRef<OsStr>) -> bool {
+        self.directories.is_match(name.as_ref())
     }
 }
 

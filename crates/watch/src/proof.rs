@@ -3,10 +3,14 @@
 
 use std::{
     io::{self, Read, Seek, SeekFrom},
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
 
-use hetuflow_core::trigger::{FileField, FileSource, MarkerAfter, NameTemplate, Verify};
+use hetuflow_core::{
+    path_text,
+    trigger::{FileField, FileSource, MarkerAfter, NameTemplate, Verify},
+};
 use jiff::{Timestamp, tz::TimeZone};
 
 use crate::{
@@ -105,7 +109,7 @@ impl Proof {
         if let Some(marker) = self.marker.as_ref().and_then(|marker| beside(marker, path, at))
             && !is_marker(ground, &marker)
         {
-            let why = format!("`{}` is not there", marker.display());
+            let why = format!("`{}` is not there", path_text::show(&marker));
             return Proven::NotYet { beside: Some(marker), why };
         }
         self.content(ground, path, at, digest).unwrap_or_else(|error| unreadable(&error))
@@ -141,7 +145,7 @@ pub(crate) fn unreadable(error: &io::Error) -> Proven {
 
 fn beside(template: &NameTemplate, path: &Path, at: Timestamp) -> Option<PathBuf> {
     let at = at.to_zoned(TimeZone::system());
-    Some(path.parent()?.join(template.expand(path.file_name()?.to_str()?, &at)))
+    Some(path.parent()?.join(template.expand(path.file_name()?, &at)))
 }
 
 /// A marker that somebody still writes is not there yet.
@@ -158,20 +162,20 @@ fn checksum(
     digest: Option<&str>,
 ) -> Proven {
     let Some(beside) = beside(name, path, at) else {
-        return Proven::No("its name is not UTF-8".to_owned());
+        return Proven::No("it has no name".to_owned());
     };
     let not_yet = |why| Proven::NotYet { beside: Some(beside.clone()), why };
     let Some(wanted) = wanted(ground, &beside, path) else {
-        return not_yet(format!("`{}` has no SHA-256 for it", beside.display()));
+        return not_yet(format!("`{}` has no SHA-256 for it", path_text::show(&beside)));
     };
     let Some(found) = digest else { return Proven::Unhashed };
     if found == wanted {
         return Proven::Yes { sha256: Some(wanted) };
     }
     if is_older(ground, &beside, path) {
-        return not_yet(format!("`{}` is older than it and does not fit", beside.display()));
+        return not_yet(format!("`{}` is older than it and does not fit", path_text::show(&beside)));
     }
-    let beside = beside.file_name().unwrap_or_default().display();
+    let beside = path_text::show(beside.file_name().unwrap_or_default());
     Proven::No(format!("its SHA-256 is {found}, `{beside}` says {wanted}"))
 }
 
@@ -182,15 +186,17 @@ fn is_older(ground: &Ground, beside: &Path, path: &Path) -> bool {
 
 /// The sum that a file like that of `sha256sum` gives for `path`; one without names is for any.
 fn wanted(ground: &Ground, beside: &Path, path: &Path) -> Option<String> {
-    let mut text = String::new();
-    ground.open(beside).ok()?.take(MAX_CHECKSUMS).read_to_string(&mut text).ok()?;
-    let name = path.file_name()?.to_str()?;
-    text.lines().find_map(|line| {
-        let (sum, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
-        let of = rest.trim_start().trim_start_matches('*').trim_end();
-        let of = of.rsplit_once('/').map_or(of, |(_, of)| of);
-        let valid = sum.len() == 64 && sum.bytes().all(|byte| byte.is_ascii_hexdigit());
-        (valid && (of.is_empty() || of == name)).then(|| sum.to_ascii_lowercase())
+    let mut text = Vec::new();
+    ground.open(beside).ok()?.take(MAX_CHECKSUMS).read_to_end(&mut text).ok()?;
+    let name = path.file_name()?.as_bytes();
+    text.split(|byte| *byte == b'\n').find_map(|line| {
+        let (sum, rest) = line.split_at(line.iter().position(u8::is_ascii_whitespace).unwrap_or(line.len()));
+        let of = rest.trim_ascii();
+        let of = of.strip_prefix(b"*").unwrap_or(of);
+        let of = of.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+        let valid = sum.len() == 64 && sum.iter().all(u8::is_ascii_hexdigit);
+        let sum = || String::from_utf8_lossy(sum).to_ascii_lowercase();
+        (valid && (of.is_empty() || of == name)).then(sum)
     })
 }
 

@@ -82,7 +82,6 @@ pub(crate) struct Problems {
     pub(crate) limit: Option<String>,
     pub(crate) remote: Option<Remote>,
     pub(crate) unreadable: Option<String>,
-    pub(crate) odd_name: Option<String>,
     pub(crate) too_many: Option<String>,
     /// A directory, and what is to be said of it.
     pub(crate) emptied: Option<(PathBuf, String)>,
@@ -249,10 +248,10 @@ impl Root {
     }
 
     pub(crate) fn health(&self) -> WatchHealth {
-        let Problems { unreadable, odd_name, too_many, emptied, .. } = &self.problems;
+        let Problems { unreadable, too_many, emptied, .. } = &self.problems;
         if matches!(self.presence, Presence::Missing { .. }) || emptied.is_some() {
             WatchHealth::Offline
-        } else if unreadable.is_some() || odd_name.is_some() || too_many.is_some() {
+        } else if unreadable.is_some() || too_many.is_some() {
             WatchHealth::Degraded
         } else if self.polled {
             WatchHealth::Polling
@@ -278,7 +277,7 @@ impl Root {
                 "`{dir}` cannot be watched: {reason}; watching starts by itself once it is there"
             ));
         }
-        let Problems { limit, unreadable, odd_name, too_many, emptied, remote: _ } = &self.problems;
+        let Problems { limit, unreadable, too_many, emptied, remote: _ } = &self.problems;
         if let Some(limit) = limit {
             all.push(format!(
                 "`{dir}` is only looked at every {}: {limit}",
@@ -287,11 +286,6 @@ impl Root {
         }
         let emptied = emptied.as_ref().map(|(_, text)| text);
         all.extend([unreadable.as_ref(), too_many.as_ref(), emptied].into_iter().flatten().cloned());
-        all.extend(
-            odd_name
-                .as_ref()
-                .map(|name| format!("`{name}` is not watched: its name is not UTF-8; rename it")),
-        );
         all
     }
 }

@@ -10,7 +10,10 @@ use std::{
 };
 
 use globset::{GlobSet, GlobSetBuilder};
-use hetuflow_core::trigger::{After, CaptureRule, Captures, FileSource, NameTemplate};
+use hetuflow_core::{
+    path_text,
+    trigger::{After, CaptureRule, Captures, FileSource, NameTemplate},
+};
 
 use self::{
     aside::Aside,
@@ -91,7 +94,7 @@ impl Rule {
 
     /// Why a path is not covered.
     pub(crate) fn check(&self, path: &Path) -> Result<(), Uncovered> {
-        let name = path.file_name().and_then(|name| name.to_str()).ok_or(Uncovered::Name)?;
+        let name = path.file_name().ok_or(Uncovered::Glob)?;
         let parent = path.parent().filter(|parent| *parent != self.own).ok_or(Uncovered::Own)?;
         let mut reason = Uncovered::Glob;
         let taken = self.patterns.iter().filter(|pattern| pattern.fits(path)).any(|pattern| {
@@ -109,7 +112,7 @@ impl Rule {
             return Err(Uncovered::Beside);
         }
         match &self.capture {
-            Some(capture) if !capture.is_match(name) => Err(Uncovered::Capture),
+            Some(capture) if !capture.is_match(&path_text::show(name)) => Err(Uncovered::Capture),
             _ => Ok(()),
         }
     }
@@ -125,10 +128,10 @@ impl Rule {
         excluded.then_some(Uncovered::Excluded)
     }
 
-    /// What its name captures.
+    /// What its name captures, which is text: percent-encoded where it is not UTF-8.
     pub(crate) fn captures(&self, path: &Path) -> Captures {
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        self.capture.as_ref().and_then(|capture| capture.captures(name)).unwrap_or_default()
+        let Some(capture) = &self.capture else { return Captures::default() };
+        capture.captures(&path_text::of(path.file_name().unwrap_or_default()).0).unwrap_or_default()
     }
 
     /// Where the glob starts that covers the path, or a file beside it.
@@ -151,10 +154,7 @@ impl Rule {
     /// Nothing on the way from the pattern's root to `directory` is left out.
     fn admits(&self, pattern: &Pattern, directory: &Path) -> bool {
         directory.ancestors().take_while(|dir| *dir != pattern.root()).all(|dir| {
-            let noise = dir
-                .file_name()
-                .and_then(|name| name.to_str())
-                .is_none_or(|name| self.noise.is_directory(name));
+            let noise = dir.file_name().is_none_or(|name| self.noise.is_directory(name));
             !noise && !self.exclude.directory(pattern.anchor(), dir)
         })
     }
@@ -163,7 +163,6 @@ impl Rule {
 /// Why a path is not covered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Uncovered {
-    Name,
     Own,
     Glob,
     Hidden,
@@ -178,7 +177,6 @@ impl Uncovered {
     /// Which key says so.
     pub(crate) const fn explain(self) -> &'static str {
         match self {
-            Self::Name => "its name is not UTF-8",
             Self::Own => "it is beside our own state file",
             Self::Glob => "no glob of `paths` fits",
             Self::Hidden => "a part of its path starts with a dot: `hidden = true` takes it",
@@ -193,7 +191,7 @@ impl Uncovered {
 
 /// A glob such as `*.tmp` could never report anything: better said at once than found out later.
 fn check_name(pattern: &Pattern, aside: &Aside) -> Result<(), RuleError> {
-    if !aside.is_unfinished(pattern.name()) {
+    if !aside.is_unfinished(pattern.name().as_ref()) {
         return Ok(());
     }
     Err(RuleError(format!(

@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    ffi::OsStr,
     path::{Path, PathBuf},
 };
 
@@ -10,7 +11,7 @@ use crate::version::Version;
 
 #[derive(Debug, Default)]
 pub(crate) struct Snapshot {
-    directories: BTreeMap<PathBuf, HashMap<Box<str>, Version>>,
+    directories: BTreeMap<PathBuf, HashMap<Box<OsStr>, Version>>,
     len: u64,
 }
 
@@ -48,7 +49,7 @@ impl Snapshot {
     }
 
     /// Files directly in `directory`.
-    pub(crate) fn names_in(&self, directory: &Path) -> impl Iterator<Item = &str> {
+    pub(crate) fn names_in(&self, directory: &Path) -> impl Iterator<Item = &OsStr> {
         self.directories.get(directory).into_iter().flat_map(|names| names.keys().map(AsRef::as_ref))
     }
 
@@ -77,8 +78,8 @@ impl Snapshot {
 }
 
 /// A path as the directory and the name under which it is kept.
-pub(crate) fn split(path: &Path) -> Option<(&Path, &str)> {
-    Some((path.parent()?, path.file_name()?.to_str()?))
+pub(crate) fn split(path: &Path) -> Option<(&Path, &OsStr)> {
+    Some((path.parent()?, path.file_name()?))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 mod fates;
 mod open;
 mod read;
+mod text;
 mod told;
 mod write;
 
@@ -29,7 +30,7 @@ use hetuflow_failpoint::failpoint;
 use jiff::Timestamp;
 use sqlx::{Connection, Row, SqlitePool, sqlite::SqliteRow};
 
-pub(crate) use self::{fates::StoredFate, told::Telling};
+pub(crate) use self::{fates::StoredFate, text::text, told::Telling};
 use self::{
     open::Opened,
     read::{decode, definition, file, member, root},

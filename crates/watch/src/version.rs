@@ -42,7 +42,7 @@ pub(crate) struct Finding<'a> {
     pub(crate) version: Version,
     pub(crate) captures: Captures,
     pub(crate) sha256: Option<String>,
-    pub(crate) old_path: Option<String>,
+    pub(crate) old_path: Option<&'a Path>,
     pub(crate) reason: Option<String>,
 }
 
@@ -54,17 +54,14 @@ pub(crate) fn event(teller: Teller<'_>, finding: Finding<'_>, seen_at: Timestamp
         key: teller.key.to_owned(),
         dedupe,
         facts: FileFacts {
-            // Every path that is tracked came from UTF-8 text and names, so nothing is lost here.
-            path: path.to_string_lossy().into_owned(),
             size: version.size,
             mtime: Timestamp::from_nanosecond(i128::from(version.mtime)).unwrap_or(Timestamp::UNIX_EPOCH),
             change: change.name().to_owned(),
             captures,
             sha256,
-            old_path,
             reason,
             recheck: teller.source.recheck,
-            ..FileFacts::default()
+            ..FileFacts::of(path, old_path)
         },
         seen_at,
     }

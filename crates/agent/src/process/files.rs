@@ -1,7 +1,7 @@
 //! The files that an attempt is about: still the versions that the event told of, and listed for the process where they
 //! are many. Only the agent that saw them can say so; elsewhere the event's word stands.
 
-use std::{fs, os::unix::ffi::OsStrExt, os::unix::fs::MetadataExt, path::Path};
+use std::{fs, os::unix::ffi::OsStrExt, os::unix::fs::MetadataExt};
 
 use hetuflow_core::{event::FileFacts, id::AgentId, protocol::Assignment};
 use jiff::Timestamp;
@@ -40,7 +40,7 @@ pub(crate) fn check(
             serde_json::to_vec(file).map_err(|error| format!("the manifest cannot be written: {error}"))?;
         manifest.lines.extend(line);
         manifest.lines.push(b'\n');
-        manifest.names.extend(Path::new(&file.path).as_os_str().as_bytes());
+        manifest.names.extend(file.location().as_os_str().as_bytes());
         manifest.names.push(0);
         manifest.count += 1;
     }
@@ -56,7 +56,7 @@ fn is_same(file: &FileFacts) -> bool {
 
 /// In which way a file is not what it was.
 fn difference(file: &FileFacts) -> Option<String> {
-    let found = match fs::symlink_metadata(&file.path) {
+    let found = match fs::symlink_metadata(file.location()) {
         Ok(found) if found.is_file() => found,
         Ok(_) => return Some("is not a file any more".to_owned()),
         Err(error) => return Some(format!("cannot be looked at: {error}")),

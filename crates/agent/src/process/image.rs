@@ -64,9 +64,12 @@ impl Image {
     ) -> io::Result<Self> {
         let arguments = std::iter::once(&job.cmd).chain(&job.args).map(text);
         let variables =
-            environment.iter().map(|(name, value)| bytes([name, "=", value].concat().into_bytes()));
+            environment.iter().map(|(name, value)| bytes([name.as_bytes(), b"=", value.as_bytes()].concat()));
         Ok(Self {
-            programs: programs(&job.cmd, environment.get("PATH").map_or("", |path| path))?,
+            programs: programs(
+                &job.cmd,
+                environment.get("PATH").and_then(|path| path.to_str()).unwrap_or_default(),
+            )?,
             arguments: List::new(arguments.collect::<io::Result<_>>()?),
             environment: List::new(variables.collect::<io::Result<_>>()?),
             working_dir: text(working_dir)?,

@@ -1,6 +1,6 @@
 //! What one attempt does: environment, output, limits, and the end of everything that it started.
 
-use std::time::Duration;
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt, time::Duration};
 
 use crate::world::{Said, World, again, command, is_alive, lines, script};
 use hetuflow_core::{event::FileFacts, protocol::ToAgent, task::EndReason};
@@ -69,6 +69,49 @@ async fn the_environment_is_the_jobs_alone() {
     );
     assert!(output.contains("HETUFLOW_FILE=/data/a b.csv\n"));
     assert!(output.contains(&format!("HETUFLOW_TASK_ID={}\n", run.lease.task_id)));
+    server.acknowledge(run.lease).await;
+    agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_path_that_is_no_text_reaches_its_process() {
+    let world = World::new().await;
+    let agent = world.agent();
+    let mut server = world.session().await;
+    let path = world.path("").join(OsStr::from_bytes(b"100%\xFF.c\xFE"));
+    std::fs::write(&path, "bytes").expect("written");
+    let mut run = script(
+        "cat \"$HETUFLOW_FILE\"; printf %s \"$HETUFLOW_FILE_NAME/$HETUFLOW_FILE_STEM/$HETUFLOW_FILE_EXT\" | od -An -tx1",
+    );
+    let found = std::fs::metadata(&path).expect("there");
+    let mtime = found.modified().expect("a time").try_into().expect("a time");
+    let file = FileFacts { size: found.len(), mtime, ..FileFacts::of(&path, None) };
+    assert!(file.percent_encoded && file.path.ends_with("/100%25%FF.c%FE"), "{file:?}");
+    run.event.source = format!("/agents/{}/files/default/import", server.hello.agent_id);
+    run.event.file = Some(file.clone());
+    server.run(&run).await;
+    let (_, output) = server.result(run.lease).await;
+    let bytes: String = output.split_whitespace().collect();
+    assert_eq!(bytes, "bytes31303025ff2e63fe2f31303025ff2f63fe");
+    server.acknowledge(run.lease).await;
+
+    let mut run = again(&run, 2);
+    run.command.args =
+        vec!["-c".to_owned(), "cat \"$HETUFLOW_MANIFEST\"; od -An -tx1 < \"$HETUFLOW_MANIFEST0\"".to_owned()];
+    let files = vec![FileFacts { path: "%FF".to_owned(), recheck: false, ..FileFacts::default() }, file];
+    let batch =
+        FileFacts { change: FileFacts::BATCH.to_owned(), recheck: false, files, ..FileFacts::default() };
+    let body = serde_json::to_vec(&batch).expect("JSON");
+    run.event.body_size = body.len() as u64;
+    run.event.file = Some(FileFacts { files: Vec::new(), ..batch });
+    server.assign(run.clone(), body.leak()).await;
+    server.accepted(run.lease).await;
+    let (_, output) = server.result(run.lease).await;
+    let mut lines = output.lines();
+    let mut line = || serde_json::from_str::<serde_json::Value>(lines.next().expect("a line")).expect("JSON");
+    assert_eq!((line()["path"].as_str(), line()["percent_encoded"].as_bool()), (Some("%FF"), Some(true)));
+    let names: String = lines.flat_map(str::split_whitespace).collect();
+    assert!(names.starts_with("25464600") && names.ends_with("2f31303025ff2e63fe00"), "{names}");
     server.acknowledge(run.lease).await;
     agent.stop().await;
 }

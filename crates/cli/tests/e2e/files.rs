@@ -1,13 +1,13 @@
 //! A file that lands in a watched folder runs its job once, when it is complete.
 
-use std::{fs, io::Write as _};
+use std::{ffi::OsStr, fs, io::Write as _, os::unix::ffi::OsStrExt};
 
 use crate::{
     on_both,
     world::{Database, World},
 };
 
-on_both! { a_slow_copy_runs_once_when_complete, a_renamed_file_runs_once, files_that_came_while_it_was_down_run_once, many_files_are_one_run, what_is_refused_is_an_event_for_others, files_are_moved_when_their_task_has_ended }
+on_both! { a_slow_copy_runs_once_when_complete, a_renamed_file_runs_once, files_that_came_while_it_was_down_run_once, many_files_are_one_run, what_is_refused_is_an_event_for_others, files_are_moved_when_their_task_has_ended, a_name_that_is_no_text_reaches_its_job }
 
 fn import() -> (&'static str, &'static str) {
     let text = "[on.file]\npaths = [\"inbox/*.csv\"]\nagents = { ingest = \"yes\" }\n\n[job]\ncmd = \"sh\"\n\
@@ -143,6 +143,32 @@ args = ["-c", 'echo "$HETUFLOW_FILE_NAME" >> $DIR/effects; exec test "$HETUFLOW_
     world.until("both are moved", moved).await;
     assert!(!inbox.join("good.csv").exists() && !inbox.join("bad.csv").exists());
     assert_eq!(world.effects_until(2).await.len(), 2);
+}
+
+async fn a_name_that_is_no_text_reaches_its_job(database: Database) {
+    let text = r#"
+[on.file]
+paths  = ["inbox/*"]
+agents = { ingest = "yes" }
+names  = "any"
+after_success = { move = "done/{name}" }
+
+[job]
+cmd  = "sh"
+args = ["-c", 'echo "$TOLD $(printf %s "$HETUFLOW_FILE_NAME" | od -An -tx1) $(cat "$HETUFLOW_FILE")" >> $DIR/effects']
+environment = { TOLD = "{{ file.path }}" }
+"#;
+    let world = World::dev(database, &[("import", text)]).await;
+    let inbox = world.data().join("inbox");
+    let name = OsStr::from_bytes(b"%\xFF");
+    fs::write(inbox.join(name), "bytes").expect("written");
+    let told = format!("{}/%25%FF 25 ff bytes", inbox.display());
+    let effects = world.effects_until(1).await;
+    assert_eq!(effects[0].split_whitespace().collect::<Vec<_>>().join(" "), told);
+    let moved = async |_: &World| inbox.join("done").join(name).exists().then_some(());
+    world.until("it is moved", moved).await;
+    let events = world.get("events?kind=file").await;
+    assert_eq!(events["items"][0]["subject"], format!("{}/%25%FF", inbox.display()), "{events:#}");
 }
 
 async fn all_succeeded(world: &World, count: usize) -> Option<()> {

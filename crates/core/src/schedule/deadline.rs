@@ -63,6 +63,6 @@ impl Deadline {
     #[must_use]
     pub fn expected(&self, by: Timestamp) -> Option<String> {
         let template = NameTemplate::name(self.name.as_deref()?).ok()?;
-        Some(template.expand("", &by.to_zoned(self.zone.clone())))
+        template.expand("", &by.to_zoned(self.zone.clone())).into_string().ok()
     }
 }

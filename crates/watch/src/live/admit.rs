@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use hetuflow_core::path_text;
+
 use super::{
     Context, Live,
     judge::Decided,
@@ -39,7 +41,7 @@ impl Live {
     fn pass(&self, path: &Path, fact: FileFact, cx: &Context<'_>) -> Passage {
         let seen = self.waiting.candidates.get(path).map(|candidate| candidate.first_seen.elapsed());
         self.rule.gate.pass(&Subject {
-            name: path.file_name().and_then(|name| name.to_str()).unwrap_or_default(),
+            path,
             captures: &self.rule.captures(path),
             fact,
             seen_for: seen.unwrap_or(Duration::ZERO),
@@ -141,7 +143,7 @@ impl Live {
             let candidate = self.waiting.candidates.get(path)?;
             let version = candidate.fact.version;
             let known = Known {
-                path: &path.to_string_lossy(),
+                path: &path_text::show(path),
                 size: version.size,
                 mtime: i128::from(version.mtime),
                 captures: &self.rule.captures(path),

@@ -3,7 +3,6 @@
 
 use std::{
     collections::BTreeMap,
-    path::Path,
     time::{Duration, Instant},
 };
 
@@ -18,6 +17,7 @@ use super::{
     order::{Known, place},
 };
 use crate::{
+    state::text,
     turn::{Closed, Member, Part, Turn},
     version,
 };
@@ -120,22 +120,21 @@ impl Live {
 
     fn batch(&self, members: &[&FileEvent], cx: &Context<'_>) -> FileEvent {
         let files: Vec<FileFacts> = members.iter().map(|event| event.facts.clone()).collect();
-        let first = files.first().map_or(Path::new("/"), |file| Path::new(&file.path));
+        let first = files.first().map(FileFacts::location).unwrap_or_default();
         let directory = match self.batch_rule().group_by {
             Some(FileField::Directory) => first.parent(),
-            _ => self.rule.root_of(first),
+            _ => self.rule.root_of(&first),
         };
         FileEvent {
             key: self.definition.watch.key.clone(),
             dedupe: version::batch_id(members.iter().map(|event| event.dedupe.as_str())),
             facts: FileFacts {
-                path: directory.unwrap_or(first).to_string_lossy().into_owned(),
                 size: files.iter().map(|file| file.size).sum(),
                 mtime: files.iter().map(|file| file.mtime).max().unwrap_or_default(),
                 change: FileFacts::BATCH.to_owned(),
                 recheck: self.definition.watch.source.recheck,
                 files,
-                ..FileFacts::default()
+                ..FileFacts::of(directory.unwrap_or(&first), None)
             },
             seen_at: cx.wall,
         }
@@ -161,10 +160,9 @@ fn choose<'a>(members: &'a [Waiting], rule: &FileBatch, order: &FileField) -> Ve
 
 fn group(rule: &FileBatch, file: &FileFacts) -> String {
     match &rule.group_by {
-        Some(FileField::Directory) => Path::new(&file.path)
-            .parent()
-            .map(|parent| parent.to_string_lossy().into_owned())
-            .unwrap_or_default(),
+        Some(FileField::Directory) => {
+            file.location().parent().map(|parent| text(parent).into_owned()).unwrap_or_default()
+        }
         Some(FileField::Capture(name)) => file.captures.get(name).cloned().unwrap_or_default(),
         _ => String::new(),
     }

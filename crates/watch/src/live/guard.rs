@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use hetuflow_core::{duration, trigger::LoopGuard};
+use hetuflow_core::{duration, path_text, trigger::LoopGuard};
 
 /// Paths whose events are counted, at most: of more, the guard forgets those that were quiet.
 const MAX_PATHS: usize = 65_536;
@@ -43,7 +43,7 @@ impl Guard {
         let LoopGuard { events, within } = rule?;
         Some(format!(
             "`{}` has had {events} events in {}: it is left alone until that is over (loop_guard); does the job write to it?",
-            path.display(),
+            path_text::show(path),
             duration::format(within)
         ))
     }

@@ -40,10 +40,7 @@ impl Live {
                 }
                 Names::Some(names) => {
                     for (name, writer) in names {
-                        match name.to_str() {
-                            Some(name) => self.look_at(index, &directory.join(name), *writer),
-                            None => self.roots[index].note_odd_name(&directory.join(name)),
-                        }
+                        self.look_at(index, &directory.join(name), *writer);
                     }
                 }
             }
@@ -214,11 +211,5 @@ fn concerns(root: &Root, directory: &Path, names: &Names) -> bool {
     match names {
         Names::All => root.is_at_or_below(directory) && root.in_glob(directory).is_none(),
         Names::Some(names) => names.keys().any(|name| root.is_at_or_below(&directory.join(name))),
-    }
-}
-
-impl Root {
-    pub(super) fn note_odd_name(&mut self, path: &Path) {
-        self.problems().odd_name = Some(path.to_string_lossy().into_owned());
     }
 }

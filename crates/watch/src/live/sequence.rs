@@ -11,7 +11,10 @@ use std::{
 use hetuflow_core::trigger::{FileField, FileSequence, OnTimeout};
 
 use super::{Context, Live};
-use crate::turn::{Part, Turn};
+use crate::{
+    state::text,
+    turn::{Part, Turn},
+};
 
 /// Files that are held in order, at most; others look again by themselves.
 const MAX_HELD: usize = 65_536;
@@ -49,7 +52,7 @@ impl Live {
         let captures = self.rule.captures(path);
         let group = match &sequence.group_by {
             Some(FileField::Capture(group)) => captures.get(group).cloned().unwrap_or_default(),
-            Some(FileField::Directory) => path.parent()?.to_string_lossy().into_owned(),
+            Some(FileField::Directory) => text(path.parent()?).into_owned(),
             _ => String::new(),
         };
         Some((group, captures.get(name)?.parse().ok()?))

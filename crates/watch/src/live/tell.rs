@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use hetuflow_core::{
+    path_text,
     protocol::FileEvent,
     trigger::{FileChange, OnReject},
 };
@@ -55,7 +56,7 @@ impl Live {
             version: about.version,
             captures: self.rule.captures(path),
             sha256: about.sha256.clone(),
-            old_path: about.old_path.map(|path| path.to_string_lossy().into_owned()),
+            old_path: about.old_path,
             reason: about.reason.clone(),
         };
         version::event(Teller { agent: cx.agent, key: &watch.key, source: &watch.source }, finding, cx.wall)
@@ -150,7 +151,7 @@ impl Live {
                 done
             }
             Err(error) => {
-                let path = fate.path.display();
+                let path = path_text::show(&fate.path);
                 tracing::error!(%error, file.path = %path, verdict = fate.verdict.name(), "a file stays where it is");
                 self.unfulfilled = Some(format!("`{path}` could not be moved or deleted, it stays: {error}"));
                 Fulfilled::Stays

@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use hetuflow_core::trigger::Backend;
+use hetuflow_core::{path_text, trigger::Backend};
 use rustix::io::Errno;
 
 use super::{Context, Live};
@@ -91,9 +91,6 @@ impl Live {
         if let (Some(pass), true) = (&mut root.pass, directory == root.record.dir) {
             pass.occupied = !listing.is_empty();
         }
-        if let Some(odd) = &listing.odd {
-            root.note_odd_name(&directory.join(odd));
-        }
         let before = root.known.insert(directory.to_owned(), fact);
         for name in &listing.directories {
             cx.pulse.beat();
@@ -161,8 +158,7 @@ impl Live {
             .chain(self.snapshot.directories_under(directory));
         let lost: HashSet<PathBuf> = below
             .filter_map(|dir| dir.strip_prefix(directory).ok()?.components().next())
-            .filter_map(|child| child.as_os_str().to_str())
-            .filter(|child| !listing.directories.contains(*child))
+            .filter(|child| !listing.directories.contains(child.as_os_str()))
             .map(|child| directory.join(child))
             .collect();
         for child in lost {
@@ -187,7 +183,7 @@ impl Live {
             root.known.insert(directory.to_owned(), before);
             let text = format!(
                 "`{}` is on another file system than before and empty, {} files are remembered: is it mounted?",
-                directory.display(),
+                path_text::show(directory),
                 kept.len()
             );
             root.problems().emptied = Some((directory.to_owned(), text));
@@ -258,7 +254,8 @@ impl Root {
             Ok(()) | Err(AddError::Unreachable) => {}
             Err(error @ AddError::Limit(_)) => self.problems().limit = Some(error.to_string()),
             Err(error @ AddError::Other(_)) => {
-                self.problems().limit = Some(format!("`{}` sends no events: {error}", directory.display()));
+                self.problems().limit =
+                    Some(format!("`{}` sends no events: {error}", path_text::show(directory)));
             }
         }
     }
@@ -267,7 +264,7 @@ impl Root {
         if error.kind() != io::ErrorKind::NotFound {
             self.problems().unreadable = Some(format!(
                 "`{}` cannot be listed: {error}; let the agent's user read it, or exclude it",
-                directory.display()
+                path_text::show(directory)
             ));
         }
     }

@@ -1,6 +1,8 @@
 //! Names that are not files of their own: those of unfinished files, and those of markers and checksums that lie beside a
 //! file.
 
+use std::ffi::OsStr;
+
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use hetuflow_core::trigger::{FileSource, NameTemplate, Verify};
 
@@ -30,11 +32,11 @@ impl Aside {
         })
     }
 
-    pub(super) fn is_unfinished(&self, name: &str) -> bool {
+    pub(super) fn is_unfinished(&self, name: &OsStr) -> bool {
         self.noise.as_ref().is_some_and(|noise| noise.is_file(name)) || self.unfinished.is_match(name)
     }
 
-    pub(super) fn is_beside(&self, name: &str) -> bool {
+    pub(super) fn is_beside(&self, name: &OsStr) -> bool {
         self.beside.is_match(name)
     }
 }

@@ -6,7 +6,11 @@ use hetuflow_core::{
 };
 use sqlx::{Row, Sqlite, SqliteConnection, SqlitePool, Transaction, sqlite::SqliteRow};
 
-use super::{read::version, write::encode};
+use super::{
+    read::{path, version},
+    text,
+    write::encode,
+};
 use crate::{
     fate::{Fate, Verdict},
     snapshot::split,
@@ -30,8 +34,8 @@ pub(super) async fn put(tx: &mut Transaction<'_, Sqlite>, slot: &str, fates: &[F
         sqlx::query(sql)
             .bind(slot)
             .bind(&fate.event)
-            .bind(dir.to_string_lossy())
-            .bind(name)
+            .bind(text(dir))
+            .bind(text(name))
             .bind(version.ino.cast_signed())
             .bind(version.btime)
             .bind(version.size.cast_signed())
@@ -111,9 +115,8 @@ pub(super) async fn decided(
         where verdict != 'open' and event_id is not null and slot in (select value from json_each(?))
         order by seq limit ?";
     let row = |row: SqliteRow| {
-        let path = std::path::Path::new(row.try_get::<&str, _>("dir")?).join(row.try_get::<&str, _>("name")?);
         let verdict = Verdict::from_name(row.try_get("verdict")?);
-        let fate = Fate { event: row.try_get("event")?, path, version: version(&row)?, verdict };
+        let fate = Fate { event: row.try_get("event")?, path: path(&row)?, version: version(&row)?, verdict };
         Ok(StoredFate { seq: row.try_get("seq")?, slot: row.try_get("slot")?, fate })
     };
     sqlx::query(sql).bind(encode(&slots)?).bind(limit).try_map(row).fetch_all(pool).await
@@ -128,8 +131,8 @@ pub(super) async fn finish(pool: &SqlitePool, done: &[i64], gone: &[StoredFate])
         let Some((dir, name)) = split(&one.fate.path) else { continue };
         sqlx::query("delete from file where slot = ? and dir = ? and name = ?")
             .bind(&one.slot)
-            .bind(dir.to_string_lossy())
-            .bind(name)
+            .bind(text(dir))
+            .bind(text(name))
             .execute(&mut *tx)
             .await?;
     }

@@ -1,11 +1,11 @@
 //! Reading rows.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use hetuflow_core::protocol::Watch;
 use sqlx::{Row, sqlite::SqliteRow};
 
-use super::{Definition, RootRecord};
+use super::{Definition, RootRecord, text};
 use crate::{probe::DirIdentity, turn::Member, version::Version};
 
 pub(super) fn definition(row: &SqliteRow) -> sqlx::Result<Definition> {
@@ -19,7 +19,7 @@ pub(super) fn root(row: &SqliteRow) -> sqlx::Result<RootRecord> {
     let ino: Option<i64> = row.try_get("ino")?;
     let btime = row.try_get("btime")?;
     Ok(RootRecord {
-        dir: row.try_get::<String, _>("dir")?.into(),
+        dir: text::path(row.try_get("dir")?),
         since: row.try_get("since")?,
         done: row.try_get("done")?,
         identity: ino.map(|ino| DirIdentity { ino: ino.cast_unsigned(), btime }),
@@ -28,8 +28,12 @@ pub(super) fn root(row: &SqliteRow) -> sqlx::Result<RootRecord> {
 }
 
 pub(super) fn file(row: &SqliteRow) -> sqlx::Result<(PathBuf, Version)> {
-    let path = Path::new(row.try_get::<&str, _>("dir")?).join(row.try_get::<&str, _>("name")?);
-    Ok((path, version(row)?))
+    Ok((path(row)?, version(row)?))
+}
+
+/// The path of a file.
+pub(super) fn path(row: &SqliteRow) -> sqlx::Result<PathBuf> {
+    Ok(text::path(row.try_get("dir")?).join(text::path(row.try_get("name")?)))
 }
 
 pub(super) fn version(row: &SqliteRow) -> sqlx::Result<Version> {

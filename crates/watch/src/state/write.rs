@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use hetuflow_core::protocol::FileEvent;
 use sqlx::{Sqlite, Transaction};
 
-use super::{Definition, RootRecord};
+use super::{Definition, RootRecord, text};
 use crate::{
     snapshot::split,
     turn::{Closed, Member, Remember},
@@ -39,7 +39,7 @@ pub(super) async fn put_root(
             btime = excluded.btime, absent_device = excluded.absent_device";
     sqlx::query(sql)
         .bind(slot)
-        .bind(record.dir.to_string_lossy())
+        .bind(text(&record.dir))
         .bind(record.since)
         .bind(record.done)
         .bind(record.identity.map(|identity| identity.ino.cast_signed()))
@@ -59,7 +59,7 @@ pub(super) async fn put_files(
     let (mut put, mut removed) = (Vec::new(), Vec::new());
     for change in changes {
         let Some((dir, name)) = split(&change.path) else { continue };
-        let dir = dir.to_string_lossy();
+        let (dir, name) = (text(dir), text(name));
         match change.version {
             Some(v) => put.push((dir, name, v.ino.cast_signed(), v.btime, v.size.cast_signed(), v.mtime)),
             None => removed.push((dir, name)),

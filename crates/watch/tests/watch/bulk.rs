@@ -70,13 +70,10 @@ async fn sources_of_one_trigger_that_overlap() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_that_is_not_utf8_is_said_and_does_no_harm() {
-    use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+async fn a_name_with_a_line_feed_and_a_command_is_a_name() {
     let mut world = World::new("paths = [\"in/*\"]\nsettle = \"50ms\"");
     fs::create_dir(world.path("in")).expect("a folder");
     world.start().await;
-    fs::write(world.path("in").join(OsStr::from_bytes(b"a\xFF.csv")), "1").expect("written");
-    world.state(|state| state.problem.as_deref().is_some_and(|problem| problem.contains("not UTF-8"))).await;
     world.write("in/new\nline -$(x).csv", "1");
     assert_eq!(world.told(1).await, ["arrived in/new\nline -$(x).csv 1"]);
 }

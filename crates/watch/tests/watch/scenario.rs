@@ -1,5 +1,6 @@
 //! Each scenario is a file of `tests/cases/scenario/`: a file source and steps on real files. A new
-//! scenario needs no Rust. The steps:
+//! scenario needs no Rust. Paths in steps are percent-encoded; those of events are as they are told, with `encoded` after the
+//! size where they say so. The steps:
 //!
 //! ```text
 //! write PATH TEXT     makes the file, and its directories     append PATH TEXT   open, write, close

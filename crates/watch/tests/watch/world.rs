@@ -8,6 +8,7 @@ use std::{
 
 use hetuflow_core::{
     id::{AgentId, EventId},
+    path_text,
     protocol::{FileBatchAck, FileEvent, FileOutcome, FileVerdict, Watch, WatchState},
     trigger::FileSource,
 };
@@ -56,8 +57,9 @@ impl World {
         }
     }
 
+    /// Percent-encoded, so that it can be any bytes.
     pub(crate) fn path(&self, path: &str) -> PathBuf {
-        self.home.path().join("base").join(path)
+        self.home.path().join("base").join(path_text::decode(path).expect("%25 is a percent sign"))
     }
 
     pub(crate) fn state_folder(&self) -> PathBuf {
@@ -240,7 +242,7 @@ impl World {
         events
     }
 
-    /// The next events, each as `change path size`.
+    /// The next events, each as `change path size`, and whether the path is encoded.
     pub(crate) async fn told(&mut self, count: usize) -> Vec<String> {
         let base = self.home.path().join("base");
         let events = self.events(count).await;
@@ -313,5 +315,6 @@ fn describe(event: &FileEvent, base: &Path) -> String {
     let path = Path::new(&event.facts.path);
     let path = path.strip_prefix(base).unwrap_or(path);
     let reason = event.facts.reason.as_ref().map(|reason| format!(" {reason}")).unwrap_or_default();
-    format!("{} {} {}{reason}", event.facts.change, path.display(), event.facts.size)
+    let encoded = if event.facts.percent_encoded { " encoded" } else { "" };
+    format!("{} {} {}{encoded}{reason}", event.facts.change, path.display(), event.facts.size)
 }

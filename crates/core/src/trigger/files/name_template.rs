@@ -1,6 +1,11 @@
 //! Names that are made from the name of a file: `{name}.done`, `archive/{date:%Y/%m}/{stem}-old.{ext}`. One brace, because
 //! these are not the templates of jobs: they see nothing that came from outside but the file's own name.
 
+use std::{
+    ffi::{OsStr, OsString},
+    os::unix::ffi::{OsStrExt, OsStringExt},
+};
+
 use jiff::Zoned;
 
 /// A compiled one; it cannot leave the directory that it is resolved in.
@@ -70,21 +75,23 @@ impl NameTemplate {
     }
 
     #[must_use]
-    pub fn expand(&self, name: &str, at: &Zoned) -> String {
-        let (stem, extension) = match name.rsplit_once('.') {
-            Some((stem, extension)) if !stem.is_empty() => (stem, extension),
-            _ => (name, ""),
+    pub fn expand(&self, name: impl AsRef<OsStr>, at: &Zoned) -> OsString {
+        let name = name.as_ref().as_bytes();
+        let (stem, extension): (&[u8], &[u8]) = match name.iter().rposition(|byte| *byte == b'.') {
+            Some(dot) if dot > 0 => (&name[..dot], &name[dot + 1..]),
+            _ => (name, b""),
         };
-        self.0
-            .iter()
-            .map(|piece| match piece {
-                Piece::Text(text) => text.clone(),
-                Piece::Name => name.to_owned(),
-                Piece::Stem => stem.to_owned(),
-                Piece::Extension => extension.to_owned(),
-                Piece::Date(format) => at.strftime(format).to_string(),
-            })
-            .collect()
+        let mut made = Vec::new();
+        for piece in &self.0 {
+            match piece {
+                Piece::Text(text) => made.extend_from_slice(text.as_bytes()),
+                Piece::Name => made.extend_from_slice(name),
+                Piece::Stem => made.extend_from_slice(stem),
+                Piece::Extension => made.extend_from_slice(extension),
+                Piece::Date(format) => made.extend_from_slice(at.strftime(format).to_string().as_bytes()),
+            }
+        }
+        OsString::from_vec(made)
     }
 }
 
@@ -141,7 +148,10 @@ mod tests {
     #[test]
     fn names_and_paths() {
         let at: Zoned = "2026-03-04T05:06:07[UTC]".parse().expect("a time");
-        let expand = |text: &str, name: &str| NameTemplate::path(text).map(|path| path.expand(name, &at));
+        let expand = |text: &str, name: &str| {
+            let made = NameTemplate::path(text).map(|path| path.expand(name, &at));
+            made.map(|made| made.into_string().expect("text of text"))
+        };
         assert_eq!(expand("{name}.done", "a.csv").as_deref(), Ok("a.csv.done"));
         assert_eq!(expand("{stem}-{ext}", "a.tar.gz").as_deref(), Ok("a.tar-gz"));
         assert_eq!(expand("{stem}.{ext}", ".profile").as_deref(), Ok(".profile."));

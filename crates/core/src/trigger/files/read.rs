@@ -27,7 +27,7 @@ const INITIAL: [(&str, Initial); 2] = [("ignore", Initial::Ignore), ("process", 
 const RUN_ON: [(&str, RunOn); 2] = [("origin", RunOn::Origin), ("anywhere", RunOn::Anywhere)];
 const WRITER_CHECK: [(&str, WriterCheck); 3] =
     [("auto", WriterCheck::Auto), ("require", WriterCheck::Require), ("off", WriterCheck::Off)];
-const NAMES: [(&str, Names); 2] = [("any", Names::Any), ("portable", Names::Portable)];
+const NAMES: [(&str, Names); 3] = [("utf8", Names::Utf8), ("portable", Names::Portable), ("any", Names::Any)];
 const HARDLINKS: [(&str, Hardlinks); 2] = [("allow", Hardlinks::Allow), ("reject", Hardlinks::Reject)];
 const BACKENDS: [(&str, Backend); 2] = [("auto", Backend::Auto), ("poll", Backend::Poll)];
 const DAYS: [(&str, DateRange); 2] = [("today", DateRange::Today), ("yesterday", DateRange::Yesterday)];

@@ -77,10 +77,12 @@ pub enum WriterCheck {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Names {
+    /// Paths that are not UTF-8 are refused.
     #[default]
-    Any,
-    /// No control characters and no `-` at the start; others are refused.
+    Utf8,
+    /// So are names with control characters or a `-` at the start.
     Portable,
+    Any,
 }
 
 /// A file with several names.

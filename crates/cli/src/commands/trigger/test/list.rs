@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use hetuflow_core::trigger::Trigger;
+use hetuflow_core::{path_text, trigger::Trigger};
 use hetuflow_watch::{Explained, Fate, explain};
 use serde_json::json;
 
@@ -27,7 +27,7 @@ pub(super) fn run(triggers: &[Trigger], base: &Path, output: Output) -> Result<(
     }
     if output.is_json() {
         let rows =
-            all.iter().map(|one| json!({ "path": one.path, "fate": one.fate.name(), "reason": one.reason }));
+            all.iter().map(|one| json!({ "path": path_text::show(&one.path), "percent_encoded": one.path.to_str().is_none(), "fate": one.fate.name(), "reason": one.reason }));
         return output.json(&json!({ "files": rows.collect::<Vec<_>>() }));
     }
     let rows = all.iter().map(|one| row(one, output)).collect();
@@ -51,5 +51,5 @@ fn row(one: &Explained, output: Output) -> Vec<String> {
         Fate::Left => Tone::Faint,
         Fate::Rejected => Tone::Bad,
     };
-    vec![plain(&one.path.display().to_string()), output.tone(one.fate.name(), tone), plain(&one.reason)]
+    vec![plain(&path_text::show(&one.path)), output.tone(one.fate.name(), tone), plain(&one.reason)]
 }
