@@ -7,14 +7,18 @@ mod spares;
 
 use std::{
     fs::{self, DirBuilder, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown},
+    io::{self, Read, Write},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
-use hetuflow_core::{Clock, id::InstanceId};
+use hetuflow_core::{
+    Clock,
+    id::InstanceId,
+    outputs::{self, Outputs},
+};
 use jiff::Timestamp;
 
 use crate::{identity::create_dir, process::Manifest};
@@ -112,6 +116,23 @@ impl Workplace {
     /// Where the process may write `key=value` lines or JSON.
     pub(crate) fn output_file(&self) -> PathBuf {
         self.0.dir.join(OUTPUT)
+    }
+
+    /// What the process has written there, which may be anything by now: only a file of one name is read.
+    pub(crate) fn outputs(&self) -> Result<Outputs, String> {
+        let unread = |error: io::Error| format!("it cannot be read: {error}");
+        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+        let file =
+            OpenOptions::new().read(true).custom_flags(flags).open(self.output_file()).map_err(unread)?;
+        let meta = file.metadata().map_err(unread)?;
+        if !meta.is_file() || meta.nlink() != 1 {
+            return Err("it is not the file that was there".to_owned());
+        }
+        let mut bytes = Vec::new();
+        if meta.len() > 0 {
+            file.take(outputs::MOST as u64 + 1).read_to_end(&mut bytes).map_err(unread)?;
+        }
+        outputs::read(&bytes)
     }
 
     pub(crate) fn stdin_file(&self) -> PathBuf {

@@ -72,6 +72,7 @@ impl Life {
             lane: Lane::default(),
             policy: self.policy.clone(),
             command: Ok(self.command.clone()),
+            followed: false,
         };
         Ingest { event, dedupe: Some(dedupe), tasks: vec![task] }
     }

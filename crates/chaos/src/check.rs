@@ -4,6 +4,7 @@
 mod clock;
 mod deliveries;
 mod effects;
+mod ends;
 mod files;
 mod ledger;
 mod lost;
@@ -30,7 +31,7 @@ pub(crate) const GIVEN_UP: &str = "given_up.jsonl";
 pub(crate) const STATE: &str = "state.json";
 
 /// Everything that is known about a run.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Run {
     pub(crate) operations: Vec<Operation>,
     pub(crate) drops: Vec<Drop>,
@@ -105,6 +106,8 @@ pub(crate) struct Counts {
     /// Times passed over while nothing could fire, as the policy for missed times says.
     pub(crate) passed_over: usize,
     pub(crate) tasks: usize,
+    /// Tasks whose end was told.
+    pub(crate) ends: usize,
     pub(crate) effects: usize,
     /// Attempts that a fault ended, each of which is recorded as lost.
     pub(crate) lost_attempts: usize,
@@ -131,6 +134,7 @@ pub(crate) fn judge(run: &Run) -> Verdict {
     deliveries::check(&mut case);
     files::check(&mut case);
     clock::check(&mut case);
+    ends::check(&mut case);
     effects::check(&mut case);
     lost::check(&mut case);
     ledger::check(&mut case);

@@ -14,6 +14,8 @@ pub(crate) enum Source {
     File,
     /// Every second, by a cron line or as an interval.
     Clock,
+    /// The success of this job.
+    End(&'static str),
 }
 
 /// What follows an attempt whose end nobody knows, as the trigger files say it.
@@ -44,10 +46,11 @@ pub(crate) const REPEATED: &str = "retry";
 /// What `retry` exits with when its plan says that this attempt fails.
 pub(crate) const PLANNED_EXIT: i64 = 7;
 
-pub(crate) const JOBS: [Job; 7] = [
+pub(crate) const JOBS: [Job; 8] = [
     Job { name: "plain", source: Source::Hook("plain"), on_lost: OnLost::Hold, max_retries: 0 },
     Job { name: "twin", source: Source::Hook("plain"), on_lost: OnLost::Hold, max_retries: 0 },
     Job { name: "retry", source: Source::Hook("retry"), on_lost: OnLost::Retry, max_retries: RETRIES },
+    Job { name: "then", source: Source::End("twin"), on_lost: OnLost::Hold, max_retries: 0 },
     Job { name: "long", source: Source::Hook("long"), on_lost: OnLost::Fail, max_retries: 0 },
     Job { name: "files", source: Source::File, on_lost: OnLost::Hold, max_retries: 0 },
     Job { name: "tick", source: Source::Clock, on_lost: OnLost::Hold, max_retries: 0 },

@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     /// The steps of the walk in ARCHITECTURE.md that must have a point, and the two moments around each.
-    const STEPS: [&str; 43] = [
+    const STEPS: [&str; 46] = [
         "verify.before",
         "verify.after",
         "match.before",
@@ -129,6 +129,9 @@ mod tests {
         "acknowledge.after",
         "fire.before_commit",
         "fire.after_commit",
+        "end.before",
+        "end.between",
+        "end.before_commit",
         "lead.before",
         "lead.after",
         "reaper.before_commit",

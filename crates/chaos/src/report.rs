@@ -181,8 +181,9 @@ fn list(verdict: &Verdict) -> bool {
         counts.passed_over
     );
     eprintln!(
-        "tasks {}, processes {}, attempts lost to faults {}, tasks held {}, violations {}",
+        "tasks {} (ends told {}), processes {}, attempts lost to faults {}, tasks held {}, violations {}",
         counts.tasks,
+        counts.ends,
         counts.effects,
         counts.lost_attempts,
         counts.held,

@@ -25,6 +25,10 @@ pub(crate) struct EventRow {
     pub(crate) id: String,
     pub(crate) kind: String,
     pub(crate) source: String,
+    #[serde(rename = "type", default)]
+    pub(crate) event_type: String,
+    #[serde(default)]
+    pub(crate) headers: Vec<(String, String)>,
     #[serde(default)]
     pub(crate) subject: Option<String>,
     pub(crate) time: jiff::Timestamp,
@@ -97,6 +101,12 @@ impl TaskRow {
 }
 
 impl EventRow {
+    /// The task whose end it is.
+    pub(crate) fn ended_task(&self) -> Option<&str> {
+        let named = |(name, _): &&(String, String)| name == "hetuflow-task";
+        self.headers.iter().find(named).map(|(_, value)| value.as_str())
+    }
+
     pub(crate) fn matched(&self) -> impl Iterator<Item = &str> {
         self.decisions.iter().filter(|decision| decision.outcome == "matched").map(|d| d.trigger.as_str())
     }
@@ -178,6 +188,12 @@ impl Api {
 
     pub(crate) async fn count_events(&self, kind: &str) -> anyhow::Result<usize> {
         Ok(self.all::<EventRow>("events", &format!("&kind={kind}")).await?.len())
+    }
+
+    /// Tasks whose end was not told, while none runs any more.
+    pub(crate) async fn count_untold(&self) -> anyhow::Result<usize> {
+        let tasks = self.all::<TaskRow>("tasks", "").await?.len();
+        Ok(tasks.saturating_sub(self.count_events("internal").await?))
     }
 
     pub(crate) async fn state(&self) -> anyhow::Result<State> {

@@ -14,6 +14,7 @@ use crate::{
     id::{EventId, Namespace, StatusToken},
     labels::Labels,
     path_text,
+    task::Task,
 };
 
 /// Where events come from.
@@ -124,6 +125,9 @@ impl Event {
         }
     }
 }
+
+/// Types of the events that ends of tasks are, for triggers that ask for them. No other type begins like these.
+pub const ENDS: [&str; 3] = ["job.succeeded", "job.failed", "job.cancelled"];
 
 /// What the ingress made of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -291,6 +295,29 @@ impl Event {
     pub fn is_notice(&self) -> bool {
         let change = self.event_type.strip_prefix("file.");
         self.kind == SourceKind::File && change.is_some_and(|change| NOTICES.contains(&change))
+    }
+}
+
+/// What the source of an end begins with; then comes the key of the trigger whose task it was.
+const END_OF: &str = "/triggers/";
+
+impl Event {
+    /// The end of a task of this trigger, with nothing known about it yet.
+    #[must_use]
+    pub fn end_of(trigger: &str, task: &Task, ended_at: Timestamp, now: Timestamp) -> Self {
+        let source = format!("{END_OF}{}/{trigger}", task.namespace);
+        let event_type = task.status.end_type().unwrap_or_default();
+        Self {
+            time: ended_at,
+            ..Self::new(SourceKind::Internal, task.namespace.clone(), source, event_type, now)
+        }
+    }
+
+    /// Of the end of a task: the key of its trigger.
+    #[must_use]
+    pub fn ended_trigger(&self) -> Option<&str> {
+        let is_end = self.kind == SourceKind::Internal && ENDS.contains(&self.event_type.as_str());
+        self.source.strip_prefix(END_OF).filter(|_| is_end)
     }
 }
 

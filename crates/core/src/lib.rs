@@ -17,6 +17,7 @@ pub mod job;
 pub mod labels;
 pub mod matching;
 pub mod network;
+pub mod outputs;
 pub mod path_text;
 pub mod protocol;
 pub mod retry;

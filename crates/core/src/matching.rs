@@ -27,7 +27,16 @@ pub fn decide_webhook(trigger: &Trigger, source: &WebhookSource, facts: &Facts<'
 /// Whether an `[on.event]` source of `trigger` takes the event.
 pub fn decide_event(trigger: &Trigger, source: &EventSource, facts: &Facts<'_>) -> Decision {
     let wanted = std::slice::from_ref(&source.event_type);
-    decide(trigger, facts, || takes_type(wanted, facts.event), source.when.as_ref())
+    let takes = || is_no_own_end(trigger, facts.event).and_then(|()| takes_type(wanted, facts.event));
+    decide(trigger, facts, takes, source.when.as_ref())
+}
+
+/// It would start itself for ever.
+fn is_no_own_end(trigger: &Trigger, event: &Event) -> Result<(), String> {
+    match event.ended_trigger() {
+        Some(key) if key == trigger.key() => Err("the end of its own run does not start it".to_owned()),
+        _ => Ok(()),
+    }
 }
 
 /// Of what the sources of one trigger decided: one event becomes at most one task of a trigger, however many match.

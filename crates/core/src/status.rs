@@ -7,6 +7,8 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::event::ENDS;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
@@ -77,6 +79,18 @@ impl Status {
     #[must_use]
     pub fn from_number(number: i16) -> Option<Self> {
         Self::ALL.into_iter().find(|status| status.number() == number)
+    }
+
+    /// The type of the event that such an end is, for triggers that ask for it.
+    #[must_use]
+    pub const fn end_type(self) -> Option<&'static str> {
+        let [succeeded, failed, cancelled] = ENDS;
+        match self {
+            Self::Succeeded => Some(succeeded),
+            Self::Failed | Self::TimedOut | Self::Lost => Some(failed),
+            Self::Cancelled => Some(cancelled),
+            Self::Pending | Self::WaitingRetry | Self::Locked | Self::Dispatched | Self::Running => None,
+        }
     }
 
     /// Nothing more happens by itself.

@@ -10,6 +10,7 @@ use crate::{
     id::{AgentId, EventId, InstanceId, JobId, Namespace, ScheduleId, TaskId},
     job::Command,
     labels::Lane,
+    outputs::Outputs,
     retry::RetryPolicy,
     status::Status,
 };
@@ -30,6 +31,8 @@ pub struct NewTask {
     pub policy: RetryPolicy,
     /// What to run, or why that could not be said (a template of the job found no value).
     pub command: Result<Command, String>,
+    /// Its end is to become an event.
+    pub followed: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -99,6 +102,9 @@ pub struct Outcome {
     /// One sentence for a person: `killed after its timeout of 5m`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// What the process wrote to the file that `HETUFLOW_OUTPUT` names.
+    #[serde(default, skip_serializing_if = "Outputs::is_empty")]
+    pub outputs: Outputs,
     /// Of what is lost: its agent has seen to it that no process of it is left. Nobody knows how it ended, but it has.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub gone: bool,
@@ -161,12 +167,26 @@ impl FromStr for EndReason {
 impl Outcome {
     #[must_use]
     pub const fn exit(code: i32) -> Self {
-        Self { reason: EndReason::Exit, exit_code: Some(code), signal: None, message: None, gone: false }
+        Self {
+            reason: EndReason::Exit,
+            exit_code: Some(code),
+            signal: None,
+            message: None,
+            outputs: Outputs::new(),
+            gone: false,
+        }
     }
 
     #[must_use]
     pub fn because(reason: EndReason, message: impl Into<String>) -> Self {
-        Self { reason, exit_code: None, signal: None, message: Some(message.into()), gone: false }
+        Self {
+            reason,
+            exit_code: None,
+            signal: None,
+            message: Some(message.into()),
+            outputs: Outputs::new(),
+            gone: false,
+        }
     }
 
     #[must_use]

@@ -31,6 +31,7 @@ pub use problem::{Problem, Problems};
 
 use crate::{
     condition::Condition,
+    event::ENDS,
     id::{Namespace, TriggerName},
     job::JobSpec,
     labels::Labels,
@@ -170,6 +171,12 @@ impl Trigger {
     #[must_use]
     pub fn is_watched_on(&self, labels: &Labels) -> bool {
         self.files.iter().any(|source| source.agents.matches(labels))
+    }
+
+    /// Whether it asks for ends of jobs.
+    #[must_use]
+    pub fn follows(&self) -> bool {
+        self.events.iter().any(|source| ENDS.contains(&source.event_type.as_str()))
     }
 
     /// The `source` of events that come in at this hook.

@@ -135,6 +135,7 @@ pub(crate) fn ingest(
             agent: stays(live, labels).then_some(agent_id),
             task_id: TaskId::at(now),
             run_at: now,
+            followed: live.followed,
         },
         &facts,
     );

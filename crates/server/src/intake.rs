@@ -227,6 +227,7 @@ fn task(decided: &Decided<'_>, facts: &Facts<'_>) -> Option<NewTask> {
             agent: None,
             task_id: TaskId::at(facts.event.received_at),
             run_at: facts.event.received_at,
+            followed: live.followed,
         },
         facts,
     ))
@@ -266,6 +267,7 @@ mod tests {
             clocks: Vec::new(),
             daemons: Vec::new(),
             schedules: BTreeMap::new(),
+            followed: false,
         };
         let live = BTreeMap::from([("default/a".to_owned(), live)]);
         TriggerSet { routes: routes(&live).0, live, ..TriggerSet::default() }

@@ -8,6 +8,7 @@
 mod api;
 pub mod config;
 mod dispatch;
+mod ends;
 mod file_events;
 mod gateway;
 mod health;

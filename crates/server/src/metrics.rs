@@ -77,6 +77,8 @@ metrics! {
     tasks_dispatched "hetuflow_tasks_dispatched_total"
     /// Attempts whose end was recorded.
     tasks_finished "hetuflow_tasks_finished_total"
+    /// Ends of tasks that became events, for triggers that ask for them.
+    ends_told "hetuflow_ends_told_total"
     /// Reports on attempts that were not the agent's any more, each refused.
     reports_fenced "hetuflow_reports_fenced_total"
     /// Runs of daemons that were started.

@@ -1,7 +1,8 @@
 //! Puts the server together, starts its loops, and takes it apart again in the right order.
 //!
 //! Loops: `ingest` (commits events), `reports` (commits what agents report), `triggers` (folder and store), `dispatch`,
-//! `sessions` (renews; the leader reaps), `leader` (holds the lead), `scheduler`, `housekeeping` (the leader:
+//! `sessions` (renews; the leader reaps), `leader` (holds the lead), `scheduler`, `ends` (the leader: ends of tasks
+//! become events), `housekeeping` (the leader:
 //! partitions, retention), `sweep` (rate allowances), one `listener` for each socket.
 //! One that ends before its time takes the server down: half a server would accept what nobody runs.
 
@@ -21,7 +22,7 @@ use crate::{
     AppState, Config, Listeners,
     api::{self, Api, ApiError, explain},
     dispatch::{self, Dispatcher},
-    gateway,
+    ends, gateway,
     health::{self, Health, Loops, Status},
     hooks::{self, Hooks},
     housekeeping::{Housekeeping, Reports},
@@ -38,8 +39,8 @@ use crate::{
 };
 
 /// What must run for health to be good.
-pub(crate) const LOOPS: [&str; 8] =
-    ["ingest", "reports", "triggers", "dispatch", "leader", "sessions", "scheduler", "housekeeping"];
+pub(crate) const LOOPS: [&str; 9] =
+    ["ingest", "reports", "triggers", "dispatch", "leader", "sessions", "scheduler", "ends", "housekeeping"];
 
 const READY_EVERY: Duration = Duration::from_millis(50);
 /// After connections were given their time, what is left of the server gets this long to end.
@@ -188,6 +189,7 @@ impl Server {
             gateway::keep_sessions(state.clone(), self.lead.clone(), shutdown()),
         );
         self.spawn(&stop.loops, "scheduler", scheduler::run(state.clone(), shutdown()));
+        self.spawn(&stop.loops, "ends", ends::run(state.clone(), self.lead.clone(), shutdown()));
         self.spawn(&stop.loops, "housekeeping", housekeeping.run(shutdown()));
     }
 

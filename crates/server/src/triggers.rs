@@ -10,7 +10,7 @@ mod route;
 mod scheme;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::Duration,
 };
@@ -57,6 +57,8 @@ pub struct TriggerSet {
     pub warnings: BTreeMap<String, Vec<String>>,
     /// Why the folder could not be read as it is.
     pub folder_problems: Vec<String>,
+    /// Where a trigger asks for ends of jobs.
+    pub(crate) following: BTreeSet<Namespace>,
     /// What `POST /hooks/..` leads to, by [`route_key`].
     pub(crate) routes: BTreeMap<String, Route>,
     /// Where each schedule that a clock drives is found: its trigger in `live`, its place among the `clocks`.
@@ -78,6 +80,8 @@ pub struct Live {
     pub daemons: Vec<(ScheduleId, DaemonSchedule)>,
     /// Every schedule by its name: `webhook 1`, `file 2`.
     pub schedules: BTreeMap<String, ScheduleId>,
+    /// A trigger of its namespace asks for ends of jobs.
+    pub followed: bool,
 }
 
 /// A schedule of a live trigger that a clock drives.

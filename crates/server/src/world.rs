@@ -255,6 +255,7 @@ fn task(now: Timestamp, event_id: EventId, selector: &[(&str, &str)]) -> NewTask
             max_output_size: 1024,
             resource_limits: None,
         }),
+        followed: false,
     }
 }
 

@@ -18,7 +18,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use uuid::Uuid;
 
 use crate::{
-    ByTrigger, LaneId, Leadership, Page, Piece, Revision, StoreError, StoredSchedule, StoredTrigger,
+    ByTrigger, Ended, LaneId, Leadership, Page, Piece, Revision, StoreError, StoredSchedule, StoredTrigger,
     WaitingLane,
 };
 
@@ -172,6 +172,11 @@ pub(crate) fn task(row: &impl Columns) -> Result<Task, StoreError> {
         cancel_requested: row.flag("cancel_requested")?,
         command: row.json_or_null("command")?,
     })
+}
+
+/// A task with the name of its job; one that is gone has none.
+pub(crate) fn ended(row: &impl Columns) -> Result<Ended, StoreError> {
+    Ok(Ended { task: task(row)?, job: row.text_or_null("job_name")?.unwrap_or_default() })
 }
 
 pub(crate) fn lane(row: &impl Columns, selector: &str, agent: &str) -> Result<Lane, StoreError> {

@@ -171,6 +171,15 @@ pub struct CancelledAll {
     pub next: Option<TaskId>,
 }
 
+/// The end of a task that is to become an event.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ended {
+    /// Without its command.
+    pub task: Task,
+    /// The name of its job.
+    pub job: String,
+}
+
 #[derive(Debug, Clone, Default)]
 pub struct InstanceFilter {
     pub task_id: Option<TaskId>,
@@ -237,6 +246,14 @@ pub trait TaskStore: Send + Sync {
         stretch: Stretch,
         now: Timestamp,
     ) -> Result<CancelledAll, StoreError>;
+
+    /// Ends of tasks that are followed and of which nobody has been told, the first ends first, at most `limit`. Nothing
+    /// is told twice by one server at a time; a second one finds its events there already.
+    async fn untold_ends(&self, limit: u32) -> Result<Vec<Ended>, StoreError>;
+
+    /// These ends have become events, or nobody asks for them: each a task and when it had ended. One that was retried
+    /// meanwhile will have another end.
+    async fn note_told(&self, ends: &[(TaskId, Timestamp)]) -> Result<(), StoreError>;
 
     /// Tasks of agents connected to any server whose cancellation was asked for and that have not ended.
     async fn cancel_requests(&self) -> Result<Vec<(AgentId, Lease)>, StoreError>;

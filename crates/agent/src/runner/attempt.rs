@@ -6,6 +6,7 @@ use bytes::Bytes;
 use hetuflow_core::{
     duration,
     job::Command,
+    outputs::Outputs,
     protocol::{Assignment, RunResult},
     task::{EndReason, Lease, Outcome},
 };
@@ -20,6 +21,7 @@ use crate::{
     attempts::{Phase, Stop},
     output::Capture,
     process::{Ended, Leaf, Running, SpawnError},
+    workplace::Workplace,
 };
 
 /// Why hetuflow ended it.
@@ -39,12 +41,14 @@ pub(super) async fn run(
     failpoint!("fork.before");
     let (lease, assignment) = (assignment.lease, Arc::new(assignment));
     let asked = *stopped.borrow();
-    let result = match asked {
-        Some(stop) => runner.result(lease, stop_outcome(stop)),
-        None => match start(&runner, &assignment, body, leaf).await {
-            Ok(running) => watch_over(&runner, &assignment, running, &mut stopped).await,
+    let result = if let Some(stop) = asked {
+        runner.result(lease, stop_outcome(stop))
+    } else {
+        let place = runner.workplaces.of(lease.instance_id);
+        match start(&runner, &assignment, body, &place, leaf).await {
+            Ok(running) => watch_over(&runner, &assignment, running, &place, &mut stopped).await,
             Err(error) => runner.result(lease, not_started(&error)),
-        },
+        }
     };
     runner.end(result, &stopped).await;
 }
@@ -60,11 +64,11 @@ async fn start(
     runner: &Runner,
     assignment: &Arc<Assignment>,
     body: Bytes,
+    place: &Workplace,
     leaf: Option<Leaf>,
 ) -> Result<Running, SpawnError> {
-    let place = runner.workplaces.of(assignment.lease.instance_id);
     // A panic there is a defect; the attempt must end all the same.
-    let (spawner, assignment) = (Arc::clone(&runner.spawner), Arc::clone(assignment));
+    let (spawner, assignment, place) = (Arc::clone(&runner.spawner), Arc::clone(assignment), place.clone());
     let spawn = spawn_blocking(move || spawner.spawn(&assignment, &body, &place, leaf));
     spawn.await.unwrap_or_else(|_| Err(SpawnError::Defect))
 }
@@ -73,6 +77,7 @@ async fn watch_over(
     runner: &Runner,
     assignment: &Assignment,
     mut running: Running,
+    place: &Workplace,
     stopped: &mut Stopped,
 ) -> RunResult {
     let lease = assignment.lease;
@@ -92,7 +97,9 @@ async fn watch_over(
         Some(capture) => capture.close().await,
         None => 0,
     };
-    let outcome = outcome(ended, cause);
+    // A few bytes that were written just now: to hand this to another thread costs more.
+    let outputs = place.outputs();
+    let outcome = with(outputs, outcome(ended, cause));
     RunResult { started_at: Some(started_at), output_dropped, ..runner.result(lease, outcome) }
 }
 
@@ -179,6 +186,20 @@ fn outcome(ended: std::io::Result<Ended>, cause: Option<Cause>) -> Outcome {
     Outcome { exit_code, signal, ..why }
 }
 
+/// What cannot be read as outputs makes no failure: the process has done what it did, and to do it again mends nothing.
+fn with(outputs: Result<Outputs, String>, outcome: Outcome) -> Outcome {
+    match outputs {
+        Ok(outputs) => Outcome { outputs, ..outcome },
+        Err(reason) => {
+            let said = outcome.message.map(|message| format!("{message}; ")).unwrap_or_default();
+            Outcome {
+                message: Some(format!("{said}what it wrote to HETUFLOW_OUTPUT was not taken: {reason}")),
+                ..outcome
+            }
+        }
+    }
+}
+
 fn signal_message(signal: Option<i32>) -> String {
     format!("ended by signal {}, which hetuflow did not send", signal.unwrap_or_default())
 }
@@ -209,5 +230,15 @@ mod tests {
         check(Ended::Signal(15), timeout, EndReason::Timeout, None, Some(15));
         check(Ended::Exit(0), Some(Cause::Stop(Stop::Cancelled)), EndReason::Cancelled, Some(0), None);
         check(Ended::Signal(9), Some(Cause::Stop(Stop::Shutdown)), EndReason::Lost, None, Some(9));
+    }
+
+    #[test]
+    fn outputs_that_cannot_be_read_are_said() {
+        let message =
+            |outcome: Outcome| with(Err("it is torn".to_owned()), outcome).message.unwrap_or_default();
+        let exit = message(Outcome::exit(0));
+        assert_eq!(exit, "what it wrote to HETUFLOW_OUTPUT was not taken: it is torn");
+        let killed = message(Outcome::because(EndReason::Timeout, "killed"));
+        assert_eq!(killed, "killed; what it wrote to HETUFLOW_OUTPUT was not taken: it is torn");
     }
 }

@@ -117,6 +117,41 @@ async fn a_path_that_is_no_text_reaches_its_process() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_process_leaves_in_its_output_file_is_told() {
+    let world = World::new().await;
+    let agent = world.agent();
+    let mut server = world.session().await;
+    let mut told = async |text: &str| {
+        let run = script(text);
+        server.run(&run).await;
+        let (result, _) = server.result(run.lease).await;
+        server.acknowledge(run.lease).await;
+        (result.outcome.exit_code, serde_json::json!(result.outcome.outputs), result.outcome.message)
+    };
+    let nothing = serde_json::json!({});
+    let rows = serde_json::json!({ "rows": "12" });
+    assert_eq!(told("echo rows=12 >> $HETUFLOW_OUTPUT; exit 4").await, (Some(4), rows, None));
+    assert_eq!(told("true").await, (Some(0), nothing.clone(), None), "the next one has its own");
+    let secret = world.path("secret");
+    std::fs::write(&secret, "key=value").expect("written");
+    let tricks = [
+        format!("ln -sf {} $HETUFLOW_OUTPUT", secret.display()),
+        format!("ln -f {} $HETUFLOW_OUTPUT", secret.display()),
+        "rm $HETUFLOW_OUTPUT; mkfifo $HETUFLOW_OUTPUT".to_owned(),
+        "rm $HETUFLOW_OUTPUT".to_owned(),
+        "echo no value >> $HETUFLOW_OUTPUT".to_owned(),
+        "head -c 20000 /dev/zero >> $HETUFLOW_OUTPUT".to_owned(),
+    ];
+    for trick in tricks {
+        let (exit_code, outputs, message) = told(&trick).await;
+        assert_eq!((exit_code, &outputs), (Some(0), &nothing), "{trick}");
+        let message = message.expect(&trick);
+        assert!(message.starts_with("what it wrote to HETUFLOW_OUTPUT was not taken: "), "{message}");
+    }
+    agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_runs_for_a_file_that_is_another_by_now() {
     let world = World::new().await;
     let agent = world.agent();

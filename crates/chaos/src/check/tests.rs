@@ -29,6 +29,8 @@ fn event(id: &str, kind: &str, triggers: &[&str]) -> EventRow {
         id: id.to_owned(),
         kind: kind.to_owned(),
         source: format!("/{kind}"),
+        event_type: String::new(),
+        headers: Vec::new(),
         subject: None,
         time: time(BEGIN),
         received_at: time(BEGIN),
@@ -98,16 +100,39 @@ fn well(n: u64) -> Run {
     }
 }
 
+/// The end of a task, as it is told.
+fn end(task: &TaskRow, event_type: &str) -> EventRow {
+    EventRow {
+        event_type: event_type.to_owned(),
+        headers: vec![("hetuflow-task".to_owned(), task.id.clone())],
+        ..event(&format!("end of {}", task.id), "internal", &[])
+    }
+}
+
+/// The verdict about a run whose ends were all told, unless the run itself says which were.
+fn judged(run: &Run) -> Verdict {
+    let says = run.state.events.iter().any(|event| event.kind == "internal");
+    let kind = |task: &TaskRow| match task.status.as_str() {
+        "succeeded" => "job.succeeded",
+        "cancelled" => "job.cancelled",
+        _ => "job.failed",
+    };
+    let settled = run.state.tasks.iter().filter(|task| !says && task.is_settled());
+    let ends: Vec<EventRow> = settled.map(|task| end(task, kind(task))).collect();
+    let events = run.state.events.iter().cloned().chain(ends).collect();
+    judge(&Run { state: State { events, ..run.state.clone() }, ..run.clone() })
+}
+
 /// The kinds of violations, each once.
 fn found(run: &Run) -> Vec<Kind> {
-    let mut kinds: Vec<Kind> = judge(run).violations.into_iter().map(|violation| violation.kind).collect();
+    let mut kinds: Vec<Kind> = judged(run).violations.into_iter().map(|violation| violation.kind).collect();
     kinds.dedup();
     kinds
 }
 
 #[test]
 fn what_went_well_is_nothing_to_report() {
-    let verdict = judge(&well(plain()));
+    let verdict = judged(&well(plain()));
     assert_eq!(verdict.violations, []);
     assert_eq!((verdict.counts.deliveries, verdict.counts.tasks, verdict.counts.effects), (1, 1, 1));
 }
@@ -246,7 +271,7 @@ fn a_lost_attempt_needs_a_killed_agent() {
     run.faults = vec![fault(BEGIN + SECOND, "agent-1"), fault(BEGIN + 9 * SECOND, "agent-0")];
     assert_eq!(found(&run), [Kind::Unexplained]);
     run.faults.push(fault(BEGIN + 3 * SECOND, "agent-0"));
-    let verdict = judge(&run);
+    let verdict = judged(&run);
     assert_eq!(verdict.violations, []);
     assert_eq!((verdict.counts.lost_attempts, verdict.counts.held), (1, 1));
 }
@@ -386,11 +411,28 @@ fn each_time_fires_once() {
 #[test]
 fn a_time_is_skipped_only_after_an_absence() {
     let absent = [(0, 1, RAN), (1000, 7001, SKIPPED), (8000, 1, RAN)];
-    let verdict = judge(&fires("tick", &absent, &[500]));
+    let verdict = judged(&fires("tick", &absent, &[500]));
     assert_eq!((verdict.violations, verdict.counts.passed_over, verdict.counts.fires), (vec![], 7, 2));
     // No fault; soon enough to fire; a schedule that makes up for everything.
     assert_eq!(found(&fires("tick", &absent, &[])), [Kind::Missed]);
     let soon = [(0, 1, RAN), (1000, 2001, SKIPPED), (3000, 1, RAN)];
     assert_eq!(found(&fires("tick", &soon, &[500])), [Kind::Missed]);
     assert_eq!(found(&fires("cron", &absent, &[500])), [Kind::Missed]);
+}
+
+#[test]
+fn an_end_is_told_once() {
+    let with = |ends: &[&str]| {
+        let mut run = well(plain());
+        let task = run.state.tasks[0].clone();
+        let told = ends.iter().zip(1..).map(|(kind, n)| EventRow { id: format!("{n}"), ..end(&task, kind) });
+        run.state.events.extend(told);
+        run
+    };
+    assert_eq!(found(&with(&["job.succeeded"])), []);
+    assert_eq!(found(&with(&["job.succeeded", "job.succeeded"])), [Kind::Doubled]);
+    assert_eq!(found(&with(&["job.failed"])), [Kind::Lost]);
+    let mut run = with(&["job.succeeded"]);
+    run.state.events[1].headers[0].1 = "another".to_owned();
+    assert_eq!(found(&run), [Kind::Lost, Kind::Phantom]);
 }

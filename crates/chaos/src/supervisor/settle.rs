@@ -57,7 +57,7 @@ pub(crate) async fn revive(world: &World) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Waits until every file was seen and every task has ended; at the deadline it is the judge who says what has not.
+/// Waits until every file was seen, every task has ended and every end was told; at the deadline it is the judge who says what has not.
 pub(crate) async fn settle(world: &World) -> anyhow::Result<()> {
     world.stop_clocks().await?;
     let api = world.api()?;
@@ -68,13 +68,14 @@ pub(crate) async fn settle(world: &World) -> anyhow::Result<()> {
     .await?;
     let drops = history::read::<Drop>(&world.folder.join(DROPS))?.len();
     let began = Instant::now();
-    let (mut best, mut since) = (Left { files: usize::MAX, tasks: usize::MAX, attempts: 0 }, began);
+    let (mut best, mut since) =
+        (Left { files: usize::MAX, tasks: usize::MAX, attempts: 0, ends: usize::MAX }, began);
     while since.elapsed() < STUCK_FOR && began.elapsed() < SETTLED_WITHIN {
         let Ok(left) = left(&api, drops).await else {
             sleep(LOOK).await;
             continue;
         };
-        if left.files == 0 && left.tasks == 0 {
+        if left.files == 0 && left.tasks == 0 && left.ends == 0 {
             return Ok(());
         }
         if left.is_nearer_than(&best) {
@@ -94,20 +95,24 @@ struct Left {
     tasks: usize,
     /// Of these tasks, so far: one that is only handed to and fro has no more than before.
     attempts: usize,
+    /// Once no task is left: those whose end was not told.
+    ends: usize,
 }
 
 impl Left {
     fn is_nearer_than(&self, best: &Self) -> bool {
         let rest = (self.files, self.tasks);
         let (files, tasks) = (best.files, best.tasks);
-        self.files < files || self.tasks < tasks || (rest == (files, tasks) && self.attempts > best.attempts)
+        let further = self.attempts > best.attempts || self.ends < best.ends;
+        self.files < files || self.tasks < tasks || (rest == (files, tasks) && further)
     }
 }
 
 async fn left(api: &Api, drops: usize) -> anyhow::Result<Left> {
     let attempts = api.attempts_of_unsettled().await?;
     let files = drops.saturating_sub(api.count_events("file").await?);
-    Ok(Left { files, tasks: attempts.len(), attempts: attempts.iter().sum() })
+    let ends = if attempts.is_empty() { api.count_untold().await? } else { usize::MAX };
+    Ok(Left { files, tasks: attempts.len(), attempts: attempts.iter().sum(), ends })
 }
 
 /// In order, as an operator would; whoever does not end is a defect too.

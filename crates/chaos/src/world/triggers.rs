@@ -55,11 +55,14 @@ fn text(job: &Job, folder: &Path, effect: &Path) -> anyhow::Result<String> {
         Source::Clock if name == "cron" => {
             "[on.cron]\nexpression = \"* * * * * *\"\nmissed = \"all\"\n".to_owned()
         }
+        Source::End(of) => {
+            format!("[on.event]\ntype = \"job.succeeded\"\nwhen = 'event.subject == \"{of}\"'\n")
+        }
         Source::Clock => "[on.interval]\nevery = \"1s\"\n".to_owned(),
     };
     let key = match job.source {
         Source::Hook(_) => format!(", {KEY} = \"{{{{ body.n }}}}\""),
-        Source::File | Source::Clock => String::new(),
+        Source::File | Source::Clock | Source::End(_) => String::new(),
     };
     let on_lost = match job.on_lost {
         OnLost::Retry => "retry",

@@ -123,6 +123,7 @@ async fn show(id: &str, client: &Client, output: Output) -> Result<(), CliError>
         ("waits", waiting.as_ref().map(|waiting| plain(&waiting.text)).unwrap_or_default()),
         ("freed by", waiting.as_ref().map(|waiting| plain(&waiting.remedy)).unwrap_or_default()),
         ("ended", task.outcome.as_ref().map(ended).unwrap_or_default()),
+        ("outputs", task.outcome.as_ref().map(outputs).unwrap_or_default()),
         ("daemon", kept.map(|kept| daemon(&kept.now, kept.next_run_at)).unwrap_or_default()),
         ("due", time(task.run_at)),
         ("asks for", plain(&pairs(&task.lane.selector.0))),
@@ -150,6 +151,14 @@ fn attempt(output: Output, instance: &TaskInstance) -> String {
         instance.started_at.map(time).unwrap_or_default(),
         instance.outcome.as_ref().map(ended).unwrap_or_default(),
     )
+}
+
+/// `rows=12 file=/a`
+fn outputs(outcome: &Outcome) -> String {
+    let value = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let shown: Vec<String> =
+        outcome.outputs.iter().map(|(name, one)| plain(&format!("{name}={}", value(one)))).collect();
+    shown.join(" ")
 }
 
 /// Why it waits, or else how it ended.

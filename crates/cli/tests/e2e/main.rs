@@ -5,6 +5,7 @@ mod bulk;
 mod clock;
 mod crash;
 mod daemon;
+mod ends;
 mod fate;
 mod files;
 mod guide;

@@ -30,6 +30,8 @@ pub struct Plan<'a> {
     pub agent: Option<&'a AgentId>,
     pub task_id: TaskId,
     pub run_at: Timestamp,
+    /// Somebody asks for ends of jobs.
+    pub followed: bool,
 }
 
 pub fn plan(plan: &Plan<'_>, facts: &Facts<'_>) -> NewTask {
@@ -45,6 +47,7 @@ pub fn plan(plan: &Plan<'_>, facts: &Facts<'_>) -> NewTask {
         lane: Lane { selector: plan.job.labels.clone(), agent: plan.agent.cloned() },
         policy: RetryPolicy::of(plan.job),
         command: command(plan.job, facts),
+        followed: plan.followed,
     }
 }
 

@@ -142,6 +142,7 @@ fn planned(job: &JobSpec, body: &Body, agent: Option<&AgentId>) -> crate::task::
         agent,
         task_id: TaskId::at(Timestamp::UNIX_EPOCH),
         run_at: Timestamp::UNIX_EPOCH,
+        followed: false,
     };
     plan(&plan_, &facts)
 }

@@ -1,6 +1,7 @@
 //! The rules as tables.
 
 use super::*;
+use crate::outputs::Outputs;
 
 fn policy(retry: Retry, on_lost: OnLost) -> RetryPolicy {
     RetryPolicy { max_retries: 5, interval: Duration::from_secs(10), retry, on_lost, daemon: false }
@@ -11,7 +12,7 @@ fn backoff(backoff: Backoff, jitter: bool) -> Retry {
 }
 
 fn ended(reason: EndReason) -> Outcome {
-    Outcome { reason, exit_code: None, signal: None, message: None, gone: false }
+    Outcome { reason, exit_code: None, signal: None, message: None, outputs: Outputs::new(), gone: false }
 }
 
 #[test]

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     condition::Condition,
+    event::ENDS,
     id::TriggerName,
     schedule::{ClockSchedule, DaemonSchedule, ScheduleKind},
     suggest,
@@ -106,9 +107,17 @@ fn read_event(mut table: Table<'_>) -> Option<EventSource> {
     if let Some(text) = event_type.as_ref().filter(|text| text.value.trim().is_empty()) {
         table.problem(text.span.clone(), "type is empty", "name the type of the events that start it");
     }
+    if let Some(text) = event_type.as_ref().filter(|text| is_no_end(&text.value)) {
+        let problem = format!("type: no end of a job is {:?}", text.value);
+        table.problem(text.span.clone(), problem, format!("one of {}", ENDS.join(", ")));
+    }
     let when = read_when(&mut table);
     table.finish();
     Some(EventSource { event_type: event_type?.value, when })
+}
+
+fn is_no_end(event_type: &str) -> bool {
+    event_type.starts_with("job.") && !ENDS.contains(&event_type)
 }
 
 /// `when`, compiled; a problem points at the character that is wrong.

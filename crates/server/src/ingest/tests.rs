@@ -93,6 +93,7 @@ fn unrendered(event_id: EventId) -> NewTask {
             daemon: false,
         },
         command: Err("a template found no value".to_owned()),
+        followed: false,
     }
 }
 

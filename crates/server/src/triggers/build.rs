@@ -34,6 +34,7 @@ pub(super) async fn build(store: &dyn Store, vault: &Vault) -> Result<TriggerSet
         }
     }
     set.stored = stored;
+    set.follow();
     add_routes(&mut set, vault).await;
     Ok(set)
 }
@@ -61,6 +62,15 @@ impl TriggerSet {
         }
     }
 
+    /// Where a trigger asks for ends of jobs, all of its namespace are followed.
+    fn follow(&mut self) {
+        let asking = self.live.values().filter(|live| live.trigger.follows());
+        self.following = asking.map(|live| live.trigger.namespace.clone()).collect();
+        for live in self.live.values_mut() {
+            live.followed = self.following.contains(&live.trigger.namespace);
+        }
+    }
+
     pub(super) fn warn(&mut self, key: String, problem: String) {
         self.warnings.entry(key).or_default().push(problem);
     }
@@ -81,7 +91,16 @@ pub(crate) async fn live(
     };
     let schedules = stored.schedules.iter().map(|schedule| (schedule.name.clone(), schedule.id)).collect();
     let (clocks, daemons) = (clocks(&trigger, stored), daemons(&trigger, stored));
-    Ok(Ok(Live { trigger, revision: stored.revision, job_id, job, clocks, daemons, schedules }))
+    Ok(Ok(Live {
+        trigger,
+        revision: stored.revision,
+        job_id,
+        job,
+        clocks,
+        daemons,
+        schedules,
+        followed: false,
+    }))
 }
 
 /// A text that parsed when it was applied may not parse in a newer or older server.

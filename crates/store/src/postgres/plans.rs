@@ -10,7 +10,7 @@ use super::{
     event::{self, insert},
     open::{ensure, settings},
     schedule,
-    task::{attempt, claim, finish, progress},
+    task::{attempt, claim, ends, finish, progress},
 };
 
 /// A statement with the conditions by which it may look into an index of the tables that grow: one of them, with all
@@ -23,7 +23,7 @@ struct Statement {
 
 const ROW: &[&str] = &["(id = ", "(created_at = "];
 
-const STATEMENTS: [Statement; 13] = [
+const STATEMENTS: [Statement; 14] = [
     Statement { name: "store", text: insert::STORE, by: &[] },
     Statement { name: "succeed", text: finish::SUCCEED, by: &[ROW] },
     Statement { name: "progress", text: progress::PROGRESS, by: &[ROW] },
@@ -35,6 +35,7 @@ const STATEMENTS: [Statement; 13] = [
     Statement { name: "lanes", text: claim::LANES, by: &[&["(lane_id = "]] },
     Statement { name: "events", text: event::BY_ID, by: &[&["(id = ANY"]] },
     Statement { name: "duplicates", text: insert::TASKS_OF, by: &[&["(event_id = ANY"]] },
+    Statement { name: "untold", text: ends::UNTOLD, by: &[&[]] },
     Statement { name: "due", text: schedule::DUE, by: &[&["(next_run_at <= "]] },
     Statement { name: "next", text: schedule::NEXT, by: &[&[]] },
 ];

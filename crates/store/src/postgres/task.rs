@@ -3,6 +3,7 @@
 pub(super) mod attempt;
 mod bulk;
 pub(super) mod claim;
+pub(super) mod ends;
 pub(super) mod finish;
 mod list;
 mod output;
@@ -24,8 +25,8 @@ use super::{
     schedule::daemon,
 };
 use crate::{
-    Cancelled, CancelledAll, Claimed, Finish, InstanceFilter, LaneId, LowWater, Page, Progress, Report,
-    Retried, Slot, StoreError, Stretch, TaskFilter, TaskStore, WaitingLane,
+    Cancelled, CancelledAll, Claimed, Ended, Finish, InstanceFilter, LaneId, LowWater, Page, Progress,
+    Report, Retried, Slot, StoreError, Stretch, TaskFilter, TaskStore, WaitingLane,
     row::{self, Columns},
     settle,
 };
@@ -70,6 +71,14 @@ impl TaskStore for Postgres {
         retrying!(retry(self, task_id, now))?;
         self.tasks_changed();
         Ok(())
+    }
+
+    async fn untold_ends(&self, limit: u32) -> Result<Vec<Ended>, StoreError> {
+        ends::untold(self, limit).await
+    }
+
+    async fn note_told(&self, ends: &[(TaskId, Timestamp)]) -> Result<(), StoreError> {
+        ends::note_told(self, ends).await
     }
 
     async fn cancel_requests(&self) -> Result<Vec<(AgentId, Lease)>, StoreError> {
@@ -220,7 +229,7 @@ async fn retry(db: &Postgres, task_id: TaskId, now: Timestamp) -> Result<(), Sto
     }
     sqlx::query(
         "update sched_task set status = $1, scheduled_at = $2, queued_for = null, outcome = null, finished_at = null,
-            cancel_requested = false
+            cancel_requested = false, followed = least(followed, 1)
          where id = $3 and created_at = $4",
     )
     .bind(Status::Pending.number())

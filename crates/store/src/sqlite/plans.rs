@@ -7,7 +7,7 @@ use super::{
     Sqlite,
     batch::{MOST, Over},
     event::{self, known, rows},
-    task::{attempt, claim, finish, list, output, progress},
+    task::{attempt, claim, ends, finish, list, output, progress},
 };
 use crate::{Options, sqlite::open::open_file};
 
@@ -41,13 +41,14 @@ fn statements() -> Vec<(String, &'static [&'static str])> {
         (over(attempt::END_ATTEMPTS), &[]),
         (over(attempt::SETTLE_TASKS), &[TASK]),
         (over(output::APPEND), &[]),
+        (ends::UNTOLD.to_owned(), &["sched_task_ended", "sched_job_1"]),
         (list::INSTANCE.to_owned(), &[ATTEMPT, "sched_task_leased"]),
     ]
 }
 
 /// What may be walked from end to end: what the batch itself brings, the few runs that wait for their turn, the first
-/// daemon, what is leased, and what a view has found.
-const WALKED: [&str; 8] = [
+/// daemon, what is leased, ends that nobody has been told of, and what a view has found.
+const WALKED: [&str; 10] = [
     "SCAN u",
     "SCAN 256",
     "SCAN (",
@@ -55,6 +56,8 @@ const WALKED: [&str; 8] = [
     "SCAN sched_turn USING",
     "SCAN sched_daemon",
     "SCAN sched_task USING INDEX sched_task_leased",
+    "SCAN sched_task USING INDEX sched_task_ended",
+    "SCAN t USING INDEX sched_task_ended",
     "SCAN sched_task_instance",
 ];
 

@@ -3,6 +3,7 @@
 pub(super) mod attempt;
 mod bulk;
 pub(super) mod claim;
+pub(super) mod ends;
 pub(super) mod finish;
 pub(super) mod list;
 pub(super) mod output;
@@ -19,8 +20,8 @@ use jiff::Timestamp;
 
 use super::{Sqlite, Tx, schedule::daemon};
 use crate::{
-    Cancelled, CancelledAll, Claimed, Finish, InstanceFilter, LaneId, LowWater, Page, Progress, Report,
-    Retried, Slot, StoreError, Stretch, TaskFilter, TaskStore, WaitingLane,
+    Cancelled, CancelledAll, Claimed, Ended, Finish, InstanceFilter, LaneId, LowWater, Page, Progress,
+    Report, Retried, Slot, StoreError, Stretch, TaskFilter, TaskStore, WaitingLane,
     row::{self, Columns},
     settle,
 };
@@ -67,6 +68,14 @@ impl TaskStore for Sqlite {
         tx.commit().await?;
         self.tasks_changed();
         Ok(())
+    }
+
+    async fn untold_ends(&self, limit: u32) -> Result<Vec<Ended>, StoreError> {
+        ends::untold(self, limit).await
+    }
+
+    async fn note_told(&self, ends: &[(TaskId, Timestamp)]) -> Result<(), StoreError> {
+        ends::note_told(self, ends).await
     }
 
     async fn cancel_requests(&self) -> Result<Vec<(AgentId, Lease)>, StoreError> {
@@ -212,7 +221,8 @@ async fn retry(tx: &mut Tx, task_id: TaskId, now: Timestamp) -> Result<(), Store
 
 async fn revive(tx: &mut Tx, task_id: TaskId, now: Timestamp) -> Result<(), StoreError> {
     sqlx::query(
-        "update sched_task set status = ?, scheduled_at = ?, queued_for = null, outcome = null, finished_at = null, cancel_requested = 0 \
+        "update sched_task set status = ?, scheduled_at = ?, queued_for = null, outcome = null, finished_at = null, cancel_requested = 0, \
+         followed = min(followed, 1) \
          where id = ?",
     )
     .bind(Status::Pending.number())

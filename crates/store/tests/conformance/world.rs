@@ -65,6 +65,7 @@ pub(crate) fn task_of(event: &Event) -> NewTask {
         lane: Lane::default(),
         policy: policy(0, OnLost::Hold),
         command: Ok(command("true")),
+        followed: false,
     }
 }
 

@@ -104,6 +104,7 @@ pub(crate) fn task(event_id: EventId) -> NewTask {
         lane: Lane::default(),
         policy,
         command: Ok(command),
+        followed: false,
     }
 }
 

@@ -131,20 +131,22 @@ planned as materialized (
     select t.*, a.id as holder
     from unnest($24::uuid[], $25::timestamptz[], $26::text[], $27::text[], $28::uuid[], $29::uuid[], $30::uuid[],
         $31::smallint[], $32::text[], $33::timestamptz[], $34::timestamptz[], $35::smallint[], $36::bigint[],
-        $37::text[], $38::text[], $40::text[], $41::bigint[], $42::uuid[], $43::timestamptz[])
+        $37::text[], $38::text[], $40::text[], $41::bigint[], $42::uuid[], $43::timestamptz[], $49::smallint[])
         as t(id, created_at, namespace, trigger_name, job_id, schedule_id, event_id, status, outcome, scheduled_at,
-        finished_at, priority, lane_id, policy, command, offer_agent, offer_epoch, instance_id, instance_at)
+        finished_at, priority, lane_id, policy, command, offer_agent, offer_epoch, instance_id, instance_at,
+        followed)
     left join agent a on a.id = t.offer_agent and a.session_epoch = t.offer_epoch
     where t.event_id in (select id from event)
 ),
 task as (
     insert into sched_task (id, created_at, namespace, trigger_name, job_id, schedule_id, event_id, status, outcome,
         scheduled_at, finished_at, priority, lane_id, policy, command, attempt, fence, cancel_requested, agent_id,
-        instance_id, leased_at)
+        instance_id, leased_at, followed)
     select id, created_at, namespace, trigger_name, job_id, schedule_id, event_id,
         case when holder is null then status else 5 end, outcome::json, scheduled_at, finished_at, priority, lane_id,
         policy::json, command::json, (holder is not null)::int, (holder is not null)::int, false, holder,
-        case when holder is not null then instance_id end, case when holder is not null then instance_at end
+        case when holder is not null then instance_id end, case when holder is not null then instance_at end,
+        followed
     from planned
 )
 select namespace, scope, key, event_id, null::uuid as instance_id from key
@@ -167,7 +169,8 @@ async fn store(
         .flat_map(|i| i.tasks.iter().map(|task| Planned::of(task, &i.event, lanes, &offers)))
         .collect::<Result<_, _>>()?;
     let query = bind_keys(sqlx::query(STORE), new);
-    let query = bind_journal(bind_tasks(bind_events(query, new)?, &tasks)?, new);
+    let query = bind_journal(bind_tasks(bind_events(query, new)?, &tasks)?, new)
+        .bind(column(&tasks, |t| i16::from(t.task.followed)));
     let mut stored = Stored { ids: HashSet::new(), owners: HashMap::new(), leased: Vec::new() };
     for row in query.fetch_all(connection).await? {
         let id = row.uuid("event_id")?;

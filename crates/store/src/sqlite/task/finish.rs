@@ -38,8 +38,10 @@ pub(in crate::sqlite) const TASKS: Over = Over {
     columns: 5,
 };
 
-/// Whether a run of a schedule waits for an end, and whether there are daemons, whose ends somebody follows.
+/// Whether a run of a schedule waits for an end, whether an end is to become an event, and whether there are daemons, of
+/// which one may start again.
 pub(in crate::sqlite) const AWAITED: &str = "select exists (select 1 from sched_turn where queued = 1) as turns, \
+    exists (select 1 from sched_task where followed = 1 and status in (90, 91, 92, 99, 100)) as followed, \
     exists (select 1 from sched_daemon) as daemons";
 
 pub(super) async fn finish(
@@ -82,8 +84,9 @@ pub(super) async fn finish(
 /// `answer` is that to [`AWAITED`].
 async fn is_awaited(tx: &mut Tx, batch: &[Finish], answer: Option<&Done>) -> Result<bool, StoreError> {
     let Some(row) = answer.and_then(|done| done.rows.first()) else { return Ok(true) };
-    if row.flag("turns")? || !row.flag("daemons")? {
-        return row.flag("turns");
+    let awaited = row.flag("turns")? || row.flag("followed")?;
+    if awaited || !row.flag("daemons")? {
+        return Ok(awaited);
     }
     for finish in batch {
         if daemon::may_rerun(tx, finish.lease.task_id).await? {
