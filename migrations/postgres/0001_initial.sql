@@ -295,6 +295,8 @@ create table sched_agent (
     -- The session's lease, by the database's clock.
     session_until  timestamptz not null,
     online         boolean not null,
+    -- It gets no more tasks, until somebody takes that back.
+    drained        boolean not null default false,
     -- By trigger, in microseconds since 1970: up to when it has told of every file that was complete.
     watermarks     jsonb not null default '{}',
     first_seen_at  timestamptz not null,

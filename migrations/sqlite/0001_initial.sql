@@ -278,6 +278,8 @@ create table sched_agent (
     -- The session's lease, by the database's clock.
     session_until  integer not null,
     online         integer not null check (online in (0, 1)),
+    -- It gets no more tasks, until somebody takes that back.
+    drained        integer not null default 0 check (drained in (0, 1)),
     -- By trigger, in microseconds since 1970: up to when it has told of every file that was complete.
     watermarks     text not null default '{}',
     first_seen_at  integer not null,

@@ -173,6 +173,16 @@ pub(crate) enum AgentVerb {
     List,
     /// Show one agent with what it watches.
     Show { id: AgentId },
+    /// Give an agent no more tasks, from now on and over its restarts: it ends what it runs, and watches files as before.
+    Drain {
+        id: AgentId,
+        /// Give it tasks again.
+        #[arg(long)]
+        undo: bool,
+        /// Return only when it runs nothing any more.
+        #[arg(long, conflicts_with = "undo")]
+        wait: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -16,6 +16,7 @@ pub struct Agent {
     /// Processes that it runs at once.
     pub slots: u32,
     pub connection: Connection,
+    pub duty: Duty,
     /// Attempts that it holds now.
     pub running: u32,
     /// By trigger: up to when it has told of every file that was complete, where there are deadlines.
@@ -30,4 +31,14 @@ pub struct Agent {
 pub enum Connection {
     Online,
     Offline,
+}
+
+/// Whether it is given tasks. Somebody decides it, and it holds until somebody decides otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Duty {
+    #[default]
+    Active,
+    /// It ends what it runs, watches files as before, and gets nothing more.
+    Drained,
 }

@@ -41,6 +41,8 @@ pub enum WaitReason {
     AgentLacksLabels,
     /// Every agent that would do runs as much as it may, or takes nothing now.
     AgentsFull,
+    /// Every agent that would do is drained.
+    AgentsDrained,
     /// An agent that would do has room.
     AboutToStart,
     /// It was given to an agent, which has not confirmed yet.

@@ -17,6 +17,7 @@ use std::{
 };
 
 use hetuflow_core::{
+    agent::Duty,
     id::{AgentId, InstanceId},
     labels::Labels,
     protocol::{ToAgent, WatchState},
@@ -55,6 +56,7 @@ pub struct Online {
     pub agent_id: AgentId,
     pub session_epoch: i64,
     pub labels: Labels,
+    pub duty: Duty,
     pub slots: u32,
     /// Attempts that it could start now, less those on their way.
     pub free: u32,
@@ -92,6 +94,14 @@ impl Hub {
         if changed {
             self.changed();
         }
+    }
+
+    /// Somebody has decided whether a connected agent is given tasks.
+    pub fn set_duty(&self, agent_id: &AgentId, duty: Duty) {
+        if let Some(connection) = self.table().get_mut(agent_id) {
+            connection.set_duty(duty);
+        }
+        self.changed();
     }
 
     /// Wakes when an agent came, has more room, or answered; a hint, as every wake-up.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hetuflow_core::{
-    agent::Agent,
+    agent::{Agent, Duty},
     id::{AgentId, ServerId, TaskId},
     labels::Labels,
     protocol::{Hello, Kept},
@@ -19,6 +19,8 @@ use crate::{Leadership, StoreError};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {
     pub epoch: i64,
+    /// As somebody has decided before, or `Active`.
+    pub duty: Duty,
     /// Held attempts that are still the agent's, with the output that is stored of each.
     pub keep: Vec<Kept>,
     /// Held attempts that are not its any more.
@@ -105,4 +107,8 @@ pub trait AgentStore: Send + Sync {
 
     /// Replaces the labels until the agent's next hello.
     async fn set_labels(&self, id: &AgentId, labels: &Labels) -> Result<Agent, StoreError>;
+
+    /// Holds over hellos, until it is set anew. Servers give a drained agent nothing; a lease that they are just
+    /// committing may still come.
+    async fn set_duty(&self, id: &AgentId, duty: Duty) -> Result<Agent, StoreError>;
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use hetuflow_core::{
-    agent::{Agent, Connection},
+    agent::{Agent, Connection, Duty},
     event::{Event, SourceKind, Verdict},
     id::{AgentId, EventId, InstanceId, JobId, Namespace, ScheduleId, ServerId, StatusToken, TaskId},
     job::Job,
@@ -230,6 +230,10 @@ fn watermarks(row: &impl Columns) -> Result<BTreeMap<String, Timestamp>, StoreEr
 }
 
 /// An agent; `connected` and `running` are computed by the query.
+pub(crate) fn duty(row: &impl Columns) -> Result<Duty, StoreError> {
+    Ok(if row.flag("drained")? { Duty::Drained } else { Duty::Active })
+}
+
 pub(crate) fn agent(row: &impl Columns) -> Result<Agent, StoreError> {
     Ok(Agent {
         id: name(row, "id")?,
@@ -238,6 +242,7 @@ pub(crate) fn agent(row: &impl Columns) -> Result<Agent, StoreError> {
         labels: row.json("labels")?,
         slots: number(row, "slots")?,
         connection: if row.flag("connected")? { Connection::Online } else { Connection::Offline },
+        duty: duty(row)?,
         running: number(row, "running")?,
         watermarks: watermarks(row)?,
         first_seen_at: row.time("first_seen_at")?,

@@ -1,10 +1,12 @@
 //! `hetuflow agent ..`
 
+use std::time::Duration;
+
 use hetuflow_core::{
-    agent::{Agent, Connection},
+    agent::{Agent, Connection, Duty},
     protocol::{WatchHealth, WatchState},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::typed;
 use crate::{
@@ -14,10 +16,18 @@ use crate::{
     output::{Output, Tone, pairs, plain, time},
 };
 
+/// Between two looks at what an agent still runs.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
 pub(crate) async fn run(verb: AgentVerb, client: &Client, output: Output) -> Result<(), CliError> {
     match verb {
         AgentVerb::List => list(client, output).await,
         AgentVerb::Show { id } => show(client, output, id.as_str()).await,
+        AgentVerb::Drain { id, undo: true, .. } => set(client, output, id.as_str(), Duty::Active).await,
+        AgentVerb::Drain { id, wait, .. } => {
+            set(client, output, id.as_str(), Duty::Drained).await?;
+            if wait { until_idle(client, output, id.as_str()).await } else { Ok(()) }
+        }
     }
 }
 
@@ -33,7 +43,7 @@ async fn list(client: &Client, output: Output) -> Result<(), CliError> {
         .map(|agent| {
             vec![
                 agent.id.to_string(),
-                connection(output, agent.connection),
+                state(output, agent),
                 format!("{}/{}", agent.running, agent.slots),
                 plain(&pairs(&agent.labels)),
                 plain(&agent.hostname),
@@ -46,6 +56,28 @@ async fn list(client: &Client, output: Output) -> Result<(), CliError> {
     output.table(&heads, rows, "No agent has connected yet. Start one with `hetuflow-agent`.")
 }
 
+async fn set(client: &Client, output: Output, id: &str, duty: Duty) -> Result<(), CliError> {
+    let answer: Value = client.post(&format!("agents/{id}/update"), &json!({ "duty": duty })).await?;
+    if output.is_json() {
+        return output.json(&answer);
+    }
+    let agent: Agent = typed(&answer)?;
+    output.line(&match agent.duty {
+        Duty::Active => format!("{id} is given tasks again."),
+        Duty::Drained => format!("{id} gets no more tasks; it runs {}.", agent.running),
+    })
+}
+
+async fn until_idle(client: &Client, output: Output, id: &str) -> Result<(), CliError> {
+    loop {
+        let agent: Agent = client.get(&format!("agents/{id}"), &[]).await?;
+        if agent.running == 0 {
+            return if output.is_json() { Ok(()) } else { output.line(&format!("{id} runs nothing.")) };
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
 async fn show(client: &Client, output: Output, id: &str) -> Result<(), CliError> {
     let answer: Value = client.get(&format!("agents/{id}"), &[]).await?;
     if output.is_json() {
@@ -54,7 +86,7 @@ async fn show(client: &Client, output: Output, id: &str) -> Result<(), CliError>
     let agent: Agent = typed(&answer)?;
     output.fields(&[
         ("agent", agent.id.to_string()),
-        ("state", connection(output, agent.connection)),
+        ("state", state(output, &agent)),
         ("running", format!("{} of {} slots", agent.running, agent.slots)),
         ("labels", plain(&pairs(&agent.labels))),
         ("host", plain(&agent.hostname)),
@@ -104,6 +136,14 @@ fn describe(output: Output, watch: &WatchState) -> Vec<String> {
         watch.problem.as_ref().map(|problem| format!("  {}", output.tone(&plain(problem), Tone::Bad))),
     );
     lines
+}
+
+fn state(output: Output, agent: &Agent) -> String {
+    let connection = connection(output, agent.connection);
+    match agent.duty {
+        Duty::Active => connection,
+        Duty::Drained => format!("{connection}, {}", output.tone("drained", Tone::Busy)),
+    }
 }
 
 fn connection(output: Output, connection: Connection) -> String {

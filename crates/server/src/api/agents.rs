@@ -7,7 +7,7 @@ use axum::{
     extract::{Path, State},
 };
 use hetuflow_core::{
-    agent::{Agent, Connection},
+    agent::{Agent, Connection, Duty},
     id::AgentId,
     labels::Labels,
     protocol::WatchState,
@@ -68,8 +68,8 @@ pub(super) async fn known(api: &Api) -> Result<Vec<Known>, ApiError> {
             (None, Connection::Offline) => Presence::Offline { since: agent.last_seen_at },
         };
         let labels = online.map_or(agent.labels, |online| online.labels.clone());
-        let Agent { id, slots, running, .. } = agent;
-        Known { id, labels, slots, running, presence, longest: None }
+        let Agent { id, slots, running, duty, .. } = agent;
+        Known { id, labels, slots, running, duty, presence, longest: None }
     };
     Ok(api.app.store.agents().await?.into_iter().map(seen).collect())
 }
@@ -103,16 +103,27 @@ pub(super) async fn show(State(api): State<Api>, Path(agent): Path<String>) -> R
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Update {
-    labels: Labels,
+    labels: Option<Labels>,
+    duty: Option<Duty>,
 }
 
-/// The labels hold until the agent's next hello, which brings those of its own configuration.
+/// The labels hold until the agent's next hello, which brings those of its own configuration; the duty until it is
+/// set anew.
 pub(super) async fn update(
     State(api): State<Api>,
     Path(agent): Path<String>,
     Input(update): Input<Update>,
 ) -> Result<Json<Shown>, ApiError> {
-    let agent = api.app.store.set_labels(&id(&agent)?, &update.labels).await?;
-    api.app.hub.set_labels(&agent.id, &agent.labels);
+    let id = id(&agent)?;
+    if let Some(labels) = &update.labels {
+        let agent = api.app.store.set_labels(&id, labels).await?;
+        api.app.hub.set_labels(&agent.id, &agent.labels);
+    }
+    if let Some(duty) = update.duty {
+        let agent = api.app.store.set_duty(&id, duty).await?;
+        tracing::info!(agent.id = %agent.id, ?duty, "somebody has decided whether the agent is given tasks");
+        api.app.hub.set_duty(&agent.id, agent.duty);
+    }
+    let agent = api.app.store.agent(&id).await?;
     Ok(Json(Shown::new(agent, &here(&api))))
 }

@@ -1,7 +1,7 @@
 //! What hangs on this server's gateway.
 
 use axum::{Json, extract::State};
-use hetuflow_core::{id::AgentId, labels::Labels};
+use hetuflow_core::{agent::Duty, id::AgentId, labels::Labels};
 use serde::Serialize;
 
 use super::Api;
@@ -24,6 +24,7 @@ struct Connected {
     id: AgentId,
     session_epoch: i64,
     labels: Labels,
+    duty: Duty,
     slots: u32,
     free: u32,
     watches: usize,
@@ -44,7 +45,7 @@ pub(super) async fn stats(State(api): State<Api>) -> Json<Stats> {
 
 impl From<Online> for Connected {
     fn from(online: Online) -> Self {
-        let Online { agent_id, session_epoch, labels, slots, free, watches } = online;
-        Self { id: agent_id, session_epoch, labels, slots, free, watches: watches.len() }
+        let Online { agent_id, session_epoch, labels, duty, slots, free, watches } = online;
+        Self { id: agent_id, session_epoch, labels, duty, slots, free, watches: watches.len() }
     }
 }

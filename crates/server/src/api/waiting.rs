@@ -9,6 +9,7 @@ mod lane;
 mod tests;
 
 use hetuflow_core::{
+    agent::Duty,
     id::{AgentId, TaskId},
     labels::Labels,
     status::Status,
@@ -26,6 +27,7 @@ pub(super) struct Known {
     pub(super) slots: u32,
     /// Attempts that it holds.
     pub(super) running: u32,
+    pub(super) duty: Duty,
     pub(super) presence: Presence,
     /// What it has been running longest, where somebody looked.
     pub(super) longest: Option<Longest>,
@@ -56,6 +58,10 @@ impl Known {
 
     pub(super) fn is_full(&self) -> bool {
         self.presence == Presence::Online { free: 0 }
+    }
+
+    pub(super) fn is_drained(&self) -> bool {
+        self.duty == Duty::Drained
     }
 }
 

@@ -5,14 +5,14 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use hetuflow_core::{id::AgentId, labels::Labels};
+use hetuflow_core::id::AgentId;
 use hetuflow_store::{Leadership, StoreError};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     AppState,
-    hub::{Hub, SessionKey},
+    hub::{Hub, Online, SessionKey},
     ingest::chain,
     leader::Leader,
 };
@@ -78,10 +78,10 @@ impl Keeper {
     }
 }
 
-/// Renews, follows changed labels, and (when this server leads and may judge) reaps.
+/// Renews, follows what was decided about agents, and (when this server leads and may judge) reaps.
 pub(crate) async fn tick(state: &AppState, leadership: Option<Leadership>) -> Result<(), StoreError> {
     renew(state).await?;
-    follow_labels(state).await?;
+    follow_decisions(state).await?;
     match leadership {
         Some(leadership) => reap(state, leadership).await,
         None => Ok(()),
@@ -105,16 +105,20 @@ async fn renew(state: &AppState) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Labels can be replaced through another server.
-async fn follow_labels(state: &AppState) -> Result<(), StoreError> {
-    let online: HashMap<AgentId, Labels> =
-        state.hub.online().into_iter().map(|online| (online.agent_id, online.labels)).collect();
+/// Labels can be replaced, and agents drained, through another server.
+async fn follow_decisions(state: &AppState) -> Result<(), StoreError> {
+    let online: HashMap<AgentId, Online> =
+        state.hub.online().into_iter().map(|online| (online.agent_id.clone(), online)).collect();
     if online.is_empty() {
         return Ok(());
     }
     for agent in state.store.agents().await? {
-        if online.get(&agent.id).is_some_and(|labels| *labels != agent.labels) {
+        let Some(online) = online.get(&agent.id) else { continue };
+        if online.labels != agent.labels {
             state.hub.set_labels(&agent.id, &agent.labels);
+        }
+        if online.duty != agent.duty {
+            state.hub.set_duty(&agent.id, agent.duty);
         }
     }
     Ok(())

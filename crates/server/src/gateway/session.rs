@@ -103,7 +103,7 @@ async fn converse(mut socket: WebSocket, hello: Hello, state: AppState, timing: 
     );
     state.metrics.reports_fenced.add(opened.stop.len() as u64);
     failpoint!("hello.before_welcome");
-    let Some((session, outgoing)) = Session::register(state, timing, hello, opened) else {
+    let Some((session, outgoing)) = Session::register(state, timing, hello, &opened) else {
         return tracing::info!("a newer connection of this agent was quicker");
     };
     let (sink, stream) = socket.split();
@@ -142,7 +142,7 @@ impl Session {
         state: AppState,
         timing: Timing,
         hello: Hello,
-        opened: hetuflow_store::Session,
+        opened: &hetuflow_store::Session,
     ) -> Option<(Self, Outgoing)> {
         let (outbox, outgoing) = outbox();
         // Queued before the connection is known to anybody: nothing may come before the welcome.
@@ -151,13 +151,12 @@ impl Session {
             session_epoch: opened.epoch,
             heartbeat: state.config.agents.heartbeat,
             keep: opened.keep.clone(),
-            stop: opened.stop,
+            stop: opened.stop.clone(),
         }));
         let key = SessionKey { agent_id: hello.agent_id, epoch: opened.epoch };
         let (labels, labels_seen) = watch::channel(hello.labels);
         let closing = CancellationToken::new();
-        let connection =
-            Connection::new(opened.epoch, labels, hello.slots, &opened.keep, outbox.clone(), closing.clone());
+        let connection = Connection::new(opened, labels, hello.slots, outbox.clone(), closing.clone());
         if !state.hub.register(&key, connection) {
             return None;
         }

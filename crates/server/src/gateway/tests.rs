@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use futures_util::SinkExt;
 use hetuflow_core::{
+    agent::Duty,
     protocol::{self, FromAgent, Held, HeldPhase, Hello, Kept, ResultVerdict, ToAgent, WatchState},
     status::Status,
     task::{EndReason, Outcome, OutputChunk, Stream},
@@ -59,6 +60,34 @@ async fn watches_follow_labels() {
     world.state.store.set_labels(&agent.hello.agent_id, &labels).await.expect("stored");
     keep::tick(&world.state, None).await.expect("a turn");
     assert_eq!(agent.watches().await, ["default/import"]);
+}
+
+#[tokio::test]
+async fn a_drained_agent_is_given_nothing_until_it_is_taken_back() {
+    let world = World::start().await;
+    let mut agent = world.ready("a", &[], 2).await;
+    let set = async |duty| {
+        // As another server would do it: this one notices at its next turn.
+        world.state.store.set_duty(&agent.hello.agent_id, duty).await.expect("stored");
+        keep::tick(&world.state, None).await.expect("a turn");
+    };
+    set(Duty::Drained).await;
+    let task = world.task(&[], b"").await;
+    world.dispatch().await;
+    assert_eq!((world.free("a"), world.stored(task).await.status), (0, Status::Pending));
+    set(Duty::Active).await;
+    world.dispatch().await;
+    let lease = agent.take().await;
+    assert_eq!(lease.task_id, task);
+
+    // Over its hellos too.
+    world.state.store.set_duty(&agent.hello.agent_id, Duty::Drained).await.expect("stored");
+    let held = vec![Held { lease, phase: HeldPhase::Running }];
+    let mut again = agent.again(&world.url, held).await;
+    assert_eq!(again.welcome.keep.len(), 1, "what it runs goes on");
+    again.say(FromAgent::Credit { free: 2 }).await;
+    again.sync().await;
+    assert_eq!(world.free("a"), 0);
 }
 
 #[tokio::test]

@@ -10,11 +10,13 @@ use std::{
 };
 
 use hetuflow_core::{
+    agent::Duty,
     id::AgentId,
     labels::{Labels, Lane},
-    protocol::{Kept, ToAgent, WatchState},
+    protocol::{ToAgent, WatchState},
     task::Lease,
 };
+use hetuflow_store::Session;
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -35,6 +37,7 @@ const ASK_AGAIN: Duration = Duration::from_secs(5);
 pub(crate) struct Connection {
     session_epoch: i64,
     labels: watch::Sender<Labels>,
+    duty: Duty,
     slots: u32,
     granted: u32,
     /// Places that are set aside.
@@ -50,21 +53,21 @@ pub(crate) struct Connection {
 impl Connection {
     /// Without credit: the agent grants it.
     pub(crate) fn new(
-        session_epoch: i64,
+        opened: &Session,
         labels: watch::Sender<Labels>,
         slots: u32,
-        keep: &[Kept],
         outbox: Outbox,
         closing: CancellationToken,
     ) -> Self {
         Self {
-            session_epoch,
+            session_epoch: opened.epoch,
             labels,
+            duty: opened.duty,
             slots,
             granted: 0,
             reserved: 0,
             rests_until: None,
-            attempts: Attempts::kept(keep),
+            attempts: Attempts::kept(&opened.keep),
             told_to_watch: BTreeSet::new(),
             watches: BTreeMap::new(),
             outbox,
@@ -81,6 +84,7 @@ impl Connection {
             agent_id: agent_id.clone(),
             session_epoch: self.session_epoch,
             labels: self.labels.borrow().clone(),
+            duty: self.duty,
             slots: self.slots,
             free: self.free(now),
             watches: self.watches.clone(),
@@ -104,6 +108,10 @@ impl Connection {
             }
             differs
         })
+    }
+
+    pub(super) fn set_duty(&mut self, duty: Duty) {
+        self.duty = duty;
     }
 
     pub(super) fn credit(&mut self, free: u32) {
@@ -183,7 +191,7 @@ impl Connection {
     }
 
     pub(super) fn free(&self, now: Instant) -> u32 {
-        let rests = self.rests_until.is_some_and(|until| now < until);
+        let rests = self.duty == Duty::Drained || self.rests_until.is_some_and(|until| now < until);
         if rests || self.closing.is_cancelled() {
             return 0;
         }

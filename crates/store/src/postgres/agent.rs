@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hetuflow_core::{
-    agent::Agent,
+    agent::{Agent, Duty},
     id::{AgentId, ServerId, TaskId},
     labels::Labels,
     protocol::{Hello, Kept},
@@ -140,6 +140,19 @@ impl AgentStore for Postgres {
         Ok(())
     }
 
+    async fn set_duty(&self, id: &AgentId, duty: Duty) -> Result<Agent, StoreError> {
+        let updated = sqlx::query("update sched_agent set drained = $1 where id = $2")
+            .bind(duty == Duty::Drained)
+            .bind(id.as_str())
+            .execute(&self.pool)
+            .await?;
+        if updated.rows_affected() == 0 {
+            return Err(StoreError::NotFound);
+        }
+        self.tasks_changed();
+        self.agent(id).await
+    }
+
     async fn set_labels(&self, id: &AgentId, labels: &Labels) -> Result<Agent, StoreError> {
         let updated = sqlx::query("update sched_agent set labels = $1::text::json where id = $2")
             .bind(row::json(labels)?)
@@ -166,9 +179,7 @@ async fn open_session(
 ) -> Result<Session, StoreError> {
     let mut tx = db.begin().await?;
     let same_journal = continues(&mut tx, hello, replaces).await?;
-    let epoch = upsert(&mut tx, hello, server_id, lease, now).await?;
-    let mut session =
-        Session { epoch, keep: Vec::new(), stop: Vec::new(), lost: Vec::new(), returned: Vec::new() };
+    let mut session = upsert(&mut tx, hello, server_id, lease, now).await?;
     let mut losses: Vec<Finish> = Vec::new();
     for (lease, status) in leased(&mut tx, &hello.agent_id).await? {
         let held = same_journal && hello.held.iter().any(|held| held.lease == lease);
@@ -210,15 +221,15 @@ async fn continues(tx: &mut Tx, hello: &Hello, replaces: Option<i64>) -> Result<
     }
 }
 
-/// Yields the new epoch.
+/// Yields the session with its new epoch, and nothing settled.
 async fn upsert(
     tx: &mut Tx,
     hello: &Hello,
     server_id: ServerId,
     lease: Duration,
     now: Timestamp,
-) -> Result<i64, StoreError> {
-    let epoch = sqlx::query_scalar(
+) -> Result<Session, StoreError> {
+    let row = sqlx::query(
         "insert into sched_agent as a (id, hostname, version, labels, slots, journal_id, journal_epoch,
             session_epoch, server_id, session_until, online, first_seen_at, last_seen_at)
          values ($1, $2, $3, $4::text::json, $5, $6, $7, 1, $8, now() + $9 * interval '1 microsecond', true, $10, $10)
@@ -227,7 +238,7 @@ async fn upsert(
             journal_epoch = excluded.journal_epoch, session_epoch = a.session_epoch + 1, watermarks = '{}',
             server_id = excluded.server_id, session_until = excluded.session_until, online = true,
             last_seen_at = excluded.last_seen_at
-         returning session_epoch",
+         returning session_epoch, drained",
     )
     .bind(hello.agent_id.as_str())
     .bind(text(&hello.hostname))
@@ -241,7 +252,14 @@ async fn upsert(
     .bind(time(now))
     .fetch_one(&mut **tx)
     .await?;
-    Ok(epoch)
+    Ok(Session {
+        epoch: row.int("session_epoch")?,
+        duty: row::duty(&row)?,
+        keep: Vec::new(),
+        stop: Vec::new(),
+        lost: Vec::new(),
+        returned: Vec::new(),
+    })
 }
 
 /// What the store leases to the agent. Not read in the order of the ids as they are locked: a result that waits for the

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hetuflow_core::{
-    agent::Agent,
+    agent::{Agent, Duty},
     id::{AgentId, ServerId, TaskId},
     labels::Labels,
     protocol::{Hello, Kept},
@@ -180,6 +180,21 @@ impl AgentStore for Sqlite {
         tx.commit().await
     }
 
+    async fn set_duty(&self, id: &AgentId, duty: Duty) -> Result<Agent, StoreError> {
+        let mut tx = self.begin().await?;
+        let updated = sqlx::query("update sched_agent set drained = ? where id = ?")
+            .bind(duty == Duty::Drained)
+            .bind(id.as_str())
+            .execute(&mut *tx)
+            .await?;
+        if updated.rows_affected() == 0 {
+            return Err(StoreError::NotFound);
+        }
+        tx.commit().await?;
+        self.tasks_changed();
+        self.agent(id).await
+    }
+
     async fn set_labels(&self, id: &AgentId, labels: &Labels) -> Result<Agent, StoreError> {
         let mut tx = self.begin().await?;
         let updated = sqlx::query("update sched_agent set labels = ? where id = ?")
@@ -208,9 +223,7 @@ async fn open_session(
 ) -> Result<Session, StoreError> {
     let mut tx = db.begin().await?;
     let same_journal = continues(&mut tx, hello, replaces).await?;
-    let epoch = upsert(&mut tx, hello, server_id, lease, now).await?;
-    let mut session =
-        Session { epoch, keep: Vec::new(), stop: Vec::new(), lost: Vec::new(), returned: Vec::new() };
+    let mut session = upsert(&mut tx, hello, server_id, lease, now).await?;
     let mut losses = Vec::new();
     for (lease, status) in leased(&mut tx, &hello.agent_id).await? {
         if same_journal && hello.held.iter().any(|held| held.lease == lease) {
@@ -249,15 +262,15 @@ async fn continues(tx: &mut Tx, hello: &Hello, replaces: Option<i64>) -> Result<
     }
 }
 
-/// Yields the new epoch.
+/// Yields the session with its new epoch, and nothing settled.
 async fn upsert(
     tx: &mut Tx,
     hello: &Hello,
     server_id: ServerId,
     lease: Duration,
     now: Timestamp,
-) -> Result<i64, StoreError> {
-    let epoch = sqlx::query_scalar(
+) -> Result<Session, StoreError> {
+    let row = sqlx::query(
         "insert into sched_agent as a (id, hostname, version, labels, slots, journal_id, journal_epoch, \
          session_epoch, server_id, session_until, online, first_seen_at, last_seen_at) \
          values (?, ?, ?, ?, ?, ?, ?, 1, ?, cast(unixepoch('now', 'subsec') * 1000000 as integer) + ?, 1, ?10, ?10) \
@@ -265,7 +278,7 @@ async fn upsert(
          labels = excluded.labels, slots = excluded.slots, journal_id = excluded.journal_id, \
          journal_epoch = excluded.journal_epoch, session_epoch = a.session_epoch + 1, watermarks = '{}', \
          server_id = excluded.server_id, session_until = excluded.session_until, online = 1, \
-         last_seen_at = excluded.last_seen_at returning session_epoch",
+         last_seen_at = excluded.last_seen_at returning session_epoch, drained",
     )
     .bind(hello.agent_id.as_str())
     .bind(&hello.hostname)
@@ -279,7 +292,14 @@ async fn upsert(
     .bind(now.as_microsecond())
     .fetch_one(&mut **tx)
     .await?;
-    Ok(epoch)
+    Ok(Session {
+        epoch: row.int("session_epoch")?,
+        duty: row::duty(&row)?,
+        keep: Vec::new(),
+        stop: Vec::new(),
+        lost: Vec::new(),
+        returned: Vec::new(),
+    })
 }
 
 /// What the store leases to the agent.

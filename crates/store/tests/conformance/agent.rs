@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use hetuflow_core::{
-    agent::Connection,
+    agent::{Connection, Duty},
     id::TaskId,
     retry::OnLost,
     status::Status,
@@ -127,6 +127,22 @@ pub(crate) async fn labels_hold_until_the_next_hello(db: &Db) {
     visitor.hello(store, &[]).await;
     assert_eq!(store.agent(&id).await.expect("the agent").labels, visitor.hello.labels);
     store.set_labels(&crate::world::agent_id("nobody"), &labels).await.expect_err("not found");
+}
+
+pub(crate) async fn an_agent_stays_drained_over_hellos(db: &Db) {
+    let store = &*db.store;
+    let mut visitor = Visitor::new("web-1");
+    assert_eq!(visitor.hello(store, &[]).await.duty, Duty::Active);
+    let id = visitor.hello.agent_id.clone();
+    let mut changes = store.task_changes();
+    for duty in [Duty::Drained, Duty::Active, Duty::Drained] {
+        changes.mark_unchanged();
+        assert_eq!(store.set_duty(&id, duty).await.expect("set").duty, duty);
+        changes.changed().await.expect("listeners are told");
+        assert_eq!(visitor.hello(store, &[]).await.duty, duty);
+        assert_eq!(store.agents().await.expect("agents")[0].duty, duty);
+    }
+    store.set_duty(&crate::world::agent_id("nobody"), Duty::Active).await.expect_err("not found");
 }
 
 pub(crate) async fn watermarks_are_kept_until_the_next_session(db: &Db) {

@@ -142,6 +142,7 @@ promises! {
         a_result_after_the_loss_is_fenced,
         a_result_and_the_reaper_never_both_win,
         labels_hold_until_the_next_hello,
+        an_agent_stays_drained_over_hellos,
         watermarks_are_kept_until_the_next_session,
         agents_are_listed_with_what_they_run;
     trigger:

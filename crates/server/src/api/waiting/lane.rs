@@ -51,6 +51,12 @@ fn pinned(lane: &Lane, wanted: &AgentId, agents: &[Known]) -> Waiting {
 
 /// Connected agents that would do.
 fn among(agents: &[&Known]) -> Waiting {
+    if agents.iter().all(|agent| agent.is_drained()) {
+        let text =
+            format!("every matching agent is drained: {}", named(agents, |agent| agent.id.to_string()));
+        let remedy = format!("`hetuflow agent drain --undo {}`, or another agent", agents[0].id);
+        return because(WaitReason::AgentsDrained, text, remedy);
+    }
     if agents.iter().any(|agent| !agent.is_full()) {
         let text = "an agent is free: it is about to start";
         return because(WaitReason::AboutToStart, text, "nothing is needed");
@@ -70,7 +76,13 @@ fn load(agent: &Known) -> String {
     let longest = agent.longest.as_ref().map_or_else(String::new, |longest| {
         format!(", longest task {} since {}", longest.task_id, longest.since)
     });
-    let why = if running < slots { ", stops or has just refused one" } else { "" };
+    let why = if agent.is_drained() {
+        ", drained"
+    } else if running < slots {
+        ", stops or has just refused one"
+    } else {
+        ""
+    };
     format!("{id} ({running}/{slots} slots{why}{longest})")
 }
 

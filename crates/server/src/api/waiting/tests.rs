@@ -25,7 +25,15 @@ fn name(id: &str) -> AgentId {
 }
 
 fn agent(id: &str, pairs: &[(&str, &str)], presence: Presence) -> Known {
-    Known { id: name(id), labels: labels(pairs), slots: 4, running: 4, presence, longest: None }
+    Known {
+        id: name(id),
+        labels: labels(pairs),
+        slots: 4,
+        running: 4,
+        duty: Duty::Active,
+        presence,
+        longest: None,
+    }
 }
 
 fn online(id: &str, pairs: &[(&str, &str)], free: u32) -> Known {
@@ -72,7 +80,8 @@ fn facts(agents: &[Known]) -> Facts<'_> {
 #[test]
 fn of_agents() {
     use WaitReason::{
-        AboutToStart, AgentLacksLabels, AgentOffline, AgentsFull, AgentsOffline, NoAgent, NoMatchingAgent,
+        AboutToStart, AgentLacksLabels, AgentOffline, AgentsDrained, AgentsFull, AgentsOffline, NoAgent,
+        NoMatchingAgent,
     };
     let check = |lane: &Lane, agents: &[Known], reason: WaitReason, expected: &str| {
         let task = Task { lane: lane.clone(), ..task(Status::Pending) };
@@ -112,6 +121,19 @@ fn of_agents() {
         &[online("a", &web, 0), offline("b", &web)],
         AgentsFull,
         "the only matching agent takes nothing more: a (4/4 slots)",
+    );
+    let drained = |id: &str| Known { duty: Duty::Drained, ..online(id, &web, 0) };
+    check(
+        &lane(&web, None),
+        &[drained("a"), offline("b", &web)],
+        AgentsDrained,
+        "every matching agent is drained: a",
+    );
+    check(
+        &lane(&web, None),
+        &[drained("a"), online("b", &web, 0)],
+        AgentsFull,
+        "all 2 matching agents take nothing more: a (4/4 slots, drained), b (4/4 slots)",
     );
     let longest = Some(Longest { task_id: task(Status::Running).id, since: at(-5) });
     check(
