@@ -2,6 +2,8 @@
 //! `hetuflow-watch`, across connections and restarts; here is only what this server has been told
 //! already: the states of the watches, and one batch of files at a time until it is acknowledged.
 
+mod asking;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -17,6 +19,8 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
+use asking::Asking;
+
 /// Files of one batch.
 const BATCH: u32 = 100;
 
@@ -25,13 +29,6 @@ const BATCH_SIZE: usize = 512 * 1024;
 
 /// A batch without an answer is told again; the server knows each file by its dedupe key.
 const RETELL: Duration = Duration::from_secs(30);
-
-/// Events that are asked about together.
-const ASKED: u32 = 100;
-
-/// Between two rounds of questions, at first and at most.
-const ASK_AGAIN: Duration = Duration::from_millis(250);
-const ASK_SELDOM: Duration = Duration::from_secs(10);
 
 /// After an error of the watcher's own file.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -58,16 +55,6 @@ enum Recall {
     Settled,
 }
 
-/// Asks the server how the tasks of files stand that shall be moved or deleted afterwards: a page at a time, and again
-/// after a while, because the answer changes elsewhere.
-#[derive(Debug)]
-struct Asking {
-    /// The last place of the page before.
-    last: i64,
-    pause: Duration,
-    next: Option<Instant>,
-}
-
 /// When to look for files to tell.
 #[derive(Debug, Clone, Copy)]
 enum Look {
@@ -80,11 +67,10 @@ enum Look {
 impl FileReports {
     pub(crate) fn new(watcher: Watcher, session_epoch: i64) -> Self {
         let changes = watcher.changes();
-        let asking = Asking { last: 0, pause: ASK_AGAIN, next: None };
         let (states, in_flight) = (BTreeMap::new(), BTreeSet::new());
         // The first session that a database knows of an agent.
         let recall = if session_epoch <= 1 { Recall::Stranger } else { Recall::Unasked };
-        Self { watcher, changes, states, in_flight, next: Look::Now, recall, asking }
+        Self { watcher, changes, states, in_flight, next: Look::Now, recall, asking: Asking::new() }
     }
 
     /// Waits until [`FileReports::next`] may have something.
@@ -97,7 +83,7 @@ impl FileReports {
             }
         };
         let ask = async {
-            match self.asking.next {
+            match self.asking.at() {
                 Some(time) => sleep_until(time).await,
                 None => std::future::pending().await,
             }
@@ -121,10 +107,13 @@ impl FileReports {
         if let Some(state) = self.news() {
             return Some(FromAgent::Watch(state));
         }
-        if self.asking.next.is_some_and(|time| time <= Instant::now())
-            && let Some(ask) = self.ask().await
-        {
-            return Some(ask);
+        match self.asking.ask(&self.watcher).await {
+            Ok(None) => {}
+            Ok(Some(ask)) => return Some(ask),
+            Err(error) => {
+                self.asking.failed(Instant::now() + LOOK_AGAIN);
+                self.failed(&error);
+            }
         }
         if !matches!(self.next, Look::Now) {
             return None;
@@ -170,7 +159,7 @@ impl FileReports {
 
     fn recalled(&mut self) {
         self.recall = Recall::Settled;
-        self.asking.next = Some(Instant::now());
+        self.asking.begin();
     }
 
     pub(crate) async fn acknowledge(&mut self, batch: &[FileBatchAck]) {
@@ -191,47 +180,19 @@ impl FileReports {
             }
             return;
         }
-        self.asking.pause = ASK_AGAIN;
-        self.asking.next = Some(self.asking.next.unwrap_or_else(|| Instant::now() + ASK_AGAIN));
-    }
-
-    /// A question for the next page of what is waited for. Nothing more is asked before its answer, or a while without.
-    async fn ask(&mut self) -> Option<FromAgent> {
-        match self.watcher.awaited(self.asking.last, ASKED).await {
-            Ok(page) if page.is_empty() => {
-                let from_start = self.asking.last == 0;
-                self.asking.last = 0;
-                // Without anything to wait for, the next acknowledgement begins anew.
-                self.asking.next = (!from_start).then(|| self.asking.again());
-                None
-            }
-            Ok(page) => {
-                self.asking.last = page.last().map_or(0, |(place, _)| *place);
-                self.asking.next = Some(Instant::now() + RETELL);
-                Some(FromAgent::FileOutcomes { events: page.into_iter().map(|(_, id)| id).collect() })
-            }
-            Err(error) => {
-                self.failed(&error);
-                self.asking.next = Some(Instant::now() + LOOK_AGAIN);
-                None
-            }
-        }
+        self.asking.acknowledged(&self.watcher);
     }
 
     pub(crate) async fn settle(&mut self, outcomes: &[(EventId, FileOutcome)]) {
-        if outcomes.iter().any(|(_, outcome)| *outcome != FileOutcome::Open) {
-            self.asking.pause = ASK_AGAIN;
-        }
-        // A page that was not full was the last one.
-        if outcomes.len() < ASKED as usize {
-            self.asking.last = 0;
-            self.asking.next = Some(self.asking.again());
-        } else {
-            self.asking.next = Some(Instant::now());
-        }
+        self.asking.answered(outcomes);
         if let Err(error) = self.watcher.settle(outcomes).await {
             // They are asked about again.
-            self.failed(&error);
+            return self.failed(&error);
+        }
+        // What has ended may have been ahead of what waits to be told.
+        let ended = outcomes.iter().any(|(_, outcome)| *outcome != FileOutcome::Open);
+        if ended && self.in_flight.is_empty() {
+            self.next = Look::Now;
         }
     }
 
@@ -250,15 +211,6 @@ impl FileReports {
             "the watcher's state cannot be used; trying on"
         );
         self.next = Look::At(Instant::now() + LOOK_AGAIN);
-    }
-}
-
-impl Asking {
-    /// When to ask from the start again: soon at first, and then less and less often.
-    fn again(&mut self) -> Instant {
-        let at = Instant::now() + self.pause;
-        self.pause = (self.pause * 2).min(ASK_SELDOM);
-        at
     }
 }
 

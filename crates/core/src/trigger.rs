@@ -24,8 +24,8 @@ use serde::{Deserialize, Serialize};
 
 pub use files::{
     After, Backend, CaptureRule, Captures, Collision, DateRange, DateRule, FileBatch, FileChange, FileDedupe,
-    FileField, FileLimits, FileSequence, FileSource, Hardlinks, Initial, LoopGuard, MarkerAfter,
-    NameTemplate, Names, OnReject, OnTimeout, RunOn, Verify, WriterCheck,
+    FileField, FileLimits, FileSequence, FileSource, FileStrict, Hardlinks, Initial, LoopGuard, MarkerAfter,
+    NameTemplate, Names, OnFailure, OnReject, OnTimeout, RunOn, Verify, WriterCheck,
 };
 pub use problem::{Problem, Problems};
 

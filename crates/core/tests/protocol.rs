@@ -88,7 +88,7 @@ fn from_agent() {
                 seen_at: Timestamp::UNIX_EPOCH,
             }],
         },
-        FromAgent::FileOutcomes { events: vec![EventId::from_uuid(uuid(9))] },
+        FromAgent::FileOutcomes { events: vec![EventId::from_uuid(uuid(9))], follow: true },
         FromAgent::Watch(WatchState {
             key: "default/import".to_owned(),
             revision: 1,
@@ -98,6 +98,8 @@ fn from_agent() {
             settling: 1,
             stuck: 1,
             hashing: 1,
+            behind: 1,
+            ahead: Some(EventId::from_uuid(uuid(9))),
             rejected: 3,
             last_scan: Some(Timestamp::UNIX_EPOCH),
             watermark: Some(Timestamp::UNIX_EPOCH),

@@ -16,7 +16,7 @@ use hetuflow_core::{
     status::Status,
     trigger::{FileSource, RunOn},
 };
-use hetuflow_store::{Ingest, Ingested, Page, StoreError, TaskFilter};
+use hetuflow_store::{EventFilter, Ingest, Ingested, Page, StoreError, TaskFilter};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// Events that one question may be about.
-const MOST_ASKED: usize = 1000;
+pub(crate) const MOST_ASKED: usize = 1000;
 
 /// What became of a batch: the rest may be handed in again.
 #[derive(Debug, Default)]
@@ -84,28 +84,51 @@ async fn submit(state: &AppState, ingest: Ingest) -> Result<(FileVerdict, Option
     }
 }
 
-/// How the tasks of these events stand: what becomes of their files waits for it.
-pub(crate) async fn outcomes(
-    state: &AppState,
-    events: &[EventId],
-) -> Result<Vec<(EventId, FileOutcome)>, StoreError> {
-    let mut outcomes = Vec::with_capacity(events.len());
-    for id in events.iter().take(MOST_ASKED) {
-        let filter = TaskFilter { event_id: Some(*id), ..TaskFilter::default() };
-        let tasks = state.store.tasks(&filter, Page::default()).await?;
-        let statuses: Vec<Status> = tasks.iter().map(|task| task.status).collect();
-        outcomes.push((*id, outcome(&statuses)));
+/// How the tasks of an event stand.
+#[derive(Debug)]
+pub(crate) struct Standing {
+    pub(crate) outcome: FileOutcome,
+    /// Tasks that may change it.
+    pub(crate) awaited: Vec<TaskId>,
+}
+
+/// How the tasks of an event stand: what becomes of its files waits for it, or other files do. Where it has not ended well,
+/// a replay of it that has stands for it.
+pub(crate) async fn standing(state: &AppState, event: EventId) -> Result<Standing, StoreError> {
+    let mut standing = own(state, event).await?;
+    if !matches!(standing.outcome, FileOutcome::Failed | FileOutcome::Lost) {
+        return Ok(standing);
     }
-    Ok(outcomes)
+    let filter = EventFilter { replay_of: Some(event), ..EventFilter::default() };
+    for replay in state.store.events(&filter, Page::default()).await? {
+        let again = own(state, replay.id).await?;
+        standing.awaited.extend(again.awaited);
+        match again.outcome {
+            FileOutcome::Succeeded => return Ok(Standing { awaited: Vec::new(), ..again }),
+            FileOutcome::Open => standing.outcome = FileOutcome::Open,
+            FileOutcome::Failed | FileOutcome::Cancelled | FileOutcome::Lost | FileOutcome::Unknown => {}
+        }
+    }
+    Ok(standing)
+}
+
+async fn own(state: &AppState, event: EventId) -> Result<Standing, StoreError> {
+    let filter = TaskFilter { event_id: Some(event), ..TaskFilter::default() };
+    let tasks = state.store.tasks(&filter, Page::default()).await?;
+    let statuses: Vec<Status> = tasks.iter().map(|task| task.status).collect();
+    let ended = |status: Status| matches!(status, Status::Succeeded | Status::Cancelled);
+    let awaited = tasks.iter().filter(|task| !ended(task.status)).map(|task| task.id).collect();
+    Ok(Standing { outcome: outcome(&statuses), awaited })
 }
 
 fn outcome(tasks: &[Status]) -> FileOutcome {
     let any = |wanted: fn(&Status) -> bool| tasks.iter().any(wanted);
     if tasks.is_empty() {
         FileOutcome::Unknown
-    } else if any(|status| !status.is_final() || *status == Status::Lost) {
-        // Of what is lost nobody can say how it ended; somebody may decide.
+    } else if any(|status| !status.is_final()) {
         FileOutcome::Open
+    } else if any(|status| *status == Status::Lost) {
+        FileOutcome::Lost
     } else if any(|status| matches!(status, Status::Failed | Status::TimedOut)) {
         FileOutcome::Failed
     } else if any(|status| *status == Status::Cancelled) {

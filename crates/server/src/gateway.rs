@@ -4,6 +4,7 @@
 //! [`crate::dispatch`]'s matter. `run` serves [`router`] on the agent listener and starts
 //! [`keep_sessions`]. Steps 7 (push) and 10 (report) of the walk.
 
+mod follow;
 mod hello;
 mod inbound;
 mod keep;

@@ -5,6 +5,7 @@
 
 mod attempts;
 mod connection;
+mod followed;
 pub(crate) mod outbox;
 mod reserve;
 
@@ -18,16 +19,20 @@ use std::{
 
 use hetuflow_core::{
     agent::Duty,
-    id::{AgentId, InstanceId},
+    id::{AgentId, EventId, InstanceId, TaskId},
     labels::Labels,
     protocol::{ToAgent, WatchState},
     task::Lease,
 };
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use attempts::{Answer, Overdue, Patience, Refusal};
 pub(crate) use connection::Connection;
+pub(crate) use followed::Following;
 use outbox::Unit;
 pub(crate) use reserve::{Backlog, Purpose, Reservation};
 
@@ -48,6 +53,7 @@ struct Shared {
     turn: AtomicUsize,
     /// Something was put back to where dispatch has looked already.
     put_back: AtomicBool,
+    followed: followed::Followed,
 }
 
 /// A connected agent, as it was when somebody looked.
@@ -224,6 +230,21 @@ impl Hub {
     /// What the agent is told to watch from now on; states of other watches are forgotten.
     pub(crate) fn watches(&self, key: &SessionKey, keys: Vec<String>) {
         self.with(key, |connection| connection.watch_only(keys));
+    }
+
+    /// The event is told to this session once one of the tasks has ended here.
+    pub(crate) fn follow(&self, tasks: &[TaskId], event: EventId, told: &mpsc::Sender<EventId>) -> Following {
+        self.shared.followed.follow(tasks, event, told)
+    }
+
+    /// Attempts of these tasks have ended, or they never begin.
+    pub(crate) fn tasks_ended(&self, tasks: impl Iterator<Item = TaskId>) {
+        self.shared.followed.ended(tasks);
+    }
+
+    /// How many tasks are followed.
+    pub(crate) fn followed(&self) -> usize {
+        self.shared.followed.len()
     }
 
     /// Tells every agent to go elsewhere; newcomers are refused from now on.

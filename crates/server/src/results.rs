@@ -204,6 +204,7 @@ impl ReportLoop {
         if let Ok(mut reports) = self.finish(&finishes).await {
             let recorded = reports.iter().filter(|report| **report == Report::Recorded).count();
             self.metrics.tasks_finished.add(recorded as u64);
+            self.hub.tasks_ended(finishes.iter().map(|finish| finish.lease.task_id));
             failpoint!("report.before_answers");
             for (answer, count) in waiters {
                 let rest = reports.split_off(count);

@@ -17,7 +17,7 @@ use crate::{
     digest::Digests,
     fate::Fulfilled,
     hint::HintSource,
-    live::{Began, Context, Live, Outbox},
+    live::{Began, Context, Heads, Live, Outbox},
     mounts::Mounts,
     noise::Noise,
     probe::FsKinds,
@@ -95,6 +95,21 @@ impl Engine {
     /// Of the watches in force.
     pub(crate) fn slots(&self) -> Vec<String> {
         self.lives.keys().cloned().collect()
+    }
+
+    /// Of those with a strict order.
+    pub(crate) fn slots_with_lines(&self) -> Vec<String> {
+        let strict = self.lives.iter().filter(|(_, live)| live.has_lines());
+        strict.map(|(slot, _)| slot.clone()).collect()
+    }
+
+    /// Who is ahead in the lines of these watches.
+    pub(crate) fn take_heads(&mut self, slots: &[String], mut heads: BTreeMap<String, Heads>) {
+        for slot in slots {
+            if let Some(live) = self.lives.get_mut(slot) {
+                live.take_heads(heads.remove(slot).unwrap_or_default());
+            }
+        }
     }
 
     /// One turn. `room` is what fits into the outbox.
@@ -250,6 +265,8 @@ pub(crate) fn merge(first: &mut WatchState, other: WatchState) {
     first.settling += other.settling;
     first.stuck += other.stuck;
     first.hashing += other.hashing;
+    first.behind += other.behind;
+    first.ahead = first.ahead.or(other.ahead);
     first.rejected += other.rejected;
     first.last_scan = first.last_scan.min(other.last_scan);
     first.watermark = first.watermark.min(other.watermark);

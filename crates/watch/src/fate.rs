@@ -58,7 +58,7 @@ impl Verdict {
     /// What the server's answer means; `None`: the file is left as it is.
     pub(crate) const fn of(outcome: FileOutcome) -> Option<Self> {
         match outcome {
-            FileOutcome::Open => Some(Self::Open),
+            FileOutcome::Open | FileOutcome::Lost => Some(Self::Open),
             FileOutcome::Succeeded => Some(Self::Succeeded),
             FileOutcome::Failed => Some(Self::Failed),
             FileOutcome::Cancelled | FileOutcome::Unknown => None,

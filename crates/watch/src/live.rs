@@ -6,6 +6,7 @@ mod admit;
 mod batch;
 mod guard;
 mod judge;
+mod line;
 mod look;
 mod mark;
 mod order;
@@ -23,8 +24,13 @@ use std::{
 use hetuflow_core::{id::AgentId, protocol::WatchState, trigger::Backend};
 use jiff::Timestamp;
 
-pub(crate) use self::{batch::Batches, mark::Began, sequence::Sequences};
-use self::{guard::Guard, mark::Mark, rate::Rate};
+pub(crate) use self::{
+    batch::Batches,
+    line::{Ahead, Heads, Stands},
+    mark::Began,
+    sequence::Sequences,
+};
+use self::{guard::Guard, line::Lines, mark::Mark, rate::Rate};
 use crate::{
     digest::Digests,
     hint::HintSource,
@@ -58,6 +64,7 @@ pub(crate) struct Live {
     rejected: u64,
     mark: Mark,
     sequences: Sequences,
+    lines: Lines,
 }
 
 /// Files about which nothing is decided yet, by path.
@@ -126,6 +133,7 @@ impl Live {
             rejected: 0,
             mark: Mark::new(now),
             sequences,
+            lines: Lines::default(),
         }
     }
 
@@ -168,6 +176,7 @@ impl Live {
         }
         self.rejected += part.rejected;
         self.sequences.applied(part.sequences);
+        self.lines.applied(part.lines);
         let now = Instant::now();
         part.members.into_iter().for_each(|member| self.batches.add(member, now));
         part.closed.iter().for_each(|closed| self.batches.close(closed));
@@ -185,6 +194,7 @@ impl Live {
     /// A turn was not committed: who is stuck was not told.
     pub(crate) fn forget_stuck(&mut self) {
         self.waiting.candidates.values_mut().for_each(|candidate| candidate.stuck = false);
+        self.lines.forget_said();
     }
 
     /// The turn was not committed: nothing of it is true, and passes that ended in it are repeated.
@@ -196,8 +206,7 @@ impl Live {
         }
     }
 
-    /// When it next needs a turn. `has_room` is false while the outbox is full: then only an
-    /// acknowledgement lets files be decided.
+    /// When it next needs a turn. While the outbox is full, only an acknowledgement lets files be decided.
     pub(crate) fn wake_at(&self, now: Instant, outbox: Outbox) -> Option<Instant> {
         self.decide_at(now, outbox).into_iter().chain(self.mark_at()).min()
     }
@@ -212,11 +221,14 @@ impl Live {
         let place = self.rate.as_ref().map(Rate::next_at);
         let candidates = candidates.map(|at| place.map_or(at, |place| at.max(place)));
         let gone = self.waiting.gone.values().map(|gone| gone.check_at).min();
-        let batches = self.batches.wake_at(&self.batch_rule(), now);
+        let batches = (outbox == Outbox::HasRoom)
+            .then(|| self.batches.wake_at(&self.batch_rule(), now, |group| !self.lines.has_head(group)))
+            .flatten();
+        let lines = self.line_at(now, outbox);
         if self.batches.is_full() {
-            return [passes, batches].into_iter().flatten().min();
+            return [passes, batches, lines].into_iter().flatten().min();
         }
-        [passes, candidates, gone, batches].into_iter().flatten().min()
+        [passes, candidates, gone, batches, lines].into_iter().flatten().min()
     }
 
     fn is_passing(&self) -> bool {
@@ -232,7 +244,12 @@ impl Live {
     pub(crate) fn state(&self, poll: Duration) -> WatchState {
         let looping = self.guard.describe(self.definition.watch.source.loop_guard, Instant::now());
         let roots = self.roots.iter().flat_map(|root| root.describe(poll));
-        let problems: Vec<String> = roots.chain(looping).chain(self.unfulfilled.clone()).collect();
+        let lines = self.lines.describe();
+        let problems: Vec<String> =
+            roots.chain(looping).chain(lines).chain(self.unfulfilled.clone()).collect();
+        let count =
+            |is: fn(&Candidate) -> bool| self.waiting.candidates.values().filter(|one| is(one)).count();
+        let behind = count(|candidate| candidate.held_since.is_some()) as u64;
         WatchState {
             key: self.definition.watch.key.clone(),
             revision: self.definition.watch.revision,
@@ -240,8 +257,10 @@ impl Live {
             health: self.roots.iter().map(Root::health).max().unwrap_or_default(),
             tracked: self.snapshot.len(),
             settling: self.waiting.candidates.len() as u64,
-            stuck: self.waiting.candidates.values().filter(|candidate| candidate.stuck).count() as u64,
-            hashing: self.waiting.candidates.values().filter(|candidate| candidate.hashing).count() as u64,
+            stuck: count(|candidate| candidate.stuck) as u64,
+            hashing: count(|candidate| candidate.hashing) as u64,
+            behind,
+            ahead: self.lines.ahead().filter(|_| behind > 0),
             rejected: self.rejected,
             last_scan: self.last_scan(),
             watermark: self.mark.at(),
@@ -253,6 +272,8 @@ impl Live {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outbox {
     HasRoom,
+    /// For single events, and for no batch.
+    Crowded,
     Full,
 }
 

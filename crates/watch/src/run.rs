@@ -1,6 +1,8 @@
 //! The loop of one patrol: waits until something asks for a turn, takes it on a thread where it may block, commits
 //! what it decided, and tells those who listen. All that can wake it is [`Wake`]. Started by `patrol`.
 
+mod show;
+
 use std::{
     collections::BTreeMap,
     pin::pin,
@@ -11,7 +13,7 @@ use std::{
 use hetuflow_core::{
     Clock,
     id::AgentId,
-    protocol::{Watch, WatchHealth, WatchState},
+    protocol::{Watch, WatchState},
 };
 use hetuflow_failpoint::failpoint;
 use tokio::{
@@ -25,7 +27,7 @@ use crate::{
     engine::Engine,
     hint::{self, DirtySet},
     live::Outbox,
-    patrol::{Charge, Slotted},
+    patrol::Charge,
     since::Since,
     state::State,
     turn::{MAX_OUTBOX, Turn},
@@ -97,6 +99,8 @@ struct Orders {
     in_force: watch::Sender<u64>,
     /// How many fates were decided when they were last looked for.
     fates_seen: Option<u64>,
+    /// Likewise for lines of a strict order.
+    lines_seen: Option<u64>,
 }
 
 /// Where files are looked at.
@@ -136,7 +140,15 @@ impl Run {
         (in_force, hangs): (watch::Sender<u64>, watch::Sender<bool>),
     ) -> Self {
         let (acknowledged, mounts) = (shared.acknowledged.subscribe(), shared.mounts.subscribe());
-        let orders = Orders { charges, acknowledged, mounts, unset: None, in_force, fates_seen: None };
+        let orders = Orders {
+            charges,
+            acknowledged,
+            mounts,
+            unset: None,
+            in_force,
+            fates_seen: None,
+            lines_seen: None,
+        };
         let thread = Thread { engine: None, worker: None, pulse: Arc::new(Pulse::new()), hangs };
         let (name, dirty) = (name.to_owned(), Arc::default());
         Self { name, options, shared, since, dirty, orders, thread, trouble: None }
@@ -163,7 +175,7 @@ impl Run {
                 tracing::error!(error = error as &dyn std::error::Error, "watching for files is held up");
                 retry_at = Some(Instant::now() + RETRY);
             }
-            self.trouble = worked.err().map(|error| explain(&error));
+            self.trouble = worked.err().map(|error| show::explain(&error));
             self.publish();
         }
     }
@@ -224,6 +236,7 @@ impl Run {
         }
         self.set().await?;
         self.fulfil(stop).await?;
+        self.take_heads().await?;
         let room = self.room();
         let Some(turn) = self.look(stop, move |engine| engine.turn(room)).await? else { return Ok(()) };
         if turn.is_empty() {
@@ -291,7 +304,8 @@ impl Run {
             engine.admit(admission);
         }
         self.orders.in_force.send_replace(charge.number);
-        (self.orders.unset, self.orders.fates_seen) = (None, None);
+        self.orders.unset = None;
+        (self.orders.fates_seen, self.orders.lines_seen) = (None, None);
         Ok(())
     }
 
@@ -311,6 +325,19 @@ impl Run {
             failpoint!("fate.before_commit");
             self.shared.state.finish_fates(&done, &gone).await?;
         }
+    }
+
+    /// Who is ahead in lines, where that has changed.
+    async fn take_heads(&mut self) -> Result<(), WatchError> {
+        let Some(engine) = &mut self.thread.engine else { return Ok(()) };
+        let slots = engine.slots_with_lines();
+        if slots.is_empty() {
+            return Ok(());
+        }
+        if let Some(heads) = self.shared.state.heads(&slots, &mut self.orders.lines_seen).await? {
+            engine.take_heads(&slots, heads);
+        }
+        Ok(())
     }
 
     /// Has the engine do what may block, on the thread for that. `None`: a stop does not wait for the answer any more.
@@ -355,60 +382,10 @@ impl Run {
     }
 
     fn outbox(&self) -> Outbox {
-        if Turn::new(self.room()).has_no_room() { Outbox::Full } else { Outbox::HasRoom }
-    }
-
-    /// Tells of states that changed.
-    fn publish(&self) {
-        let Some(engine) = &self.thread.engine else { return };
-        let mut states = engine.states();
-        if let Some(damage) = self.shared.state.damage() {
-            for state in &mut states {
-                state.problem =
-                    Some(state.problem.take().map_or(damage.into(), |one| format!("{one}; {damage}")));
-            }
-        }
-        if let Some(trouble) = &self.trouble {
-            for state in &mut states {
-                state.problem = Some(trouble.clone());
-            }
-        }
-        self.tell(states);
-    }
-
-    /// Where there was no answer for too long, says so once, with what was known before.
-    fn tell_hanging(&self) {
-        let quiet = self.thread.pulse.quiet();
-        if quiet < self.options.patience || *self.thread.hangs.borrow() {
-            return;
-        }
-        let since = self.options.clock.now() - jiff::SignedDuration::try_from(quiet).unwrap_or_default();
-        let mut states = self.shared.states.borrow().get(&self.name).cloned().unwrap_or_default();
-        for Slotted { watch, .. } in &self.orders.charges.borrow().watches {
-            if states.iter().all(|state| state.key != watch.key) {
-                let (key, revision) = (watch.key.clone(), watch.revision);
-                states.push(WatchState { key, revision, ..WatchState::default() });
-            }
-        }
-        for state in &mut states {
-            state.health = WatchHealth::Hanging;
-            state.problem = Some(format!(
-                "its file system has not answered since {since:.0}: nothing is concluded from that, and other watches go on"
-            ));
-        }
-        tracing::warn!(patrol = self.name, %since, "a file system does not answer");
-        self.tell(states);
-        self.thread.hangs.send_replace(true);
-    }
-
-    fn tell(&self, states: Vec<WatchState>) {
-        let differs = self.shared.states.send_if_modified(|shown| {
-            let differs = shown.get(&self.name) != Some(&states);
-            shown.insert(self.name.clone(), states);
-            differs
-        });
-        if differs {
-            self.shared.changes.send_modify(|count| *count += 1);
+        match Turn::new(self.room()) {
+            turn if turn.has_no_room() => Outbox::Full,
+            turn if turn.has_room_for_batch() => Outbox::HasRoom,
+            _ => Outbox::Crowded,
         }
     }
 }
@@ -424,15 +401,4 @@ impl Thread {
         };
         Ok(worker.give(job))
     }
-}
-
-/// An error with what is behind it, on one line.
-fn explain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
 }

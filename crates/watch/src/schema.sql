@@ -40,8 +40,26 @@ create table if not exists file (
 create table if not exists outbox (
     seq    integer primary key autoincrement,
     dedupe text not null unique,
-    body   text not null
+    body   text not null,
+    -- The line of a strict order that it is in: it is told once nobody is ahead there.
+    slot   text,
+    grp    text
 ) strict;
+
+create index if not exists outbox_line on outbox (slot, grp, seq) where grp is not null;
+
+-- Events that the server has, and that are ahead in a line: their tasks have not ended well, as far as it has answered.
+create table if not exists ahead (
+    seq      integer primary key autoincrement,
+    slot     text not null,
+    grp      text not null,
+    event    text not null,
+    event_id text not null,
+    stands   text not null check (stands in ('open', 'failed', 'lost')),
+    unique (slot, grp)
+) strict;
+
+create index if not exists ahead_event_id on ahead (event_id);
 
 -- The number that is told next, of each group of files that count.
 create table if not exists sequence (
@@ -64,7 +82,10 @@ create table if not exists told (
     -- Bytes of all bodies up to this one.
     upto   integer not null,
     -- The server was told of it once more, and has not answered.
-    asked  integer not null check (asked in (0, 1))
+    asked  integer not null check (asked in (0, 1)),
+    -- As in the outbox.
+    slot   text,
+    grp    text
 ) strict;
 
 create index if not exists told_upto on told (upto);

@@ -6,6 +6,7 @@
 //! "duplicate". Nothing is lost, because the directory is the queue.
 
 mod fates;
+mod lines;
 mod open;
 mod read;
 mod text;
@@ -33,7 +34,7 @@ use sqlx::{Connection, Row, SqlitePool, sqlite::SqliteRow};
 pub(crate) use self::{fates::StoredFate, text::text, told::Telling};
 use self::{
     open::Opened,
-    read::{decode, definition, file, member, root},
+    read::{definition, file, member, root},
     told::Answer,
     write::{put_definition, put_events, put_files, put_members, put_root, put_sequences, remove_members},
 };
@@ -55,6 +56,8 @@ pub(crate) struct State {
     waiting: Arc<AtomicU64>,
     /// Counts fates that became known.
     decided: Arc<AtomicU64>,
+    /// Counts changes of who is ahead in lines.
+    lined: Arc<AtomicU64>,
     /// There may be events that were told once more and have no answer.
     asked: Arc<AtomicBool>,
     /// What became of an earlier file that could not be used.
@@ -101,6 +104,7 @@ impl State {
             path: Arc::clone(&path),
             waiting: Arc::default(),
             decided: Arc::default(),
+            lined: Arc::default(),
             asked: Arc::new(AtomicBool::new(true)),
             damage,
         };
@@ -207,6 +211,9 @@ impl State {
                 put_root(&mut tx, &definition.slot, record).await?;
             }
             put_files(&mut tx, &definition.slot, uncovered).await?;
+            if definition.watch.source.strict.is_none() {
+                lines::dissolve(&mut tx, &definition.slot).await?;
+            }
             tx.commit().await
         };
         self.written(run.await).await
@@ -226,6 +233,7 @@ impl State {
             ] {
                 sqlx::query(sql).bind(slot).execute(&mut *tx).await?;
             }
+            lines::dissolve(&mut tx, slot).await?;
             tx.commit().await
         };
         self.written(run.await).await
@@ -234,10 +242,11 @@ impl State {
     /// Snapshot and outbox change together or not at all. The number of events that are new.
     pub(crate) async fn commit(&self, turn: &Turn) -> Result<u64, WatchError> {
         let run = async {
-            // A batch that a power cut undid would come again with other members: it goes to the disk itself.
-            let closes = turn.parts.iter().any(|part| !part.closed.is_empty());
+            // A batch that a power cut undid would come again with other members, and one that is ahead of others would be
+            // unknown while its task runs: these go to the disk itself.
+            let lasting = turn.parts.iter().any(|part| !part.closed.is_empty() || !part.lines.is_empty());
             let mut connection = self.pool.acquire().await?;
-            if closes {
+            if lasting {
                 sqlx::raw_sql("pragma synchronous = full").execute(&mut *connection).await?;
             }
             let mut tx = connection.begin().await?;
@@ -259,9 +268,12 @@ impl State {
                 }
             }
             let added = put_events(&mut tx, &turn.events).await?;
+            for part in &turn.parts {
+                lines::put(&mut tx, &part.slot, &part.lines).await?;
+            }
             failpoint!("found.before_commit");
             tx.commit().await?;
-            if closes {
+            if lasting {
                 sqlx::raw_sql("pragma synchronous = normal").execute(&mut *connection).await?;
             }
             failpoint!("found.after_commit");
@@ -273,13 +285,7 @@ impl State {
     }
 
     pub(crate) async fn pending(&self, limit: u32) -> Result<Vec<FileEvent>, WatchError> {
-        let sql = "select body from outbox order by seq limit ?";
-        sqlx::query(sql)
-            .bind(limit)
-            .try_map(|row: SqliteRow| decode(row.try_get::<&str, _>("body")?))
-            .fetch_all(&self.pool)
-            .await
-            .map_err(|error| self.error(error))
+        lines::pending(&self.pool, limit).await.map_err(|error| self.error(error))
     }
 
     /// By key, when the first event was seen that is not acknowledged.
@@ -305,6 +311,7 @@ impl State {
         let run = async {
             let mut tx = self.pool.begin().await?;
             let concerned = fates::acknowledge(&mut tx, acks).await?;
+            let ahead = lines::acknowledge(&mut tx, acks).await?;
             let removed = told::keep(&mut tx, acks, telling).await?;
             // Most of the time nothing is asked, and nothing needs to be looked for.
             let asked = self.asked.load(Ordering::Acquire);
@@ -318,6 +325,11 @@ impl State {
             failpoint!("told.after_commit");
             self.waiting.fetch_sub(removed, Ordering::Relaxed);
             self.decided.fetch_add(concerned, Ordering::Relaxed);
+            // What is not known any more may be in a line too.
+            let gone = acks.iter().any(|ack| ack.event_id.is_none());
+            if ahead > 0 || gone || answer == Answer::Again {
+                self.lined.fetch_add(1, Ordering::Relaxed);
+            }
             if answer == Answer::Again { self.count_outbox().await } else { Ok(()) }
         };
         let done = run.await.inspect_err(|_| self.asked.store(true, Ordering::Release));
@@ -365,6 +377,9 @@ impl State {
             let decided =
                 fates::decide(&self.pool, *event_id, *outcome).await.map_err(|error| self.error(error))?;
             self.decided.fetch_add(decided, Ordering::Relaxed);
+            let lines =
+                lines::decide(&self.pool, *event_id, *outcome).await.map_err(|error| self.error(error))?;
+            self.lined.fetch_add(lines, Ordering::Relaxed);
         }
         Ok(())
     }

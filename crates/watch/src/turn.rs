@@ -39,6 +39,8 @@ pub(crate) struct Part {
     pub(crate) closed: Vec<Closed>,
     /// The numbers that are next from now on, by group.
     pub(crate) sequences: BTreeMap<String, u64>,
+    /// Who is ahead from now on in lines of a strict order: the dedupe key of the event, by group.
+    pub(crate) lines: BTreeMap<String, String>,
     /// Files with something to become.
     pub(crate) fates: Vec<Fate>,
     /// Files that were refused.
@@ -80,6 +82,11 @@ impl Turn {
         self.files += 1;
         part.files.extend(files);
         self.events.extend(events);
+    }
+
+    /// A file was looked at, and waits for others.
+    pub(crate) const fn pass_over(&mut self) {
+        self.files += 1;
     }
 
     /// Nothing more can be decided before an acknowledgement: what is not decided stays on disk. (The

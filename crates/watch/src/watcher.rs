@@ -129,7 +129,18 @@ impl Watcher {
         self.0.state.open_fates(last, limit).await
     }
 
-    /// How their tasks stand: files that may be moved or deleted now, are.
+    /// Events whose end other files of a strict order wait for, after the place `last`, each with its place.
+    pub async fn followed(&self, last: i64, limit: u32) -> Result<Vec<(i64, EventId)>, WatchError> {
+        self.0.state.followed(last, limit).await
+    }
+
+    /// Counts up whenever it is another one that files of a strict order wait for.
+    #[must_use]
+    pub fn lined(&self) -> u64 {
+        self.0.state.lined()
+    }
+
+    /// How their tasks stand: files that may be moved or deleted now, are, and files that may be told now.
     pub async fn settle(&self, outcomes: &[(EventId, FileOutcome)]) -> Result<(), WatchError> {
         self.0.state.decide_fates(outcomes).await?;
         self.0.acknowledged.send_modify(|count| *count += 1);

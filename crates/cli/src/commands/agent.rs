@@ -120,6 +120,7 @@ fn describe(output: Output, watch: &WatchState) -> Vec<String> {
         (watch.settling, "settling"),
         (watch.stuck, "stuck"),
         (watch.hashing, "being hashed"),
+        (watch.behind, "behind others"),
         (watch.rejected, "rejected"),
     ];
     let counts: Vec<String> = counts
@@ -132,6 +133,7 @@ fn describe(output: Output, watch: &WatchState) -> Vec<String> {
         watch.last_scan.map_or_else(|| "no full look yet".to_owned(), |at| format!("looked at {}", time(at)));
     let health = output.tone(watch.health.name(), tone);
     let mut lines = vec![format!("watches {}: {health}, {}, {scan}", plain(&watch.key), counts.join(", "))];
+    lines.extend(watch.ahead.map(|event| format!("  files wait for the end of event {event}")));
     lines.extend(
         watch.problem.as_ref().map(|problem| format!("  {}", output.tone(&plain(problem), Tone::Bad))),
     );

@@ -8,6 +8,7 @@ mod daemon;
 mod ends;
 mod fate;
 mod files;
+mod files_in_order;
 mod guide;
 mod journal;
 mod link;

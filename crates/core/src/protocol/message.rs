@@ -55,6 +55,9 @@ pub enum FromAgent {
     /// How do the tasks of these events stand? The answer is [`ToAgent::FileOutcomes`].
     FileOutcomes {
         events: Vec<EventId>,
+        /// Their ends are to be told too once they come, as far as this server sees them: others wait for them.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        follow: bool,
     },
     /// How the watch of one trigger does; sent on every change.
     Watch(WatchState),
@@ -93,6 +96,7 @@ pub enum ToAgent {
     FileAck {
         batch: Vec<FileBatchAck>,
     },
+    /// The answer to a question, or what is new of an event that is followed.
     FileOutcomes {
         outcomes: Vec<(EventId, FileOutcome)>,
     },
@@ -247,6 +251,8 @@ pub enum FileOutcome {
     Failed,
     /// At least one was cancelled, and none has failed.
     Cancelled,
+    /// Of at least one nobody can say how it ended; somebody may decide.
+    Lost,
     /// There are none, or not any more.
     Unknown,
 }
@@ -311,6 +317,12 @@ pub struct WatchState {
     /// Of those that settle, how many wait for their checksum.
     #[serde(default)]
     pub hashing: u64,
+    /// Of those that settle, how many are complete and wait for files that come before them.
+    #[serde(default)]
+    pub behind: u64,
+    /// An event whose end they wait for: one that has failed, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ahead: Option<EventId>,
     /// Files that were refused since the agent started.
     #[serde(default)]
     pub rejected: u64,

@@ -16,8 +16,8 @@ pub use field::FileField;
 pub use name_template::NameTemplate;
 pub use values::{
     After, Backend, Collision, DateRange, DateRule, FileBatch, FileChange, FileDedupe, FileLimits,
-    FileSequence, Hardlinks, Initial, LoopGuard, MarkerAfter, Names, OnReject, OnTimeout, RunOn, Verify,
-    WriterCheck,
+    FileSequence, FileStrict, Hardlinks, Initial, LoopGuard, MarkerAfter, Names, OnFailure, OnReject,
+    OnTimeout, RunOn, Verify, WriterCheck,
 };
 
 use crate::labels::Selector;
@@ -111,6 +111,9 @@ pub struct FileSource {
     /// Files are told one number after the other, where `order` is a capture that counts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sequence: Option<FileSequence>,
+    /// Of each group one file, or one batch, is under way at a time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strict: Option<FileStrict>,
     /// One event for many files.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch: Option<FileBatch>,
@@ -200,6 +203,7 @@ impl Default for FileSource {
             share: None,
             order: FileField::Arrival,
             sequence: None,
+            strict: None,
             batch: None,
             backend: Backend::default(),
             poll: None,

@@ -33,6 +33,8 @@ pub(super) async fn metrics(State(api): State<Api>) -> Result<Response, ApiError
         "Agents connected to this server.",
         api.app.hub.online().len(),
     );
+    let help = "Tasks whose end an agent is told of, because files of a strict order wait for it.";
+    write_gauge(&mut text, "hetuflow_tasks_followed", help, api.app.hub.followed());
     let leads = usize::from(api.leader.leadership().is_some());
     write_gauge(&mut text, "hetuflow_leader", "1 on the server that leads, otherwise 0.", leads);
     write_retention(&mut text, &api);

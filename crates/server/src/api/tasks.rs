@@ -159,7 +159,7 @@ pub(super) async fn cancel(
 ) -> Result<Json<Shown>, ApiError> {
     let id = id(&task)?;
     match api.app.store.cancel(id, api.app.clock.now()).await? {
-        Cancelled::Now => {}
+        Cancelled::Now => api.app.hub.tasks_ended(std::iter::once(id)),
         Cancelled::Asked { agent_id, lease } => {
             // Connected elsewhere, or just gone: the stored mark reaches it through the dispatch loop.
             let _ = api.app.hub.cancel(&agent_id, lease);

@@ -2,7 +2,9 @@
 
 use hetuflow_core::{
     event::{FileFacts, SourceKind},
-    protocol::{FileEvent, FileVerdict, FromAgent, ToAgent},
+    id::EventId,
+    protocol::{FileEvent, FileOutcome, FileVerdict, FromAgent, ToAgent},
+    task::{EndReason, Outcome},
 };
 use hetuflow_store::{EventFilter, Page, TaskFilter};
 
@@ -122,4 +124,52 @@ async fn what_an_agent_notices_is_for_other_triggers_also_when_it_is_replayed() 
     assert_eq!(replayed.task_ids.len(), 1);
     let task = world.stored(replayed.task_ids[0]).await;
     assert_eq!(task.command.expect("a command").args, ["too big"]);
+}
+
+async fn ask(agent: &mut TestAgent, event: EventId) -> FileOutcome {
+    agent.say(FromAgent::FileOutcomes { events: vec![event], follow: true }).await;
+    outcome(agent).await
+}
+
+async fn outcome(agent: &mut TestAgent) -> FileOutcome {
+    let ToAgent::FileOutcomes { outcomes } = agent.hear().await else { panic!("no outcome") };
+    outcomes[0].1
+}
+
+#[tokio::test]
+async fn the_end_of_an_event_that_is_followed_is_told_by_itself() {
+    let mut world = World::start().await;
+    world.trigger("import", TRIGGER).await;
+    let (mut origin, mut other) = (world.agent("a", &[]).await, world.agent("b", &[]).await);
+    let fail = |message| Outcome::because(EndReason::Spawn, message);
+    verdicts(&mut origin, vec![file(&world, "default/import", "x")]).await;
+    let filter = EventFilter { kind: Some(SourceKind::File), ..EventFilter::default() };
+    let id = world.state.store.events(&filter, Page::default()).await.expect("events")[0].id;
+    // Both may follow it; what counts is the last who asked.
+    assert_eq!(ask(&mut other, id).await, FileOutcome::Open);
+    assert_eq!(ask(&mut origin, id).await, FileOutcome::Open);
+    assert_eq!(world.state.hub.followed(), 1);
+    origin.say(FromAgent::Credit { free: 1 }).await;
+    world.until("a", |agent| agent.free == 1).await;
+    world.dispatch().await;
+    let lease = origin.take().await;
+    origin.result(lease, fail("no such program")).await;
+    let mut heard = [origin.hear().await, origin.hear().await];
+    heard.sort_by_key(|message| matches!(message, ToAgent::FileOutcomes { .. }));
+    assert_eq!(heard[1], ToAgent::FileOutcomes { outcomes: vec![(id, FileOutcome::Failed)] });
+
+    // It is followed on: somebody may see to it. A replay that ends well stands for it.
+    let original = world.state.store.event(id).await.expect("the event");
+    let replayed = replay(&world.state, original, Definition::Current, None).await.expect("it is replayed");
+    assert_eq!(ask(&mut origin, id).await, FileOutcome::Open);
+    assert_eq!(world.state.hub.followed(), 2);
+    world.state.store.cancel(replayed.task_ids[0], world.now()).await.expect("cancelled");
+    world.state.hub.tasks_ended(replayed.task_ids.iter().copied());
+    assert_eq!(outcome(&mut origin).await, FileOutcome::Failed);
+    world.state.store.retry(lease.task_id, world.now()).await.expect("it waits again");
+    assert_eq!(ask(&mut origin, id).await, FileOutcome::Open);
+    world.state.store.cancel(lease.task_id, world.now()).await.expect("cancelled");
+    world.state.hub.tasks_ended(std::iter::once(lease.task_id));
+    assert_eq!(outcome(&mut origin).await, FileOutcome::Cancelled);
+    assert_eq!(world.state.hub.followed(), 0);
 }

@@ -137,11 +137,7 @@ impl Session {
             }
             FromAgent::Result(result) => self.results(vec![result]).await?,
             FromAgent::Files { batch } => self.files(&batch).await?,
-            FromAgent::FileOutcomes { events } => {
-                let outcomes = file_events::outcomes(&self.state, &events).await;
-                let outcomes = outcomes.map_err(|error| Stop::Store(error.to_string()))?;
-                self.say(ToAgent::FileOutcomes { outcomes }).await?;
-            }
+            FromAgent::FileOutcomes { events, follow } => self.outcomes(&events, follow).await?,
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ use futures_util::{
     stream::{FuturesOrdered, ReadyChunks, SplitStream},
 };
 use hetuflow_core::{
+    id::EventId,
     labels::Labels,
     protocol::{self, Hello, ResultVerdict, ToAgent, Watch, Welcome},
     task::Lease,
@@ -20,14 +21,14 @@ use hetuflow_core::{
 use hetuflow_failpoint::failpoint;
 use hetuflow_store::StoreError;
 use tokio::{
-    sync::watch,
+    sync::{mpsc, watch},
     time::{Instant, Interval, MissedTickBehavior, interval, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::{
-    Timing, hello,
+    Timing, follow, hello,
     inbound::{self, Inbound, Stop},
     watches, writer,
 };
@@ -61,6 +62,8 @@ pub(super) struct Session {
     closing: CancellationToken,
     /// Results that are being stored, in the order in which they came.
     pub(super) settling: FuturesOrdered<Settling>,
+    /// Events that the agent waits for, of which a task has ended.
+    pub(super) ended: (mpsc::Sender<EventId>, mpsc::Receiver<EventId>),
     /// When the agent was last heard, or last kept waiting by us.
     heard: Instant,
 }
@@ -69,6 +72,8 @@ pub(super) struct Session {
 enum Wake {
     Heard(Vec<Result<Message, axum::Error>>),
     Settled(Result<Vec<(Lease, ResultVerdict)>, NotRecorded>),
+    /// A task that the agent waits for.
+    Ended(EventId),
     /// The set of triggers, or the agent's labels.
     WatchesChanged,
     Look,
@@ -166,9 +171,9 @@ impl Session {
         let mut triggers = state.triggers.subscribe();
         triggers.mark_changed();
         let (labels, watches, heard) = (labels_seen, None, Instant::now());
-        let settling = FuturesOrdered::new();
+        let (settling, ended) = (FuturesOrdered::new(), mpsc::channel(follow::MAX_ENDED));
         let session =
-            Self { state, timing, key, outbox, labels, triggers, watches, closing, settling, heard };
+            Self { state, timing, key, outbox, labels, triggers, watches, closing, settling, ended, heard };
         Some((session, outgoing))
     }
 
@@ -198,6 +203,7 @@ impl Session {
             Ok(()) = self.triggers.changed() => Wake::WatchesChanged,
             Ok(()) = self.labels.changed() => Wake::WatchesChanged,
             Some(settled) = self.settling.next() => Wake::Settled(settled),
+            Some(event) = self.ended.1.recv() => Wake::Ended(event),
             heard = stream.next(), if self.settling.len() < MAX_SETTLING => Wake::Heard(heard.unwrap_or_default()),
             _ = look.tick() => Wake::Look,
         }
@@ -222,6 +228,11 @@ impl Session {
                 let acknowledged = self.acknowledge(settled).await;
                 self.heard = Instant::now();
                 acknowledged
+            }
+            Wake::Ended(event) => {
+                let told = self.outcomes(&[event], true).await;
+                self.heard = Instant::now();
+                told
             }
             Wake::WatchesChanged => self.send_watches().await,
             Wake::Look => self.look(),

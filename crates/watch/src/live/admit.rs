@@ -6,13 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hetuflow_core::path_text;
-
-use super::{
-    Context, Live,
-    judge::Decided,
-    order::{Known, place},
-};
+use super::{Context, Live, judge::Decided};
 use crate::{
     digest::{Answer, Found, Hashed},
     gate::{Passage, Subject},
@@ -137,18 +131,7 @@ impl Live {
     }
 
     pub(super) fn sort_due(&self, due: &mut [PathBuf]) {
-        let order = &self.definition.watch.source.order;
         due.sort_unstable();
-        due.sort_by_cached_key(|path| {
-            let candidate = self.waiting.candidates.get(path)?;
-            let version = candidate.fact.version;
-            let known = Known {
-                path: &path_text::show(path),
-                size: version.size,
-                mtime: i128::from(version.mtime),
-                captures: &self.rule.captures(path),
-            };
-            Some((place(order, known), candidate.changed_at))
-        });
+        due.sort_by_cached_key(|path| self.standing(path));
     }
 }

@@ -65,9 +65,15 @@ impl Batches {
         self.0.values().map(Vec::len).sum()
     }
 
-    /// When the first of them is to be closed.
-    pub(crate) fn wake_at(&self, rule: &FileBatch, now: Instant) -> Option<Instant> {
-        self.0.values().filter_map(|members| due_at(members, rule, now)).min()
+    /// When the first of them is to be closed, of the groups that may have another.
+    pub(crate) fn wake_at(
+        &self,
+        rule: &FileBatch,
+        now: Instant,
+        is_free: impl Fn(&str) -> bool,
+    ) -> Option<Instant> {
+        let free = self.0.iter().filter(|(group, _)| is_free(group));
+        free.filter_map(|(_, members)| due_at(members, rule, now)).min()
     }
 }
 
@@ -92,6 +98,11 @@ impl Live {
         self.definition.watch.source.batch.clone().unwrap_or(none)
     }
 
+    /// When a group has waited for long enough.
+    pub(super) fn batch_due_at(&self, group: &str, now: Instant) -> Option<Instant> {
+        due_at(self.batches.0.get(group)?, &self.batch_rule(), now)
+    }
+
     /// Takes events as members, or as they are.
     pub(super) fn collect(&self, events: Vec<FileEvent>, part: &mut Part) -> Vec<FileEvent> {
         let Some(rule) = &self.definition.watch.source.batch else { return events };
@@ -102,19 +113,31 @@ impl Live {
         notices
     }
 
-    pub(super) fn close_batches(&self, cx: &Context<'_>, turn: &mut Turn, part: &mut Part) {
+    pub(super) fn close_batches(&mut self, cx: &Context<'_>, turn: &mut Turn, part: &mut Part) {
         let (rule, now) = (self.batch_rule(), Instant::now());
+        let mut behind = Vec::new();
         for (group, members) in &self.batches.0 {
             if !turn.has_room_for_batch() {
-                return;
+                break;
             }
-            if due_at(members, &rule, now).is_some_and(|at| at <= now) {
-                let chosen = choose(members, &rule, &self.definition.watch.source.order);
-                let event = self.batch(&chosen, cx);
-                let members = chosen.iter().map(|event| event.dedupe.clone()).collect();
-                part.closed.push(Closed { group: group.clone(), event: event.dedupe.clone(), members });
-                turn.events.push(event);
+            if due_at(members, &rule, now).is_none_or(|at| at > now) {
+                continue;
             }
+            let chosen = choose(members, &rule, &self.definition.watch.source.order);
+            if !self.is_free(group, part) {
+                behind.extend(chosen.first().map(|first| (group.clone(), (*first).clone())));
+                continue;
+            }
+            let event = self.batch(&chosen, cx);
+            let members = chosen.iter().map(|event| event.dedupe.clone()).collect();
+            part.closed.push(Closed { group: group.clone(), event: event.dedupe.clone(), members });
+            if self.has_lines() {
+                part.lines.insert(group.clone(), event.dedupe.clone());
+            }
+            turn.events.push(event);
+        }
+        for (group, first) in behind {
+            turn.events.extend(self.stuck_batch(&group, &first, cx));
         }
     }
 
@@ -206,7 +229,7 @@ mod tests {
             };
             let (mut batches, mut now, mut told) = (Batches::default(), Instant::now(), Vec::new());
             let settle = |batches: &mut Batches, now: Instant, told: &mut Vec<u64>| {
-                while batches.wake_at(&rule, now).is_some_and(|at| at <= now) {
+                while batches.wake_at(&rule, now, |_| true).is_some_and(|at| at <= now) {
                     let (group, members) = batches.0.iter()
                         .find(|(_, members)| due_at(members, &rule, now).is_some_and(|at| at <= now))
                         .expect("one is due");

@@ -46,7 +46,10 @@ impl Live {
         }
         self.recover_overflow();
         if !self.batches.is_full() {
+            self.call(part);
             self.judge_candidates(cx, turn, part);
+            self.call(part);
+            self.say_lines(cx, turn, part);
             self.judge_gone(cx, turn, part);
         }
         self.close_batches(cx, turn, part);
@@ -67,12 +70,15 @@ impl Live {
             }
             match self.judge_candidate(&path, cx) {
                 Decided::NotYet => self.tell_stuck(&path, cx, turn, part),
-                Decided::Complete(..) if self.is_held(&path, cx, turn, part) || self.is_looping(&path) => {}
+                Decided::Complete(..) if self.waits(&path, cx, turn, part) => turn.pass_over(),
                 Decided::Complete(version, sha256) => {
                     self.rate.as_mut().into_iter().for_each(|rate| rate.take(now));
                     self.count(&path, part);
                     let (files, events) = self.report(path, version, sha256, &mut departed, cx);
                     self.add_fate(&files, &events, cx, part);
+                    if let Some(file) = files.last() {
+                        self.lead(&file.path, &events, part);
+                    }
                     let events = self.collect(events, part);
                     turn.decide(part, files, events);
                 }
@@ -106,6 +112,11 @@ impl Live {
             Judgement::Ready(fact) => self.admit(path, fact, cx),
             Judgement::Wait => Decided::NotYet,
         }
+    }
+
+    /// Whether a complete file is not told yet.
+    fn waits(&mut self, path: &Path, cx: &Context<'_>, turn: &mut Turn, part: &mut Part) -> bool {
+        self.is_held(path, cx, turn, part) || self.is_behind(path, part) || self.is_looping(path)
     }
 
     fn is_looping(&mut self, path: &Path) -> bool {

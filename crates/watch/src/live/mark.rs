@@ -73,6 +73,6 @@ impl Live {
         !self.is_passing()
             && !self.waiting.overflowed
             && self.roots.iter().all(sees)
-            && self.waiting.candidates.values().all(|candidate| candidate.test_at() > began)
+            && self.waiting.candidates.values().all(|one| one.test_at() > began && one.held_since.is_none())
     }
 }

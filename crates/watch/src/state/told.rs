@@ -48,8 +48,8 @@ pub(super) async fn keep(
     for key in keys {
         let Some(terms) = terms(tx, key, telling).await? else { continue };
         let of_key = acks.iter().filter(|ack| ack.key == key && ack.event_id.is_some());
-        let sql = "insert or replace into told (dedupe, key, teller, until, body, asked, upto)
-            select dedupe, ?1, ?2, ?3, body, 0,
+        let sql = "insert or replace into told (dedupe, key, teller, until, body, asked, slot, grp, upto)
+            select dedupe, ?1, ?2, ?3, body, 0, slot, grp,
                 (select coalesce(max(upto), 0) from told) + sum(length(body)) over (order by seq)
             from outbox where dedupe in (select value from json_each(?4)) order by seq";
         sqlx::query(sql)
@@ -141,8 +141,9 @@ async fn again(tx: &mut Transaction<'_, Sqlite>, telling: Telling<'_>) -> sqlx::
             format!(
                 "update fate set event_id = null where verdict = 'open' and event in (select dedupe {of_key})"
             ),
+            format!("delete from ahead where event in (select dedupe {of_key})"),
             format!(
-                "insert into outbox (dedupe, body) select dedupe, body {of_key} order by seq on conflict (dedupe) do nothing"
+                "insert into outbox (dedupe, body, slot, grp) select dedupe, body, slot, grp {of_key} order by seq on conflict (dedupe) do nothing"
             ),
         ] {
             let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(&key).bind(&terms.teller).bind(now);

@@ -8,6 +8,7 @@ mod mark;
 mod roots;
 mod scenario;
 mod sequence;
+mod strict;
 mod swapped;
 mod told;
 #[expect(dead_code, reason = "the tests of mounts use the rest of it")]

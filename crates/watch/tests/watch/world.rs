@@ -270,6 +270,14 @@ impl World {
         self.watcher().settle(&outcomes).await.expect("settled");
     }
 
+    /// The tasks have ended that others of a strict order wait for.
+    pub(crate) async fn end(&self, outcome: FileOutcome) {
+        let followed = self.watcher().followed(0, 100).await.expect("the state");
+        let outcomes: Vec<_> = followed.into_iter().map(|(_, id)| (id, outcome)).collect();
+        assert!(!outcomes.is_empty(), "nothing is waited for");
+        self.watcher().settle(&outcomes).await.expect("settled");
+    }
+
     /// As if a new life of the agent knew nothing of what it was told.
     pub(crate) fn forget_told(&mut self) {
         self.told.clear();

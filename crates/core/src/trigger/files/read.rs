@@ -3,6 +3,7 @@
 mod content;
 mod deadline;
 mod fate;
+mod order;
 
 use std::time::Duration;
 

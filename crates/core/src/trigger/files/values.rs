@@ -241,6 +241,36 @@ impl Default for FileSequence {
     }
 }
 
+/// One file of a group at a time: the next is told once the tasks of the one before have ended well.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FileStrict {
+    /// What follows when a task has failed.
+    pub on_failure: OnFailure,
+    /// A file that has waited for so long behind one that failed is told as stuck, once.
+    #[serde(with = "crate::duration")]
+    pub stuck_after: Duration,
+    /// Each directory, or each value of a capture, has an order of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group_by: Option<FileField>,
+}
+
+impl Default for FileStrict {
+    fn default() -> Self {
+        Self { on_failure: OnFailure::default(), stuck_after: Duration::from_mins(10), group_by: None }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFailure {
+    /// Those behind it wait until somebody retries, replays or cancels it.
+    #[default]
+    Hold,
+    /// The next one is told.
+    Continue,
+}
+
 /// What one agent does for one `[on.file]`, at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -4,31 +4,24 @@ use std::time::Duration;
 
 use super::{
     super::{
-        After, CaptureRule, Collision, FileBatch, FileField, FileLimits, FileSequence, FileSource, LoopGuard,
-        NameTemplate, OnTimeout,
+        After, CaptureRule, Collision, FileBatch, FileLimits, FileSource, LoopGuard, NameTemplate, OnTimeout,
     },
-    field, set,
+    field, order, set,
 };
 use crate::trigger::reader::Table;
 
 const COLLISIONS: [(&str, Collision); 3] =
     [("suffix", Collision::Suffix), ("overwrite", Collision::Overwrite), ("keep", Collision::Keep)];
-const ON_TIMEOUT: [(&str, OnTimeout); 2] = [("fire", OnTimeout::Fire), ("hold", OnTimeout::Hold)];
+pub(super) const ON_TIMEOUT: [(&str, OnTimeout); 2] = [("fire", OnTimeout::Fire), ("hold", OnTimeout::Hold)];
 const PLAIN: [(&str, u8); 2] = [("keep", 0), ("delete", 1)];
 
 /// Files of one batch, at most: they travel in one message.
 const MAX_BATCH: i64 = 1000;
 
 pub(super) fn read(table: &mut Table<'_>, source: &mut FileSource, capture: Option<&CaptureRule>) {
-    if table.has_table("order") {
-        if let Some(order) = table.table("order") {
-            (source.order, source.sequence) = read_sequence(order, capture);
-        }
-    } else if let Some(text) = table.text("order") {
-        let allowed = ["arrival", "path", "natural", "mtime", "size"];
-        set(&mut source.order, field(table, &text, "order", &allowed, capture));
-    }
+    order::read(table, source, capture);
     source.batch = table.table("batch").map(|batch| read_batch(batch, capture));
+    order::check(table, source);
     if let Some(mut limits) = table.table("limits") {
         read_limits(&mut limits, &mut source.limits);
         limits.finish();
@@ -42,20 +35,6 @@ pub(super) fn read(table: &mut Table<'_>, source: &mut FileSource, capture: Opti
         let help = "events = [\"arrived\"]: the end of one task says what becomes of a file";
         table.problem_at("events", "a file that is moved or deleted afterwards starts one task", help);
     }
-}
-
-fn read_sequence(mut table: Table<'_>, capture: Option<&CaptureRule>) -> (FileField, Option<FileSequence>) {
-    let mut sequence = FileSequence::default();
-    let by = table
-        .required("by", "what counts the files: order = { by = \"capture:seq\", gap_timeout = \"10m\" }");
-    let by = by.and_then(|text| field(&table, &text, "by", &[], capture));
-    set(&mut sequence.gap_timeout, table.duration("gap_timeout", Duration::from_secs(1)));
-    set(&mut sequence.on_timeout, table.choice("on_timeout", &ON_TIMEOUT));
-    if let Some(text) = table.text("group_by") {
-        sequence.group_by = field(&table, &text, "group_by", &["directory"], capture);
-    }
-    table.finish();
-    (by.unwrap_or_default(), Some(sequence))
 }
 
 fn read_batch(mut table: Table<'_>, capture: Option<&CaptureRule>) -> FileBatch {
