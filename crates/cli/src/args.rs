@@ -81,6 +81,9 @@ pub(crate) enum Verb {
     Agent(AgentVerb),
     /// Say whether the server can do its work; exits 1 when it cannot.
     Health,
+    /// Look at this machine, and at the configurations of its server and agent: what would not work, and what to do about
+    /// it. Exits 1 when something is wrong.
+    Doctor(DoctorArgs),
     /// Webhook signature schemes.
     #[command(subcommand)]
     Signature(SignatureVerb),
@@ -117,6 +120,16 @@ pub(crate) struct DevArgs {
     /// `sqlite:FILE` or `postgres://..`; without it a SQLite file in the data directory.
     #[arg(long, env = "DATABASE_URL", value_name = "URL")]
     pub database: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// The server's configuration; without it /etc/hetuflow/server.toml, if it is there.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The agent's configuration; without it /etc/hetuflow/agent.toml, if it is there.
+    #[arg(long, value_name = "FILE")]
+    pub agent_config: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

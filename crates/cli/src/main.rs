@@ -52,6 +52,7 @@ async fn run(cli: Cli, output: Output) -> Result<(), CliError> {
         Verb::Job(verb) => commands::job::run(verb, &client()?, output).await,
         Verb::Schedule(verb) => commands::schedule::run(verb, &client()?, output).await,
         Verb::Agent(verb) => commands::agent::run(verb, &client()?, output).await,
+        Verb::Doctor(args) => commands::doctor::run(args, output).await,
         Verb::Health => commands::health::run(&client()?, output).await,
         Verb::Signature(verb) => commands::signature::run(verb, output),
         Verb::Config(verb) => commands::config::run(verb, output),

@@ -35,6 +35,6 @@ pub use config::Config;
 pub use health::{Health, Status};
 pub use listen::{Addresses, BindError, Entrance, Listeners};
 pub use run::{Server, ServerError, start};
-pub use secrets::SecretSource;
+pub use secrets::{SecretSource, unresolved};
 pub use state::AppState;
 pub use systemd::{NotifyState, tell_systemd};

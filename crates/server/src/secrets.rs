@@ -126,6 +126,12 @@ pub(crate) fn create(path: &str, secret: &[u8]) -> std::io::Result<()> {
 }
 
 /// Where it is kept, in words: `env DEPLOY_SECRET`.
+/// Why a secret is not to be had in this process's environment; nothing where it is.
+#[must_use]
+pub fn unresolved(reference: &SecretRef) -> Option<String> {
+    Vault::new(None).resolve(reference).err().map(|error| error.to_string())
+}
+
 pub(crate) fn describe(reference: &SecretRef) -> String {
     match reference {
         SecretRef::Env(name) => format!("env {name}"),

@@ -34,7 +34,7 @@ pub use event::{
     ByTrigger, Committed, EventFilter, EventStore, Ingest, Ingested, Offer, Order, Walk, Walked,
 };
 pub use leader::{LeaderStore, Leadership};
-pub use open::{Options, open};
+pub use open::{Options, examine, open};
 pub use retention::{Dropped, Piece, RetentionStore, Size, Stock, Trimmed, Weighed, Weight, Whose};
 pub use schedule::{
     Ahead, Due, Fire, Fired, Passed, PlannedSchedule, Queue, ScheduleFilter, ScheduleStore, Turns,

@@ -18,15 +18,30 @@ pub async fn open(options: &Options) -> Result<Arc<dyn Store>, StoreError> {
     match options.scheme() {
         "sqlite" => sqlite::open(options).await,
         "postgres" | "postgresql" => postgres::open(options).await,
-        other => Err(StoreError::Unfit(format!(
-            "{other:?} is not a kind of database: use sqlite:///PATH/hetuflow.db or postgres://USER@HOST/DATABASE"
-        ))),
+        _ => Err(options.unknown()),
+    }
+}
+
+/// Whether the database could be opened, with its name and version; nothing is made or migrated. `None` for an SQLite file
+/// that would be made.
+pub async fn examine(options: &Options) -> Result<Option<String>, StoreError> {
+    match options.scheme() {
+        "sqlite" => sqlite::examine(options).await,
+        "postgres" | "postgresql" => postgres::examine(options).await.map(Some),
+        _ => Err(options.unknown()),
     }
 }
 
 impl Options {
     fn scheme(&self) -> &str {
         self.url.split_once(':').map_or("", |(scheme, _)| scheme)
+    }
+
+    fn unknown(&self) -> StoreError {
+        StoreError::Unfit(format!(
+            "{:?} is not a kind of database: use sqlite:///PATH/hetuflow.db or postgres://USER@HOST/DATABASE",
+            self.scheme()
+        ))
     }
 }
 

@@ -25,7 +25,7 @@ use async_trait::async_trait;
 use sqlx::{PgPool, Transaction};
 use tokio::sync::watch;
 
-pub(crate) use open::open;
+pub(crate) use open::{examine, open};
 
 use self::{
     notify::TaskChanges,

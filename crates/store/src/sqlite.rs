@@ -22,7 +22,7 @@ use async_trait::async_trait;
 use sqlx::SqlitePool;
 use tokio::sync::watch;
 
-pub(crate) use open::open;
+pub(crate) use open::{examine, open};
 
 use self::writer::{Tx, Writer};
 use crate::{Store, StoreError, lanes::Lanes};

@@ -48,4 +48,5 @@ mod worker;
 
 pub use error::WatchError;
 pub use explain::{Explained, Fate, explain};
+pub use probe::is_remote;
 pub use watcher::{Options, Watcher, start};

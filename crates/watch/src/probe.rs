@@ -131,7 +131,7 @@ impl FsKind {
 }
 
 /// Whether others write there, and locks may not be locks.
-pub(crate) fn is_remote(path: &Path) -> bool {
+pub fn is_remote(path: &Path) -> bool {
     FsKind::of(statfs(path)) == FsKind::Remote
 }
 

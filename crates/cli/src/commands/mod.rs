@@ -4,6 +4,7 @@ pub(crate) mod agent;
 pub(crate) mod completions;
 pub(crate) mod config;
 mod decision;
+pub(crate) mod doctor;
 pub(crate) mod event;
 pub(crate) mod health;
 pub(crate) mod job;

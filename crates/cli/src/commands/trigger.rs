@@ -170,7 +170,7 @@ fn checked(origin: &str, trigger: &Trigger, warnings: &[String], output: Output)
 }
 
 /// The files, and of folders the trigger files that a server would load, by name.
-fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, CliError> {
+pub(super) fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, CliError> {
     let mut files = Vec::new();
     for path in paths {
         if !path.is_dir() {
@@ -228,7 +228,7 @@ async fn apply(paths: &[PathBuf], client: &Client, output: Output) -> Result<(),
 }
 
 /// A file's name for messages, its stem, its text.
-fn read(file: &Path) -> Result<(String, String, String), CliError> {
+pub(super) fn read(file: &Path) -> Result<(String, String, String), CliError> {
     let text = std::fs::read_to_string(file)
         .map_err(|source| CliError::Read { path: file.to_path_buf(), source })?;
     let text = with_schemes(&text, file.parent().unwrap_or(Path::new(".")))

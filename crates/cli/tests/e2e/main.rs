@@ -5,6 +5,7 @@ mod bulk;
 mod clock;
 mod crash;
 mod daemon;
+mod doctor;
 mod ends;
 mod fate;
 mod files;

@@ -3,7 +3,7 @@
 use std::{str::FromStr, sync::Arc, time::Duration};
 
 use sqlx::{
-    ConnectOptions, PgPool,
+    ConnectOptions, Connection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
@@ -22,6 +22,17 @@ pub(crate) async fn open(options: &Options) -> Result<Arc<dyn Store>, StoreError
     let changes = TaskChanges::start(&connect);
     let warm = Warm::of(pool.options().get_max_connections());
     Ok(Arc::new(Postgres { pool, warm, changes, lanes: Lanes::default(), version }))
+}
+
+/// Nothing is migrated.
+pub(crate) async fn examine(options: &Options) -> Result<String, StoreError> {
+    let connect = settings(&options.url)?;
+    // At once, where a pool would try on for a while.
+    connect.connect().await.map_err(explain)?.close().await?;
+    let pool = connect_all(&connect, 1).await?;
+    let version = fitness::check(&pool).await?;
+    pool.close().await;
+    Ok(format!("PostgreSQL {version}"))
 }
 
 async fn connect_all(connect: &PgConnectOptions, size: u32) -> Result<PgPool, StoreError> {

@@ -29,6 +29,19 @@ pub(crate) async fn open(options: &Options) -> Result<Arc<dyn Store>, StoreError
     Ok(Arc::new(open_file(options).await?))
 }
 
+/// Nothing is made, and nothing migrated.
+pub(crate) async fn examine(options: &Options) -> Result<Option<String>, StoreError> {
+    let file = file_options(&options.url)?;
+    fitness::refuse_network(file.get_filename())?;
+    if !file.get_filename().exists() {
+        return Ok(None);
+    }
+    let pool = connect(file.clone(), 1).await.map_err(|error| explain(error, &file))?;
+    let version = fitness::check(&pool).await?;
+    pool.close().await;
+    Ok(Some(format!("SQLite {version}, {}", file.get_filename().display())))
+}
+
 pub(super) async fn open_file(options: &Options) -> Result<Sqlite, StoreError> {
     let file = file_options(&options.url)?;
     make_file(file.get_filename())?;
