@@ -67,8 +67,25 @@ fn decide(
         Judgement::TooCostly(_) => DecisionOutcome::TooCostly,
         Judgement::Error(_) => DecisionOutcome::Error,
     };
-    let reason = judgement.reason().map(str::to_owned);
+    let reason = judgement.reason().map(|reason| match (&judgement, unlike_json(facts)) {
+        (Judgement::No(_), Some(remark)) if when.is_some() && reason.contains("body") => {
+            format!("{reason} ({remark})")
+        }
+        _ => reason.to_owned(),
+    });
     Decision { trigger: trigger.name.to_string(), outcome, revision: None, reason, clauses }
+}
+
+/// What a body is that has no fields, or only texts: mostly a wrong setting at its sender.
+fn unlike_json(facts: &Facts<'_>) -> Option<String> {
+    let kind = facts.event.content_type.as_deref().unwrap_or("no content type");
+    match facts.body {
+        Body::Json(_) => None,
+        Body::Form(_) => Some(format!("the body came as a form, {kind}: its fields are texts")),
+        Body::Text(_) => Some(format!("the body came as a text, {kind}, and not as JSON")),
+        Body::Bytes => Some(format!("the body came as bytes, {kind}, and not as JSON")),
+        Body::Empty => Some("the body is empty".to_owned()),
+    }
 }
 
 /// No trigger sees what is not authentic or not what it claims to be.

@@ -319,10 +319,10 @@ fn verdict(report: Report) -> ResultVerdict {
     }
 }
 
-/// One line for what ended badly; what went well is in the history.
+/// One line for what ended badly; what went well, or as somebody wanted it, is in the history.
 async fn log_end(state: &AppState, result: &RunResult, report: Report) {
     let status = result.outcome.status();
-    if status == Status::Succeeded {
+    if matches!(status, Status::Succeeded | Status::Cancelled) {
         return;
     }
     // Its name is for people only: without it the line is still true.

@@ -191,4 +191,7 @@ pub(crate) struct SendArgs {
     /// Where webhooks arrive.
     #[arg(long, env = "HETUFLOW_HOOKS_URL", default_value = "http://127.0.0.1:8082", value_name = "URL")]
     pub hooks: String,
+    /// Print what its tasks print as it comes, and fail if one of them fails.
+    #[arg(long)]
+    pub follow: bool,
 }

@@ -35,6 +35,9 @@ pub(crate) enum TriggerVerb {
         /// The event's data: JSON, `@FILE`, or `-` for standard input.
         #[arg(long, value_name = "DATA")]
         data: Option<String>,
+        /// Print what its task prints as it comes, and fail if it fails.
+        #[arg(long)]
+        follow: bool,
     },
     /// Say what `apply` would change, line by line, and change nothing.
     Plan {

@@ -43,6 +43,21 @@ fn tell_dropped(instance: &TaskInstance, output: Output) {
     }
 }
 
+/// One task after the other. Fails if one of them does, once all have ended.
+pub(crate) async fn follow_all(tasks: &[String], client: &Client, output: Output) -> Result<(), CliError> {
+    let mut failed = None;
+    for task in tasks {
+        if tasks.len() > 1 {
+            output.line(&output.tone(&format!("-- task {task}"), Tone::Faint))?;
+        }
+        match follow(task, client, output).await {
+            Err(CliError::Failed(why)) => failed = failed.or(Some(CliError::Failed(why))),
+            other => other?,
+        }
+    }
+    failed.map_or(Ok(()), Err)
+}
+
 /// Every attempt from now on until the task has ended.
 pub(crate) async fn follow(id: &str, client: &Client, output: Output) -> Result<(), CliError> {
     let mut done: Vec<InstanceId> = Vec::new();

@@ -8,7 +8,7 @@ use hetuflow_store::StoredTrigger;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::typed;
+use super::{logs::follow_all, typed};
 use crate::{
     args::SendArgs,
     client::{Client, http_client, innermost},
@@ -45,7 +45,24 @@ pub(crate) async fn run(args: SendArgs, client: &Client, output: Output) -> Resu
     let headers = scheme
         .sign(&secret, &body, &id, &event_type, now)
         .map_err(|error| CliError::Failed(error.to_string()))?;
-    post(&format!("{}/hooks/{}", args.hooks.trim_end_matches('/'), hook.path), headers, body, output).await
+    let url = format!("{}/hooks/{}", args.hooks.trim_end_matches('/'), hook.path);
+    let answer = post(&url, headers, body, output).await?;
+    if !args.follow {
+        return Ok(());
+    }
+    // A hook may answer with words of its own.
+    let taken: Taken = serde_json::from_str(&answer).map_err(|_| {
+        CliError::Failed(
+            "the hook's answer names no tasks to follow: `hetuflow event list` shows the event".to_owned(),
+        )
+    })?;
+    follow_all(&taken.task_ids, client, output).await
+}
+
+/// What of a receipt is of use here.
+#[derive(Debug, Deserialize)]
+struct Taken {
+    task_ids: Vec<String>,
 }
 
 async fn post(
@@ -53,7 +70,7 @@ async fn post(
     headers: Vec<(String, String)>,
     body: Vec<u8>,
     output: Output,
-) -> Result<(), CliError> {
+) -> Result<String, CliError> {
     let mut request = http_client()?.post(url).header("content-type", "application/json").body(body);
     for (name, value) in headers {
         request = request.header(name, value);
@@ -75,7 +92,8 @@ async fn post(
     if !output.is_json() {
         output.line(&output.tone(&format!("{status}"), Tone::Good))?;
     }
-    output.line(&text)
+    output.line(&text)?;
+    Ok(text)
 }
 
 fn hook(trigger: &StoredTrigger) -> Result<Hook, CliError> {

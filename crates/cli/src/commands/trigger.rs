@@ -19,7 +19,7 @@ use reqwest::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::typed;
+use super::{logs::follow_all, typed};
 use crate::{
     args::TriggerVerb,
     client::{Client, List},
@@ -68,7 +68,10 @@ pub(crate) async fn run(verb: TriggerVerb, client: &Client, output: Output) -> R
         TriggerVerb::Show { name } => show(&name, client, output).await,
         TriggerVerb::Check { files } => check(&files, output),
         TriggerVerb::Test(args) => test::run(args, client, output).await,
-        TriggerVerb::Start { name, data } => start::run(&name, data.as_deref(), client, output).await,
+        TriggerVerb::Start { name, data, follow } => {
+            let tasks = start::run(&name, data.as_deref(), client, output).await?;
+            if follow { follow_all(&tasks, client, output).await } else { Ok(()) }
+        }
         TriggerVerb::Plan { files } => plan::run(&files, client, output).await,
         TriggerVerb::Apply { files } => apply(&files, client, output).await,
         TriggerVerb::Remove { name } => client.act(Method::DELETE, &format!("triggers/{name}")).await,

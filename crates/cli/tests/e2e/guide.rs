@@ -37,6 +37,18 @@ async fn a_job_of_the_api_runs_by_its_schedule_and_by_hand(database: Database) {
     let started: Value = serde_json::from_str(&out).expect("JSON");
     world.task_until(started["task_ids"][0].as_str().expect("an id"), "succeeded").await;
     assert_eq!(world.effects(), ["hello you"]);
+    for (code, expected, status) in [(0, 0, "succeeded"), (3, 1, "failed")] {
+        let text =
+            format!("[on.api]\n[job]\ncmd = \"sh\"\nargs = [\"-c\", \"echo it says this; exit {code}\"]\n");
+        world.write_trigger(status, &text);
+        let known = async |world: &World| {
+            let (code, _, _) = world.cli(&["trigger", "show", status]).await;
+            (code == Some(0)).then_some(())
+        };
+        world.until("the trigger is in force", known).await;
+        let (code, out, err) = world.cli(&["trigger", "start", status, "--follow"]).await;
+        assert_eq!((code, out.contains("it says this\n")), (Some(expected), true), "{out}{err}");
+    }
 
     let schedule = json!({ "job_id": job["id"], "name": "often", "kind": "interval", "interval_seconds": 1 });
     let schedule = post(&world, "schedules/item", &schedule).await;

@@ -104,8 +104,40 @@ impl Clause {
         });
         match missing {
             Some(missing) => Judgement::No(format!("{} does not hold: {missing}", self.source)),
-            None => Judgement::Error(format!("{}: {}", self.source, shorten(&error.to_string()))),
+            None => Judgement::Error(format!("{}: {}", self.source, shorten(&plainly(&error.to_string())))),
         }
+    }
+}
+
+/// What CEL says of an operator that has no use for what it is given, in other words.
+fn plainly(error: &str) -> String {
+    let said = || {
+        let rest = error.strip_prefix("found no matching overload for '")?;
+        let (function, types) = rest.split_once("' applied to '(")?;
+        let types: Vec<&str> = types.strip_suffix(")'")?.split(", ").map(kind).collect();
+        let operator = function.trim_matches('_');
+        let is_operator = operator.chars().all(|c| c.is_ascii_punctuation());
+        let name = if is_operator { operator.to_owned() } else { format!("{operator}()") };
+        Some(format!(
+            "{name} cannot be used on {}; int(), double() and string() convert",
+            types.join(" and ")
+        ))
+    };
+    said().unwrap_or_else(|| error.to_owned())
+}
+
+fn kind(cel: &str) -> &str {
+    match cel {
+        "string" => "a text",
+        "int" | "uint" => "an integer",
+        "double" => "a number",
+        "bool" => "a truth value",
+        "list" => "a list",
+        "map" => "an object",
+        "null_type" | "null" => "null",
+        "timestamp" => "a time",
+        "duration" => "a duration",
+        other => other,
     }
 }
 

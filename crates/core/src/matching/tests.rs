@@ -101,8 +101,30 @@ fn a_webhook_is_decided_by_type_then_by_condition() {
         &[],
         Some("body.ref > 1"),
         DecisionOutcome::Error,
-        Some("body.ref > 1: found no matching overload for '_>_' applied to '(string, int)'"),
+        Some("body.ref > 1: > cannot be used on a text and an integer; int(), double() and string() convert"),
     );
+}
+
+#[test]
+fn a_body_that_is_no_json_is_named_as_the_reason() {
+    let check = |content_type: &str, body: &[u8], expected: &str| {
+        let event = Event { content_type: Some(content_type.to_owned()), ..event() };
+        let body = Body::parse(event.content_type.as_deref(), body).expect("a body");
+        let facts = Facts { event: &event, body: &body, file: None };
+        let source = hook(&[], Some("body.size == 3"));
+        let reason = decide_webhook(&trigger(JobSpec::running("true")), &source, &facts).reason;
+        assert!(reason.as_ref().is_some_and(|reason| reason.ends_with(expected)), "{reason:?}");
+    };
+    let form = "application/x-www-form-urlencoded";
+    check(
+        form,
+        b"size=3",
+        "(the body came as a form, application/x-www-form-urlencoded: its fields are texts)",
+    );
+    check("text/plain", b"{\"size\": 3}", "(the body came as a text, text/plain, and not as JSON)");
+    check("image/png", b"\xff", "(the body came as bytes, image/png, and not as JSON)");
+    check("application/json", b"", "(the body is empty)");
+    check("application/json", b"{\"size\": 4}", "body.size is 4");
 }
 
 #[test]

@@ -17,12 +17,13 @@ struct Started {
     task_ids: Vec<String>,
 }
 
+/// Yields the tasks that it started.
 pub(super) async fn run(
     name: &str,
     data: Option<&str>,
     client: &Client,
     output: Output,
-) -> Result<(), CliError> {
+) -> Result<Vec<String>, CliError> {
     let data: Value = match data {
         Some(data) => serde_json::from_slice(&payload(data)?)
             .map_err(|error| CliError::Usage(format!("--data is not JSON: {error}")))?,
@@ -31,10 +32,12 @@ pub(super) async fn run(
     // One start is one event, also where the answer is lost on its way.
     let key = uuid::Uuid::new_v4().to_string();
     let answer: Value = client.post_once(&format!("triggers/{name}/start"), &key, &data).await?;
-    if output.is_json() {
-        return output.json(&answer);
-    }
     let Started { event_id, task_ids } = typed(&answer)?;
-    output.line(&format!("event {event_id}"))?;
-    started(event_id, &task_ids, output)
+    if output.is_json() {
+        output.json(&answer)?;
+    } else {
+        output.line(&format!("event {event_id}"))?;
+        started(event_id, &task_ids, output)?;
+    }
+    Ok(task_ids)
 }
