@@ -214,8 +214,8 @@ create table sched_task (
     instance_id       uuid,
     leased_at         timestamptz,
     command           json,
-    -- Whether its end is to become an event: 0 no, 1 once it has ended, 2 it has.
-    followed          smallint not null default 0,
+    -- Which ends become events: 0 none, 1 every one, 2 every one but a success. Negative once that is done.
+    telling           smallint not null default 0,
     primary key (id, created_at),
     -- One constraint and not three: PostgreSQL reads each anew in every statement that writes here.
     constraint sched_task_status check (case when status in (5, 8, 10)
@@ -232,7 +232,8 @@ create index sched_task_cancelling on sched_task (agent_id) where cancel_request
 -- What ended badly: few among many, for people to look at and retry.
 create index sched_task_dead on sched_task (id) where status in (90, 91, 92);
 -- Ends that have not become events yet.
-create index sched_task_ended on sched_task (finished_at) where followed = 1 and status in (90, 91, 92, 99, 100);
+create index sched_task_ended on sched_task (finished_at)
+    where telling > 0 and (status in (90, 91, 92, 99) or status = 100 and telling = 1);
 create index sched_task_by_event on sched_task (event_id);
 -- Always true, and known to be only where a job is asked for: nothing else is ever looked up here by its id.
 create index sched_task_by_job on sched_task (job_id, id) where job_id is not null;

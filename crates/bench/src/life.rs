@@ -10,7 +10,7 @@ use hetuflow_core::{
     job::{Command, JobSpec},
     labels::Lane,
     retry::{OnLost, RetryPolicy},
-    task::NewTask,
+    task::{NewTask, Telling},
 };
 use hetuflow_store::Ingest;
 use jiff::Timestamp;
@@ -72,7 +72,7 @@ impl Life {
             lane: Lane::default(),
             policy: self.policy.clone(),
             command: Ok(self.command.clone()),
-            followed: false,
+            telling: Telling::Nothing,
         };
         Ingest { event, dedupe: Some(dedupe), tasks: vec![task] }
     }

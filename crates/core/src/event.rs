@@ -127,7 +127,8 @@ impl Event {
 }
 
 /// Types of the events that ends of tasks are, for triggers that ask for them. No other type begins like these.
-pub const ENDS: [&str; 3] = ["job.succeeded", "job.failed", "job.cancelled"];
+pub const ENDS: [&str; 3] = [SUCCEEDED, "job.failed", "job.cancelled"];
+const SUCCEEDED: &str = "job.succeeded";
 
 /// What the ingress made of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

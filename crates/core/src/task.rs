@@ -31,8 +31,29 @@ pub struct NewTask {
     pub policy: RetryPolicy,
     /// What to run, or why that could not be said (a template of the job found no value).
     pub command: Result<Command, String>,
-    /// Its end is to become an event.
-    pub followed: bool,
+    pub telling: Telling,
+}
+
+/// Which of the ends of a task become events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Telling {
+    #[default]
+    Nothing,
+    /// Every end but a success: whoever only raises alarms costs nothing where all goes well.
+    Trouble,
+    Everything,
+}
+
+impl Telling {
+    /// As `sched_task.telling` has it; negative once the end was told.
+    #[must_use]
+    pub const fn number(self) -> i16 {
+        match self {
+            Self::Nothing => 0,
+            Self::Everything => 1,
+            Self::Trouble => 2,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -173,10 +173,10 @@ impl Trigger {
         self.files.iter().any(|source| source.agents.matches(labels))
     }
 
-    /// Whether it asks for ends of jobs.
-    #[must_use]
-    pub fn follows(&self) -> bool {
-        self.events.iter().any(|source| ENDS.contains(&source.event_type.as_str()))
+    /// The types of ends of jobs that it asks for.
+    pub fn ends(&self) -> impl Iterator<Item = &'static str> {
+        let asks = |end: &&str| self.events.iter().any(|source| source.event_type == *end);
+        ENDS.into_iter().filter(asks)
     }
 
     /// The `source` of events that come in at this hook.

@@ -125,7 +125,8 @@ async fn tell_all(state: &AppState, ends: &[Ended]) -> Result<usize, EndsError> 
         return Ok(0);
     }
     let set = state.triggers.current();
-    let unwanted = ends.iter().any(|end| !set.following.contains(&end.task.namespace));
+    let wanted = |end: &Ended| set.asks_for(&end.task.namespace, end.task.status);
+    let unwanted = ends.iter().any(|end| !wanted(end));
     if unwanted && state.store.trigger_generation().await? != set.generation {
         // A trigger that asks for them may be on its way here.
         state.triggers.look_again();
@@ -151,7 +152,7 @@ async fn tell(
     end: &Ended,
 ) -> Result<(TaskId, Timestamp), EndsError> {
     let (task_id, ended_at) = place(end);
-    if set.following.contains(&end.task.namespace) {
+    if set.asks_for(&end.task.namespace, end.task.status) {
         let in_a_row = in_a_row(state, set, end).await?;
         let event = event(end, ended_at, in_a_row, state.clock.now());
         let mut judged = state.judge.judge(event, Arc::clone(set), Candidates::Events).await;
@@ -179,7 +180,7 @@ fn key(task_id: TaskId, ended_at: Timestamp, event: &Event) -> DedupeKey {
 /// How many ends led to this one, with it.
 async fn in_a_row(state: &AppState, set: &TriggerSet, end: &Ended) -> Result<u32, StoreError> {
     let key = format!("{}/{}", end.task.namespace, end.task.trigger);
-    if !set.live.get(&key).is_some_and(|live| live.trigger.follows()) {
+    if set.live.get(&key).is_none_or(|live| live.trigger.ends().next().is_none()) {
         return Ok(1);
     }
     let before = match state.store.event(end.task.event_id).await {

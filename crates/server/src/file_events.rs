@@ -158,7 +158,7 @@ pub(crate) fn ingest(
             agent: stays(live, labels).then_some(agent_id),
             task_id: TaskId::at(now),
             run_at: now,
-            followed: live.followed,
+            telling: live.telling,
         },
         &facts,
     );

@@ -227,7 +227,7 @@ fn task(decided: &Decided<'_>, facts: &Facts<'_>) -> Option<NewTask> {
             agent: None,
             task_id: TaskId::at(facts.event.received_at),
             run_at: facts.event.received_at,
-            followed: live.followed,
+            telling: live.telling,
         },
         facts,
     ))
@@ -239,6 +239,7 @@ mod tests {
 
     use hetuflow_core::{
         id::{JobId, Namespace},
+        task::Telling,
         trigger::{self, TriggerJob},
     };
     use jiff::Timestamp;
@@ -267,7 +268,7 @@ mod tests {
             clocks: Vec::new(),
             daemons: Vec::new(),
             schedules: BTreeMap::new(),
-            followed: false,
+            telling: Telling::Nothing,
         };
         let live = BTreeMap::from([("default/a".to_owned(), live)]);
         TriggerSet { routes: routes(&live).0, live, ..TriggerSet::default() }

@@ -20,6 +20,8 @@ use hetuflow_core::{
     id::{JobId, Namespace, ScheduleId},
     job::JobSpec,
     schedule::{ClockSchedule, DaemonSchedule},
+    status::Status,
+    task::Telling,
     trigger::Trigger,
 };
 use hetuflow_store::StoredTrigger;
@@ -57,8 +59,8 @@ pub struct TriggerSet {
     pub warnings: BTreeMap<String, Vec<String>>,
     /// Why the folder could not be read as it is.
     pub folder_problems: Vec<String>,
-    /// Where a trigger asks for ends of jobs.
-    pub(crate) following: BTreeSet<Namespace>,
+    /// The types of ends of jobs that triggers ask for, by namespace.
+    pub(crate) ends: BTreeMap<Namespace, BTreeSet<&'static str>>,
     /// What `POST /hooks/..` leads to, by [`route_key`].
     pub(crate) routes: BTreeMap<String, Route>,
     /// Where each schedule that a clock drives is found: its trigger in `live`, its place among the `clocks`.
@@ -80,8 +82,8 @@ pub struct Live {
     pub daemons: Vec<(ScheduleId, DaemonSchedule)>,
     /// Every schedule by its name: `webhook 1`, `file 2`.
     pub schedules: BTreeMap<String, ScheduleId>,
-    /// A trigger of its namespace asks for ends of jobs.
-    pub followed: bool,
+    /// What triggers of its namespace ask for of the ends of jobs.
+    pub telling: Telling,
 }
 
 /// A schedule of a live trigger that a clock drives.
@@ -159,6 +161,12 @@ pub(crate) fn schedule_name(kind: &str, index: usize) -> String {
 }
 
 impl TriggerSet {
+    /// Whether a trigger asks for such an end of a job.
+    pub(crate) fn asks_for(&self, namespace: &Namespace, end: Status) -> bool {
+        let asked = |kind| self.ends.get(namespace).is_some_and(|ends| ends.contains(kind));
+        end.end_type().is_some_and(asked)
+    }
+
     /// In force or not.
     pub(crate) fn stored_as(&self, namespace: &Namespace, name: &str) -> Option<&StoredTrigger> {
         self.stored.iter().find(|one| one.namespace == *namespace && one.name == name)

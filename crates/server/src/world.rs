@@ -22,7 +22,7 @@ use hetuflow_core::{
     labels::{Labels, Lane, Selector},
     protocol::{self, FromAgent},
     retry::{OnLost, Retry, RetryPolicy},
-    task::{NewTask, Task},
+    task::{NewTask, Task, Telling},
 };
 use hetuflow_store::{Ingest, Leadership, Options};
 use jiff::Timestamp;
@@ -255,7 +255,7 @@ fn task(now: Timestamp, event_id: EventId, selector: &[(&str, &str)]) -> NewTask
             max_output_size: 1024,
             resource_limits: None,
         }),
-        followed: false,
+        telling: Telling::Nothing,
     }
 }
 

@@ -247,7 +247,7 @@ pub trait TaskStore: Send + Sync {
         now: Timestamp,
     ) -> Result<CancelledAll, StoreError>;
 
-    /// Ends of tasks that are followed and of which nobody has been told, the first ends first, at most `limit`. Nothing
+    /// Ends of tasks that are to be told (`Telling`) and have not been, the first ends first, at most `limit`. Nothing
     /// is told twice by one server at a time; a second one finds its events there already.
     async fn untold_ends(&self, limit: u32) -> Result<Vec<Ended>, StoreError>;
 

@@ -56,7 +56,11 @@ fn text(job: &Job, folder: &Path, effect: &Path) -> anyhow::Result<String> {
             "[on.cron]\nexpression = \"* * * * * *\"\nmissed = \"all\"\n".to_owned()
         }
         Source::End(of) => {
-            format!("[on.event]\ntype = \"job.succeeded\"\nwhen = 'event.subject == \"{of}\"'\n")
+            // The others are asked for and never taken: every end of the run is told.
+            let event = |kind: &str, of: &str| {
+                format!("[[on.event]]\ntype = \"job.{kind}\"\nwhen = 'event.subject == \"{of}\"'\n\n")
+            };
+            [event("succeeded", of), event("failed", "nobody"), event("cancelled", "nobody")].concat()
         }
         Source::Clock => "[on.interval]\nevery = \"1s\"\n".to_owned(),
     };

@@ -10,7 +10,7 @@ use crate::{
     job::{Command, JobSpec},
     labels::Lane,
     retry::RetryPolicy,
-    task::NewTask,
+    task::{NewTask, Telling},
     template::Template,
     trigger::{HookResponse, Trigger},
 };
@@ -30,8 +30,8 @@ pub struct Plan<'a> {
     pub agent: Option<&'a AgentId>,
     pub task_id: TaskId,
     pub run_at: Timestamp,
-    /// Somebody asks for ends of jobs.
-    pub followed: bool,
+    /// What is asked for of the ends of jobs.
+    pub telling: Telling,
 }
 
 pub fn plan(plan: &Plan<'_>, facts: &Facts<'_>) -> NewTask {
@@ -47,7 +47,7 @@ pub fn plan(plan: &Plan<'_>, facts: &Facts<'_>) -> NewTask {
         lane: Lane { selector: plan.job.labels.clone(), agent: plan.agent.cloned() },
         policy: RetryPolicy::of(plan.job),
         command: command(plan.job, facts),
-        followed: plan.followed,
+        telling: plan.telling,
     }
 }
 

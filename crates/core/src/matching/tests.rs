@@ -9,6 +9,7 @@ use crate::{
     id::{AgentId, JobId, Namespace, TaskId, TriggerName},
     job::JobSpec,
     labels::Selector,
+    task::Telling,
     trigger::TriggerJob,
 };
 
@@ -164,7 +165,7 @@ fn planned(job: &JobSpec, body: &Body, agent: Option<&AgentId>) -> crate::task::
         agent,
         task_id: TaskId::at(Timestamp::UNIX_EPOCH),
         run_at: Timestamp::UNIX_EPOCH,
-        followed: false,
+        telling: Telling::Nothing,
     };
     plan(&plan_, &facts)
 }

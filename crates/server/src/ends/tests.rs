@@ -128,6 +128,21 @@ async fn what_nobody_asks_for_any_more_is_not_told() {
 }
 
 #[tokio::test]
+async fn an_alarm_alone_hears_of_failures_only() {
+    let mut world = World::start().await;
+    world.trigger("first", ON_API).await;
+    world.trigger("alarm", &on_end("job.failed", "")).await;
+    let mut agent = world.ready("web-1", &[], 8).await;
+    for code in [0, 1] {
+        happens(&world, "api.first").await;
+        run(&world, &mut agent, Outcome::exit(code)).await;
+        look(&world.state).await.expect("told");
+    }
+    let types: Vec<String> = ends(&world).await.into_iter().map(|event| event.event_type).collect();
+    assert_eq!((types.as_slice(), tasks(&world, "alarm").await), (&["job.failed".to_owned()][..], 1));
+}
+
+#[tokio::test]
 async fn a_circle_of_ends_stops() {
     let mut world = World::start().await;
     world.trigger("first", ON_API).await;

@@ -9,7 +9,7 @@ use hetuflow_core::{
     id::{EventId, JobId, Namespace, TaskId},
     labels::Lane,
     retry::{OnLost, Retry, RetryPolicy},
-    task::NewTask,
+    task::{NewTask, Telling},
 };
 use hetuflow_store::{EventFilter, Options, Page, Store};
 use jiff::Timestamp;
@@ -93,7 +93,7 @@ fn unrendered(event_id: EventId) -> NewTask {
             daemon: false,
         },
         command: Err("a template found no value".to_owned()),
-        followed: false,
+        telling: Telling::Nothing,
     }
 }
 

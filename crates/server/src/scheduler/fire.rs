@@ -57,7 +57,7 @@ fn plan(live: &Live, id: ScheduleId, event: &Event, run_at: Timestamp, now: Time
         agent: None,
         task_id: TaskId::at(now),
         run_at,
-        followed: live.followed,
+        telling: live.telling,
     };
     matching::plan(&plan, &Facts { event, body: &body, file: None })
 }

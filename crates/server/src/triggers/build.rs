@@ -4,6 +4,8 @@ use hetuflow_core::{
     id::{JobId, ScheduleId},
     job::JobSpec,
     schedule::{ClockSchedule, DaemonSchedule},
+    status::Status,
+    task::Telling,
     trigger::{self, Trigger, TriggerJob},
 };
 use hetuflow_store::{Store, StoreError, StoredTrigger};
@@ -34,7 +36,7 @@ pub(super) async fn build(store: &dyn Store, vault: &Vault) -> Result<TriggerSet
         }
     }
     set.stored = stored;
-    set.follow();
+    set.tell();
     add_routes(&mut set, vault).await;
     Ok(set)
 }
@@ -62,12 +64,21 @@ impl TriggerSet {
         }
     }
 
-    /// Where a trigger asks for ends of jobs, all of its namespace are followed.
-    fn follow(&mut self) {
-        let asking = self.live.values().filter(|live| live.trigger.follows());
-        self.following = asking.map(|live| live.trigger.namespace.clone()).collect();
+    /// Where a trigger asks for ends of jobs, those of all jobs of its namespace are told.
+    fn tell(&mut self) {
+        for live in self.live.values() {
+            let mut ends = live.trigger.ends().peekable();
+            if ends.peek().is_some() {
+                self.ends.entry(live.trigger.namespace.clone()).or_default().extend(ends);
+            }
+        }
+        let good = Status::Succeeded.end_type().unwrap_or_default();
         for live in self.live.values_mut() {
-            live.followed = self.following.contains(&live.trigger.namespace);
+            live.telling = match self.ends.get(&live.trigger.namespace) {
+                None => Telling::Nothing,
+                Some(ends) if ends.contains(good) => Telling::Everything,
+                Some(_) => Telling::Trouble,
+            };
         }
     }
 
@@ -99,7 +110,7 @@ pub(crate) async fn live(
         clocks,
         daemons,
         schedules,
-        followed: false,
+        telling: Telling::Nothing,
     }))
 }
 

@@ -14,6 +14,7 @@ use hetuflow_core::{
 };
 use hetuflow_failpoint::failpoint;
 use jiff::Timestamp;
+use sqlx::{postgres::PgArguments, query::Query};
 
 use super::{
     Postgres, Tx,
@@ -141,30 +142,28 @@ impl AgentStore for Postgres {
     }
 
     async fn set_duty(&self, id: &AgentId, duty: Duty) -> Result<Agent, StoreError> {
-        let updated = sqlx::query("update sched_agent set drained = $1 where id = $2")
-            .bind(duty == Duty::Drained)
-            .bind(id.as_str())
-            .execute(&self.pool)
-            .await?;
-        if updated.rows_affected() == 0 {
-            return Err(StoreError::NotFound);
-        }
-        self.tasks_changed();
-        self.agent(id).await
+        let drained =
+            sqlx::query("update sched_agent set drained = $1 where id = $2").bind(duty == Duty::Drained);
+        decide(self, id, drained).await
     }
 
     async fn set_labels(&self, id: &AgentId, labels: &Labels) -> Result<Agent, StoreError> {
-        let updated = sqlx::query("update sched_agent set labels = $1::text::json where id = $2")
-            .bind(row::json(labels)?)
-            .bind(id.as_str())
-            .execute(&self.pool)
-            .await?;
-        if updated.rows_affected() == 0 {
-            return Err(StoreError::NotFound);
-        }
-        self.tasks_changed();
-        self.agent(id).await
+        let update = "update sched_agent set labels = $1::text::json where id = $2";
+        decide(self, id, sqlx::query(update).bind(row::json(labels)?)).await
     }
+}
+
+/// What somebody has decided about an agent: the statement lacks its id.
+async fn decide(
+    db: &Postgres,
+    id: &AgentId,
+    update: Query<'_, sqlx::Postgres, PgArguments>,
+) -> Result<Agent, StoreError> {
+    if update.bind(id.as_str()).execute(&db.pool).await?.rows_affected() == 0 {
+        return Err(StoreError::NotFound);
+    }
+    db.tasks_changed();
+    db.agent(id).await
 }
 
 /// `replaces` is the session epoch at which another journal may take over.

@@ -229,7 +229,7 @@ async fn retry(db: &Postgres, task_id: TaskId, now: Timestamp) -> Result<(), Sto
     }
     sqlx::query(
         "update sched_task set status = $1, scheduled_at = $2, queued_for = null, outcome = null, finished_at = null,
-            cancel_requested = false, followed = least(followed, 1)
+            cancel_requested = false, telling = abs(telling)
          where id = $3 and created_at = $4",
     )
     .bind(Status::Pending.number())

@@ -13,6 +13,7 @@ use hetuflow_core::{
 };
 use hetuflow_failpoint::failpoint;
 use jiff::Timestamp;
+use sqlx::{query::Query, sqlite::SqliteArguments};
 
 use super::{
     Sqlite, Tx,
@@ -181,34 +182,30 @@ impl AgentStore for Sqlite {
     }
 
     async fn set_duty(&self, id: &AgentId, duty: Duty) -> Result<Agent, StoreError> {
-        let mut tx = self.begin().await?;
-        let updated = sqlx::query("update sched_agent set drained = ? where id = ?")
-            .bind(duty == Duty::Drained)
-            .bind(id.as_str())
-            .execute(&mut *tx)
-            .await?;
-        if updated.rows_affected() == 0 {
-            return Err(StoreError::NotFound);
-        }
-        tx.commit().await?;
-        self.tasks_changed();
-        self.agent(id).await
+        let drained =
+            sqlx::query("update sched_agent set drained = ? where id = ?").bind(duty == Duty::Drained);
+        decide(self, id, drained).await
     }
 
     async fn set_labels(&self, id: &AgentId, labels: &Labels) -> Result<Agent, StoreError> {
-        let mut tx = self.begin().await?;
-        let updated = sqlx::query("update sched_agent set labels = ? where id = ?")
-            .bind(row::json(labels)?)
-            .bind(id.as_str())
-            .execute(&mut *tx)
-            .await?;
-        if updated.rows_affected() == 0 {
-            return Err(StoreError::NotFound);
-        }
-        tx.commit().await?;
-        self.tasks_changed();
-        self.agent(id).await
+        let labels = sqlx::query("update sched_agent set labels = ? where id = ?").bind(row::json(labels)?);
+        decide(self, id, labels).await
     }
+}
+
+/// What somebody has decided about an agent: the statement lacks its id.
+async fn decide(
+    db: &Sqlite,
+    id: &AgentId,
+    update: Query<'_, sqlx::Sqlite, SqliteArguments>,
+) -> Result<Agent, StoreError> {
+    let mut tx = db.begin().await?;
+    if update.bind(id.as_str()).execute(&mut *tx).await?.rows_affected() == 0 {
+        return Err(StoreError::NotFound);
+    }
+    tx.commit().await?;
+    db.tasks_changed();
+    db.agent(id).await
 }
 
 /// `replaces` is the session epoch at which another journal may take over.

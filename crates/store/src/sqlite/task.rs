@@ -222,7 +222,7 @@ async fn retry(tx: &mut Tx, task_id: TaskId, now: Timestamp) -> Result<(), Store
 async fn revive(tx: &mut Tx, task_id: TaskId, now: Timestamp) -> Result<(), StoreError> {
     sqlx::query(
         "update sched_task set status = ?, scheduled_at = ?, queued_for = null, outcome = null, finished_at = null, cancel_requested = 0, \
-         followed = min(followed, 1) \
+         telling = abs(telling) \
          where id = ?",
     )
     .bind(Status::Pending.number())

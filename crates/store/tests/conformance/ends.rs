@@ -4,7 +4,7 @@ use hetuflow_core::{
     id::TaskId,
     retry::OnLost,
     status::Status,
-    task::{NewTask, Outcome},
+    task::{NewTask, Outcome, Telling},
 };
 use hetuflow_store::{Ended, Stretch, TaskFilter};
 use jiff::Timestamp;
@@ -14,8 +14,8 @@ use crate::{
     world::{at, claim, claimed, claimed_by, finish, policy, slot, stored, task},
 };
 
-fn followed(task: &mut NewTask) {
-    task.followed = true;
+fn told_of(task: &mut NewTask) {
+    task.telling = Telling::Everything;
 }
 
 async fn untold(db: &Db) -> Vec<(TaskId, Status)> {
@@ -27,24 +27,24 @@ fn told(end: &Ended) -> (TaskId, Timestamp) {
     (end.task.id, end.task.finished_at.expect("it has ended"))
 }
 
-pub(crate) async fn ends_of_followed_tasks_wait_to_be_told(db: &Db) {
+pub(crate) async fn ends_wait_to_be_told(db: &Db) {
     let store = &*db.store;
     let slot = slot(store, "web-1").await;
-    let unfollowed = claimed_by(store, &slot, |_| ()).await;
-    let well = claimed_by(store, &slot, followed).await;
-    let badly = claimed_by(store, &slot, followed).await;
+    let silent = claimed_by(store, &slot, |_| ()).await;
+    let well = claimed_by(store, &slot, told_of).await;
+    let badly = claimed_by(store, &slot, told_of).await;
     let retries = |task: &mut NewTask| {
-        followed(task);
+        told_of(task);
         task.policy = policy(1, OnLost::Hold);
     };
     let again = claimed_by(store, &slot, retries).await;
-    let ends = [(&unfollowed, 0), (&well, 0), (&badly, 1), (&again, 1)];
+    let ends = [(&silent, 0), (&well, 0), (&badly, 1), (&again, 1)];
     let ends = ends.map(|(claimed, code)| finish(claimed.lease, Outcome::exit(code)));
     store.finish(&ends, at(3), 0.0).await.expect("ended");
-    let cancelled = stored(store, at(0), followed).await;
+    let cancelled = stored(store, at(0), told_of).await;
     store.cancel(cancelled, at(4)).await.expect("cancelled");
     let unrendered = stored(store, at(5), |task| {
-        followed(task);
+        told_of(task);
         task.command = Err("a template found no value".to_owned());
     })
     .await;
@@ -61,9 +61,28 @@ pub(crate) async fn ends_of_followed_tasks_wait_to_be_told(db: &Db) {
     assert_eq!(store.untold_ends(1).await.expect("ends").len(), 1);
 }
 
+pub(crate) async fn of_trouble_only_successes_are_not_told(db: &Db) {
+    let store = &*db.store;
+    let slot = slot(store, "web-1").await;
+    let trouble = |task: &mut NewTask| task.telling = Telling::Trouble;
+    let [well, badly] = [claimed_by(store, &slot, trouble).await, claimed_by(store, &slot, trouble).await];
+    let mut changes = store.task_changes();
+    changes.mark_unchanged();
+    store.finish(&[finish(well.lease, Outcome::exit(0))], at(3), 0.0).await.expect("ended");
+    assert_eq!(untold(db).await, []);
+    store.finish(&[finish(badly.lease, Outcome::exit(1))], at(3), 0.0).await.expect("ended");
+    changes.changed().await.expect("listeners are told");
+    assert_eq!(untold(db).await, [(badly.task.id, Status::Failed)]);
+    let end = store.untold_ends(1).await.expect("ends").remove(0);
+    store.note_told(&[told(&end)]).await.expect("noted");
+    store.retry(badly.task.id, at(5)).await.expect("queued again");
+    store.cancel(badly.task.id, at(6)).await.expect("cancelled");
+    assert_eq!(untold(db).await, [(badly.task.id, Status::Cancelled)]);
+}
+
 pub(crate) async fn an_end_is_told_once(db: &Db) {
     let store = &*db.store;
-    let claimed = claimed(store, followed).await;
+    let claimed = claimed(store, told_of).await;
     let outputs = [("rows".to_owned(), serde_json::json!([1, "a\0b"]))].into();
     let outcome = Outcome { outputs, ..Outcome::exit(0) };
     store.finish(&[finish(claimed.lease, outcome.clone())], at(3), 0.0).await.expect("ended");
@@ -77,8 +96,7 @@ pub(crate) async fn an_end_is_told_once(db: &Db) {
 pub(crate) async fn a_retried_task_has_another_end(db: &Db) {
     let store = &*db.store;
     let slot = slot(store, "web-1").await;
-    let [first, second] =
-        [claimed_by(store, &slot, followed).await, claimed_by(store, &slot, followed).await];
+    let [first, second] = [claimed_by(store, &slot, told_of).await, claimed_by(store, &slot, told_of).await];
     let ends = [&first, &second].map(|claimed| finish(claimed.lease, Outcome::exit(1)));
     store.finish(&ends, at(3), 0.0).await.expect("ended");
     let ends: Vec<_> = store.untold_ends(10).await.expect("ends").iter().map(told).collect();
@@ -105,12 +123,12 @@ pub(crate) async fn a_retried_task_has_another_end(db: &Db) {
     ids.sort();
     let mut expected = [first.task.id, second.task.id];
     expected.sort();
-    assert_eq!(ids, expected, "but not the one that nobody follows");
+    assert_eq!(ids, expected, "but not the one of which nothing is told");
 }
 
-pub(crate) async fn a_success_that_is_followed_wakes_listeners(db: &Db) {
+pub(crate) async fn a_success_that_is_to_be_told_wakes_listeners(db: &Db) {
     let store = &*db.store;
-    let claimed = claimed(store, followed).await;
+    let claimed = claimed(store, told_of).await;
     let mut changes = store.task_changes();
     changes.mark_unchanged();
     store.finish(&[finish(claimed.lease, Outcome::exit(0))], at(3), 0.0).await.expect("ended");

@@ -105,10 +105,11 @@ promises! {
         a_task_without_a_command_is_not_retried,
         unknown_tasks_are_not_found;
     ends:
-        ends_of_followed_tasks_wait_to_be_told,
+        ends_wait_to_be_told,
+        of_trouble_only_successes_are_not_told,
         an_end_is_told_once,
         a_retried_task_has_another_end,
-        a_success_that_is_followed_wakes_listeners;
+        a_success_that_is_to_be_told_wakes_listeners;
     bulk:
         what_ended_runs_again_stretch_by_stretch,
         a_stretch_again_changes_nothing_twice,

@@ -10,7 +10,7 @@ use hetuflow_core::{
     labels::{Lane, Selector},
     protocol::{Held, HeldPhase, Hello},
     retry::{Backoff, OnLost, Retry, RetryPolicy},
-    task::{Lease, NewTask, Outcome, Task, TaskInstance},
+    task::{Lease, NewTask, Outcome, Task, TaskInstance, Telling},
 };
 use hetuflow_store::{
     Claimed, Finish, Ingest, Ingested, LowWater, Progress, Report, Session, Slot, Store, StoreError,
@@ -65,7 +65,7 @@ pub(crate) fn task_of(event: &Event) -> NewTask {
         lane: Lane::default(),
         policy: policy(0, OnLost::Hold),
         command: Ok(command("true")),
-        followed: false,
+        telling: Telling::Nothing,
     }
 }
 

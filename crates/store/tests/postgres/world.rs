@@ -9,7 +9,7 @@ use hetuflow_core::{
     labels::Lane,
     protocol::Hello,
     retry::{OnLost, Retry, RetryPolicy},
-    task::{Lease, NewTask, Outcome},
+    task::{Lease, NewTask, Outcome, Telling},
 };
 use hetuflow_store::{Finish, Ingest, Options, Slot, Store, open};
 use jiff::Timestamp;
@@ -104,7 +104,7 @@ pub(crate) fn task(event_id: EventId) -> NewTask {
         lane: Lane::default(),
         policy,
         command: Ok(command),
-        followed: false,
+        telling: Telling::Nothing,
     }
 }
 

@@ -134,19 +134,19 @@ planned as materialized (
         $37::text[], $38::text[], $40::text[], $41::bigint[], $42::uuid[], $43::timestamptz[], $49::smallint[])
         as t(id, created_at, namespace, trigger_name, job_id, schedule_id, event_id, status, outcome, scheduled_at,
         finished_at, priority, lane_id, policy, command, offer_agent, offer_epoch, instance_id, instance_at,
-        followed)
+        telling)
     left join agent a on a.id = t.offer_agent and a.session_epoch = t.offer_epoch
     where t.event_id in (select id from event)
 ),
 task as (
     insert into sched_task (id, created_at, namespace, trigger_name, job_id, schedule_id, event_id, status, outcome,
         scheduled_at, finished_at, priority, lane_id, policy, command, attempt, fence, cancel_requested, agent_id,
-        instance_id, leased_at, followed)
+        instance_id, leased_at, telling)
     select id, created_at, namespace, trigger_name, job_id, schedule_id, event_id,
         case when holder is null then status else 5 end, outcome::json, scheduled_at, finished_at, priority, lane_id,
         policy::json, command::json, (holder is not null)::int, (holder is not null)::int, false, holder,
         case when holder is not null then instance_id end, case when holder is not null then instance_at end,
-        followed
+        telling
     from planned
 )
 select namespace, scope, key, event_id, null::uuid as instance_id from key
@@ -170,7 +170,7 @@ async fn store(
         .collect::<Result<_, _>>()?;
     let query = bind_keys(sqlx::query(STORE), new);
     let query = bind_journal(bind_tasks(bind_events(query, new)?, &tasks)?, new)
-        .bind(column(&tasks, |t| i16::from(t.task.followed)));
+        .bind(column(&tasks, |t| t.task.telling.number()));
     let mut stored = Stored { ids: HashSet::new(), owners: HashMap::new(), leased: Vec::new() };
     for row in query.fetch_all(connection).await? {
         let id = row.uuid("event_id")?;

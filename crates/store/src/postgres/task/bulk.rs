@@ -29,7 +29,7 @@ pub(super) async fn retry(
     let ids = ids(runnable.into_iter());
     let retried = sqlx::query(
         "update sched_task set status = $1, scheduled_at = $2, queued_for = null, outcome = null, finished_at = null,
-            cancel_requested = false, followed = least(followed, 1)
+            cancel_requested = false, telling = abs(telling)
          where id = any($3) and created_at = any($4) and status = any($5)",
     )
     .bind(Status::Pending.number())

@@ -18,7 +18,7 @@ select t.id, t.created_at, t.namespace, t.trigger_name, t.job_id, t.schedule_id,
     t.scheduled_at, t.queued_for, t.finished_at, t.priority, t.policy, t.attempt, t.fence, t.cancel_requested,
     null::json as command, l.selector as lane_selector, l.agent_id as lane_agent, j.name as job_name
 from sched_task t join sched_lane l on l.id = t.lane_id left join sched_job j on j.id = t.job_id
-where t.followed = 1 and t.status in (90, 91, 92, 99, 100) order by t.finished_at limit $1";
+where t.telling > 0 and (t.status in (90, 91, 92, 99) or t.status = 100 and t.telling = 1) order by t.finished_at limit $1";
 
 pub(super) async fn untold(db: &Postgres, limit: u32) -> Result<Vec<Ended>, StoreError> {
     let rows = sqlx::query(UNTOLD).bind(i64::from(limit)).fetch_all(&db.pool).await?;
@@ -29,9 +29,9 @@ pub(super) async fn note_told(db: &Postgres, ends: &[(TaskId, Timestamp)]) -> Re
     let ids: Vec<Uuid> = ends.iter().map(|(id, _)| id.uuid()).collect();
     failpoint!("end.before_commit");
     sqlx::query(
-        "update sched_task t set followed = 2
+        "update sched_task t set telling = -telling
          from unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[]) as u(id, created_at, ended_at)
-         where t.id = u.id and t.created_at = u.created_at and t.finished_at = u.ended_at and t.followed = 1",
+         where t.id = u.id and t.created_at = u.created_at and t.finished_at = u.ended_at and t.telling > 0",
     )
     .bind(&ids)
     .bind(ids.iter().copied().map(at).collect::<Vec<Time>>())

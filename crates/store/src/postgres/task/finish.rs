@@ -30,7 +30,7 @@ task as (
     from u
     where t.id = u.task_id and t.created_at = u.task_at
         and t.instance_id = u.instance_id and t.fence = u.fence and t.status + 0 in (5, 8, 10)
-    returning u.*, t.job_id, t.agent_id, t.attempt, t.followed
+    returning u.*, t.job_id, t.agent_id, t.attempt, t.telling
 ),
 instance as (
     insert into sched_attempt as a (id, created_at, task_id, job_id, agent_id, attempt, fence, status, started_at,
@@ -42,7 +42,7 @@ instance as (
         finished_at = excluded.finished_at, outcome = excluded.outcome, output_dropped = excluded.output_dropped
 )
 select n, exists (select 1 from sched_turn where queued)
-    or exists (select 1 from sched_daemon d where d.task_id = any($1)) or followed = 1 as awaited from task";
+    or exists (select 1 from sched_daemon d where d.task_id = any($1)) or telling = 1 as awaited from task";
 
 pub(super) async fn finish(
     db: &Postgres,

@@ -109,7 +109,7 @@ impl<'a> Planned<'a> {
 pub(in crate::sqlite) const TASKS: Over = Over {
     text: "insert or fail into sched_task (id, created_at, namespace, trigger_name, job_id, schedule_id, event_id, status, \
            outcome, scheduled_at, finished_at, priority, lane_id, policy, attempt, fence, command, \
-           instance_id, leased_at, agent_id, cancel_requested, followed) \
+           instance_id, leased_at, agent_id, cancel_requested, telling) \
            select column1, column2, column3, column4, column5, column6, column7, column8, column9, column10, column11, \
            column12, column13, column14, column15, column16, column17, column18, column19, \
            (select a.id from sched_agent a where a.id = column20 and a.session_epoch = column21), 0, column22 \
@@ -146,7 +146,7 @@ pub(super) fn task(bound: &mut Bound, planned: &Planned<'_>) {
     bound
         .bind(offer.map(|offer| offer.slot.agent_id.as_str()))
         .bind(offer.map(|offer| offer.slot.session_epoch))
-        .bind(i64::from(task.followed));
+        .bind(task.telling.number());
 }
 
 /// A few rows of all three.

@@ -13,7 +13,7 @@ pub(in crate::sqlite) const UNTOLD: &str = "select t.id, t.created_at, t.namespa
     t.attempt, t.fence, t.cancel_requested, null as command, l.selector as lane_selector, l.agent_id as lane_agent, \
     j.name as job_name \
     from sched_task t join sched_lane l on l.id = t.lane_id left join sched_job j on j.id = t.job_id \
-    where t.followed = 1 and t.status in (90, 91, 92, 99, 100) order by t.finished_at limit ?";
+    where t.telling > 0 and (t.status in (90, 91, 92, 99) or t.status = 100 and t.telling = 1) order by t.finished_at limit ?";
 
 pub(super) async fn untold(db: &Sqlite, limit: u32) -> Result<Vec<Ended>, StoreError> {
     let rows = sqlx::query(UNTOLD).bind(limit).fetch_all(&db.readers).await?;
@@ -23,11 +23,13 @@ pub(super) async fn untold(db: &Sqlite, limit: u32) -> Result<Vec<Ended>, StoreE
 pub(super) async fn note_told(db: &Sqlite, ends: &[(TaskId, Timestamp)]) -> Result<(), StoreError> {
     let mut tx = db.begin().await?;
     for (id, ended_at) in ends {
-        sqlx::query("update sched_task set followed = 2 where id = ? and finished_at = ? and followed = 1")
-            .bind(id.uuid())
-            .bind(ended_at.as_microsecond())
-            .execute(&mut *tx)
-            .await?;
+        sqlx::query(
+            "update sched_task set telling = -telling where id = ? and finished_at = ? and telling > 0",
+        )
+        .bind(id.uuid())
+        .bind(ended_at.as_microsecond())
+        .execute(&mut *tx)
+        .await?;
     }
     failpoint!("end.before_commit");
     tx.commit().await?;

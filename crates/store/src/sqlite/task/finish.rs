@@ -41,7 +41,7 @@ pub(in crate::sqlite) const TASKS: Over = Over {
 /// Whether a run of a schedule waits for an end, whether an end is to become an event, and whether there are daemons, of
 /// which one may start again.
 pub(in crate::sqlite) const AWAITED: &str = "select exists (select 1 from sched_turn where queued = 1) as turns, \
-    exists (select 1 from sched_task where followed = 1 and status in (90, 91, 92, 99, 100)) as followed, \
+    exists (select 1 from sched_task where telling > 0 and (status in (90, 91, 92, 99) or status = 100 and telling = 1)) as untold, \
     exists (select 1 from sched_daemon) as daemons";
 
 pub(super) async fn finish(
@@ -84,7 +84,7 @@ pub(super) async fn finish(
 /// `answer` is that to [`AWAITED`].
 async fn is_awaited(tx: &mut Tx, batch: &[Finish], answer: Option<&Done>) -> Result<bool, StoreError> {
     let Some(row) = answer.and_then(|done| done.rows.first()) else { return Ok(true) };
-    let awaited = row.flag("turns")? || row.flag("followed")?;
+    let awaited = row.flag("turns")? || row.flag("untold")?;
     if awaited || !row.flag("daemons")? {
         return Ok(awaited);
     }
