@@ -53,7 +53,7 @@ fn read_environment() -> anyhow::Result<Effect> {
     let key = match variable(KEY) {
         Ok(key) => key,
         // A file's job is known by its file, a clock's by nothing.
-        Err(_) => variable("HETUFLOW_FILE").unwrap_or_default(),
+        Err(_) => variable("HETUFLOW_FILE_CLAIMED_FROM").unwrap_or_default(),
     };
     Ok(Effect {
         phase: Phase::Start,

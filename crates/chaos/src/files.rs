@@ -44,6 +44,9 @@ pub(crate) struct FilesArgs {
     /// What belongs to every change: a dozen kills
     #[arg(long)]
     short: bool,
+    /// Files are claimed: renamed before they are told
+    #[arg(long)]
+    claim: bool,
     /// Where the folder of the run is made; a run that fails leaves it there
     #[arg(long, default_value = "/tmp")]
     folder: PathBuf,
@@ -72,7 +75,11 @@ pub(crate) async fn run(mut args: FilesArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     eprintln!("FAILED; the histories are in {}", folder.keep().display());
-    eprintln!("again: cargo xtask chaos --files --seed {seed}{}", if args.short { " --short" } else { "" });
+    eprintln!(
+        "again: cargo xtask chaos --files --seed {seed}{}{}",
+        if args.short { " --short" } else { "" },
+        if args.claim { " --claim" } else { "" }
+    );
     Ok(ExitCode::FAILURE)
 }
 
@@ -81,7 +88,8 @@ async fn storm(args: &FilesArgs, seed: u64, folder: PathBuf) -> anyhow::Result<V
         Some(binaries) => binaries.clone(),
         None => std::env::current_exe()?.parent().map(PathBuf::from).unwrap_or_default(),
     };
-    let mut place = Place::start(&folder, &binaries).await?;
+    let keys = if args.claim { "claim = \"rename\"\n" } else { "" };
+    let mut place = Place::start(&folder, &binaries, keys).await?;
     let plan = Plan {
         agent_kills: args.agent_kills,
         server_kills: args.server_kills,

@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     /// The steps of the walk in ARCHITECTURE.md that must have a point, and the two moments around each.
-    const STEPS: [&str; 46] = [
+    const STEPS: [&str; 48] = [
         "verify.before",
         "verify.after",
         "match.before",
@@ -140,6 +140,8 @@ mod tests {
         "drop.after_commit",
         "share.before_commit",
         "fate.before_commit",
+        "claim.before",
+        "claim.after",
     ];
 
     #[test]

@@ -37,6 +37,16 @@ pub(crate) struct EventRow {
     pub(crate) decisions: Vec<Decision>,
 }
 
+impl EventRow {
+    /// Where the file was found that it tells of: elsewhere than it is, if it was claimed.
+    pub(crate) fn file(&self) -> String {
+        let path = self.subject.as_deref().unwrap_or_default();
+        let claimed = path.split_once("/.hetuflow/claimed/");
+        let found = claimed.and_then(|(start, below)| Some(format!("{start}/{}", below.split_once('/')?.1)));
+        found.unwrap_or_else(|| path.to_owned())
+    }
+}
+
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Verdict {
     pub(crate) verdict: String,

@@ -269,6 +269,9 @@ pub struct FileFacts {
     /// What `capture` found in its name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub captures: BTreeMap<String, String>,
+    /// Where a file was found that was claimed: renamed to `path` before it was told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claimed_from: Option<String>,
     /// Where a file that moved was before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub old_path: Option<String>,
@@ -328,20 +331,32 @@ impl FileFacts {
 
     /// With these paths, and nothing else that is known.
     #[must_use]
-    pub fn of(path: &Path, old_path: Option<&Path>) -> Self {
-        let paths = || std::iter::once(path).chain(old_path);
-        let percent_encoded = paths().any(|path| path.to_str().is_none());
+    pub fn of(path: &Path, claimed_from: Option<&Path>, old_path: Option<&Path>) -> Self {
+        let mut paths = std::iter::once(path).chain(claimed_from).chain(old_path);
+        let percent_encoded = paths.any(|path| path.to_str().is_none());
         let text = |path: &Path| match path.to_str() {
             Some(text) if !percent_encoded => text.to_owned(),
             _ => path_text::encode(path.as_os_str()),
         };
-        Self { path: text(path), percent_encoded, old_path: old_path.map(text), ..Self::default() }
+        Self {
+            path: text(path),
+            percent_encoded,
+            claimed_from: claimed_from.map(text),
+            old_path: old_path.map(text),
+            ..Self::default()
+        }
     }
 
     /// The path itself.
     #[must_use]
     pub fn location(&self) -> PathBuf {
         self.locate(&self.path)
+    }
+
+    /// Where it was found, whatever its path is by now.
+    #[must_use]
+    pub fn found_at(&self) -> PathBuf {
+        self.locate(self.claimed_from.as_deref().unwrap_or(&self.path))
     }
 
     #[must_use]
@@ -386,6 +401,7 @@ impl Default for FileFacts {
             change: "arrived".to_owned(),
             labels: Labels::default(),
             captures: BTreeMap::new(),
+            claimed_from: None,
             old_path: None,
             reason: None,
             sha256: None,

@@ -23,9 +23,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use files::{
-    After, Backend, CaptureRule, Captures, Collision, DateRange, DateRule, FileBatch, FileChange, FileDedupe,
-    FileField, FileLimits, FileSequence, FileSource, FileStrict, Hardlinks, Initial, LoopGuard, MarkerAfter,
-    NameTemplate, Names, OnFailure, OnReject, OnTimeout, RunOn, Verify, WriterCheck,
+    After, Backend, CaptureRule, Captures, Claim, Collision, DateRange, DateRule, FileBatch, FileChange,
+    FileDedupe, FileField, FileLimits, FileSequence, FileSource, FileStrict, Hardlinks, Initial, LoopGuard,
+    MarkerAfter, NameTemplate, Names, OnFailure, OnReject, OnTimeout, RunOn, Verify, WriterCheck,
 };
 pub use problem::{Problem, Problems};
 

@@ -45,6 +45,7 @@ fn facts() -> FileFacts {
         change: "arrived".to_owned(),
         labels: Labels::new(),
         captures: [("day".to_owned(), "1".to_owned())].into(),
+        claimed_from: Some("/data/d.csv".to_owned()),
         old_path: Some("/data/b.csv".to_owned()),
         reason: Some("no".to_owned()),
         sha256: Some("00".to_owned()),

@@ -17,6 +17,7 @@ use rustix::{
 };
 
 use crate::{
+    claim,
     probe::{Seen, see_in},
     version::Version,
 };
@@ -72,6 +73,48 @@ impl Beneath {
             }
         }
         Err(Errno::EXIST.into())
+    }
+
+    /// Takes a file by renaming it to a name that nobody else uses: of many who do so, on whichever machine, one succeeds.
+    pub(crate) fn claim(&self, from: &Path, to: &Path, version: Version) -> io::Result<()> {
+        let (source, name) = self.parent(from, Missing::Refuse)?;
+        let (target, wanted) = self.parent(to, Missing::Make)?;
+        let is_there = || matches!(see_in(&target, wanted), Seen::File(fact) if fact.version == version);
+        match see_in(&target, wanted) {
+            Seen::Absent => match renameat(&source, name, &target, wanted) {
+                // Over a network the answer of one that succeeded may have been lost.
+                Err(_) if is_there() => Ok(()),
+                renamed => Ok(renamed.inspect_err(|_| self.prune(to.parent()))?),
+            },
+            // The same file has two names: it was linked back.
+            Seen::File(_) if is_there() => Ok(unlinkat(source, name, AtFlags::empty())?),
+            Seen::File(_) | Seen::Directory(_) | Seen::Other => Err(Errno::EXIST.into()),
+            Seen::Unknown(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Undoes it, if the name is free.
+    pub(crate) fn give_back(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let (source, name) = self.parent(from, Missing::Refuse)?;
+        let (target, wanted) = self.parent(to, Missing::Make)?;
+        rename_free(&source, name, &target, wanted)?;
+        self.prune(from.parent());
+        Ok(())
+    }
+
+    /// Removes a directory of claimed files, and those above it, as long as they are empty.
+    pub(crate) fn prune(&self, directory: Option<&Path>) {
+        let above = directory.into_iter().flat_map(Path::ancestors);
+        for path in
+            above.take_while(|path| path.parent().is_some_and(|parent| parent.starts_with(claim::FOLDER)))
+        {
+            let removed = self
+                .parent(path, Missing::Refuse)
+                .and_then(|(parent, name)| unlinkat(parent, name, AtFlags::REMOVEDIR));
+            if removed.is_err() {
+                return;
+            }
+        }
     }
 
     fn parent<'p>(&self, path: &'p Path, missing: Missing) -> rustix::io::Result<(OwnedFd, &'p OsStr)> {

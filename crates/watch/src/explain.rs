@@ -7,16 +7,20 @@ use std::{
     time::Duration,
 };
 
-use hetuflow_core::{Clock, trigger::FileSource};
+use hetuflow_core::{
+    Clock,
+    trigger::{Claim, FileSource},
+};
 use jiff::Timestamp;
 
 use crate::{
+    claim::FOLDER,
     gate::{Passage, Subject},
     ground::Ground,
     lease::{self, Writer},
     listing::Listing,
     noise::Noise,
-    probe::{FileFact, Seen},
+    probe::{FileFact, Seen, see_open},
     proof::Proven,
     rule::Rule,
 };
@@ -56,7 +60,8 @@ impl Fate {
 pub fn explain(source: &FileSource, base: &Path, own: &Path, limit: usize) -> Result<Vec<Explained>, String> {
     let noise = Noise::new().map_err(|error| error.to_string())?;
     let rule = Rule::compile(source, base, own, &noise).map_err(|error| error.to_string())?;
-    let mut walk = Walk { rule: &rule, found: Vec::new(), limit, wall: Clock::system().now() };
+    let mut walk =
+        Walk { rule: &rule, claim: source.claim, found: Vec::new(), limit, wall: Clock::system().now() };
     for root in rule.roots() {
         walk.root(root);
     }
@@ -67,6 +72,7 @@ pub fn explain(source: &FileSource, base: &Path, own: &Path, limit: usize) -> Re
 
 struct Walk<'a> {
     rule: &'a Rule,
+    claim: Claim,
     found: Vec<Explained>,
     limit: usize,
     wall: Timestamp,
@@ -101,7 +107,12 @@ impl Walk<'_> {
                 match listing.see(name) {
                     Seen::Directory(_) if self.rule.enters(&path) => queue.push(path),
                     Seen::Directory(_) => {
-                        let reason = "a directory that no glob reaches, or that is excluded or too deep";
+                        let own = name == OWN;
+                        let reason = if own {
+                            "ours: claimed and rejected files"
+                        } else {
+                            "a directory that no glob reaches, or that is excluded or too deep"
+                        };
                         self.note(path, Fate::Left, reason.to_owned());
                     }
                     Seen::File(fact) => self.file(ground, path, fact),
@@ -124,6 +135,19 @@ impl Walk<'_> {
         self.note(path, fate, reason);
     }
 
+    /// What is taken is renamed first, if the trigger claims: that works within one file system.
+    fn claims(&self, ground: &Ground, fact: FileFact) -> (Fate, String) {
+        let start = ground.directory(ground.dir()).map(|start| see_open(&start));
+        match (self.claim, start) {
+            (Claim::None, _) => (Fate::Taken, String::new()),
+            (Claim::Rename, Ok(Seen::Directory(start))) if start.device != fact.device => (
+                Fate::Waits,
+                "it is on another file system than the start of its glob: it cannot be claimed".to_owned(),
+            ),
+            (Claim::Rename, _) => (Fate::Taken, format!("it is renamed into {FOLDER} first")),
+        }
+    }
+
     fn judge(&self, ground: &Ground, path: &Path, fact: FileFact) -> (Fate, String) {
         if let Err(uncovered) = self.rule.check(path) {
             return (Fate::Left, uncovered.explain().to_owned());
@@ -143,7 +167,7 @@ impl Walk<'_> {
             Passage::Leave(reason) => (Fate::Left, reason),
             Passage::Reject(reason) => (Fate::Rejected, reason),
             Passage::Take => match self.rule.proof.prove_at_once(ground, path, self.wall) {
-                Proven::Yes { .. } => (Fate::Taken, String::new()),
+                Proven::Yes { .. } => self.claims(ground, fact),
                 Proven::NotYet { why, .. } => (Fate::Waits, why),
                 Proven::No(reason) => (Fate::Rejected, reason),
                 Proven::Unhashed => (Fate::Waits, "its checksum is not known".to_owned()),
@@ -152,6 +176,9 @@ impl Walk<'_> {
     }
 }
 
+/// The folder of our own, below the start of a glob.
+const OWN: &str = ".hetuflow";
+
 #[cfg(test)]
 mod tests {
     use std::{ffi::OsStr, fs, os::unix::ffi::OsStrExt};
@@ -159,6 +186,21 @@ mod tests {
     use hetuflow_core::path_text;
 
     use super::*;
+
+    #[test]
+    fn what_is_claimed_is_said() {
+        let base = tempfile::tempdir().expect("a folder");
+        fs::create_dir_all(base.path().join("in/.hetuflow/claimed/x")).expect("made");
+        fs::write(base.path().join("in/a.csv"), "1").expect("written");
+        let source = toml::from_str("paths = ['in/**/*.csv']\nclaim = 'rename'").expect("a source");
+        let all = explain(&source, base.path(), Path::new("/none"), 100).expect("explained");
+        let all: Vec<_> = all.iter().map(|one| (one.fate, one.reason.as_str())).collect();
+        let expected = [
+            (Fate::Left, "ours: claimed and rejected files"),
+            (Fate::Taken, "it is renamed into .hetuflow/claimed first"),
+        ];
+        assert_eq!(all, expected);
+    }
 
     #[test]
     fn every_file_has_a_rule_that_decides() {

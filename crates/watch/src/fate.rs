@@ -116,6 +116,7 @@ pub(crate) fn fulfil(fate: &Fate, source: &FileSource, root: &Path, at: Timestam
             };
         }
     }
+    below.prune(relative.parent());
     Ok(Fulfilled::Gone)
 }
 

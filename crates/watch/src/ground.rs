@@ -36,6 +36,10 @@ impl Ground {
         Ok(Self::new(dir, &std::fs::canonicalize(dir)?))
     }
 
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     pub(crate) fn real(&self) -> &Path {
         &self.real
     }
@@ -56,6 +60,12 @@ impl Ground {
     /// A directory: to be asked about, and for what is in it.
     pub(crate) fn directory(&self, path: &Path) -> rustix::io::Result<OwnedFd> {
         open_directory(&self.below(path)?)
+    }
+
+    /// A directory itself, to be written to the disk.
+    pub(crate) fn open_directory(&self, path: &Path) -> rustix::io::Result<File> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(openat(self.directory(path)?, ".", flags, Mode::empty())?.into())
     }
 
     /// A file, to be read.

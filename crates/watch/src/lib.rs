@@ -11,6 +11,7 @@
 //!   walks, judges)
 //! - deciding: `settle` and `gate` (pure), `lease` (who writes), `proof` (markers, checksums), `digest` (large files, apart
 //!   from the turns), `version` (identity and event ids)
+//! - claimed before they are told: `claim`
 //! - afterwards: `fate` (moved, deleted), `beneath` (never outside of a directory)
 //! - explaining: `explain`
 //! - remembering: `snapshot`, `state` (SQLite), `since` (what outlives a lost state file), `turn` (what one commit holds)
@@ -18,6 +19,7 @@
 //!   (what may not answer), `watcher` (the handle)
 
 mod beneath;
+mod claim;
 mod digest;
 mod engine;
 mod error;

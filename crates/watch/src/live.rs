@@ -4,6 +4,7 @@
 
 mod admit;
 mod batch;
+mod claim;
 mod guard;
 mod judge;
 mod line;
@@ -58,13 +59,15 @@ pub(crate) struct Live {
     batches: Batches,
     guard: Guard,
     rate: Option<Rate>,
-    /// Why the last file that should have been moved or deleted was not.
+    /// Why the last file that should have been claimed, moved or deleted was not.
     unfulfilled: Option<String>,
     /// Files that were refused in this life.
     rejected: u64,
     mark: Mark,
     sequences: Sequences,
     lines: Lines,
+    /// Claimed files whose names may not be on the disk.
+    unsynced: Vec<PathBuf>,
 }
 
 /// Files about which nothing is decided yet, by path.
@@ -134,6 +137,7 @@ impl Live {
             mark: Mark::new(now),
             sequences,
             lines: Lines::default(),
+            unsynced: Vec::new(),
         }
     }
 

@@ -135,6 +135,12 @@ pub fn is_remote(path: &Path) -> bool {
     FsKind::of(statfs(path)) == FsKind::Remote
 }
 
+/// Whether what writes one new name to the disk writes all that came before: file systems with a journal that all share.
+pub(crate) fn journals_names(open: impl AsFd) -> bool {
+    // ext4, xfs
+    fstatfs(open).is_ok_and(|found| [0xEF53, 0x5846_5342].contains(&(found.f_type & 0xFFFF_FFFF)))
+}
+
 /// The kind of every device seen so far, so that `statfs` runs once per device.
 #[derive(Debug, Default)]
 pub(crate) struct FsKinds(HashMap<u64, FsKind>);

@@ -73,6 +73,13 @@ impl Proof {
         })
     }
 
+    /// Proves nothing, but knows the digest where that is asked for.
+    pub(crate) fn digest_only(source: &FileSource) -> Self {
+        let of_check = matches!(source.verify, Some(Verify::Sha256(_)));
+        let digest = of_check || source.dedupe.key.contains(&FileField::Sha256);
+        Self { marker: None, removes: false, check: None, digest }
+    }
+
     /// The marker that is to be removed once the file is taken, as it is now.
     pub(crate) fn spent_marker(
         &self,

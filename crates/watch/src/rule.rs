@@ -5,6 +5,7 @@ mod aside;
 mod pattern;
 
 use std::{
+    borrow::Cow,
     collections::BTreeSet,
     path::{Path, PathBuf},
 };
@@ -19,7 +20,7 @@ use self::{
     aside::Aside,
     pattern::{Case, Pattern, compile},
 };
-use crate::{gate::Gate, noise::Noise, proof::Proof};
+use crate::{claim::Claims, gate::Gate, noise::Noise, proof::Proof, version::Version};
 
 #[derive(Debug, Clone)]
 pub(crate) struct Rule {
@@ -28,9 +29,13 @@ pub(crate) struct Rule {
     /// Names of unfinished files, and of what lies beside files: markers and checksums.
     aside: Aside,
     capture: Option<CaptureRule>,
+    /// Where files go that are claimed.
+    claims: Option<Claims>,
     /// What a file must be once it is complete.
     pub(crate) gate: Gate,
     pub(crate) proof: Proof,
+    /// Of those that are claimed, which were all that before.
+    pub(crate) proof_of_claimed: Proof,
     noise: Noise,
     /// Where our own state file is written: each commit there would be a hint for the next one.
     own: PathBuf,
@@ -76,11 +81,40 @@ impl Rule {
             exclude,
             aside,
             capture,
+            claims: None,
             gate: Gate::compile(source)?,
+            proof_of_claimed: Proof::digest_only(source),
             proof: Proof::compile(source)?,
             noise: noise.clone(),
             own: own.to_owned(),
         })
+    }
+
+    /// Files are renamed before they are told.
+    pub(crate) fn claiming(self, claims: Claims) -> Self {
+        Self { claims: Some(claims), ..self }
+    }
+
+    pub(crate) fn claims(&self) -> Option<&Claims> {
+        self.claims.as_ref()
+    }
+
+    /// Where a file was found: elsewhere than it is, if it was claimed. All rules are about that.
+    pub(crate) fn found_at<'p>(&self, path: &'p Path) -> Cow<'p, Path> {
+        let Some(claims) = &self.claims else { return path.into() };
+        let found = |start: &Path| Some(start.join(claims.found(path.strip_prefix(start).ok()?)?));
+        self.patterns.iter().find_map(|pattern| found(pattern.root())).map_or(path.into(), Cow::from)
+    }
+
+    pub(crate) fn is_claimed(&self, path: &Path) -> bool {
+        matches!(self.found_at(path), Cow::Owned(_))
+    }
+
+    /// It is what was claimed, and nobody has changed it since.
+    pub(crate) fn is_as_claimed(&self, path: &Path, version: Version) -> bool {
+        let Some(claims) = &self.claims else { return false };
+        let mut starts = self.patterns.iter().map(Pattern::root);
+        starts.any(|start| path.strip_prefix(start).is_ok_and(|path| claims.is_as_claimed(path, version)))
     }
 
     /// The directories in which the fixed part of each glob ends.
@@ -94,6 +128,7 @@ impl Rule {
 
     /// Why a path is not covered.
     pub(crate) fn check(&self, path: &Path) -> Result<(), Uncovered> {
+        let path = &*self.found_at(path);
         let name = path.file_name().ok_or(Uncovered::Glob)?;
         let parent = path.parent().filter(|parent| *parent != self.own).ok_or(Uncovered::Own)?;
         let mut reason = Uncovered::Glob;
@@ -142,8 +177,8 @@ impl Rule {
 
     /// Where the glob starts that covers the path.
     pub(crate) fn root_of(&self, path: &Path) -> Option<&Path> {
-        let mut patterns = self.patterns.iter();
-        patterns.find(|pattern| pattern.fits(path)).map(Pattern::root)
+        let (mut patterns, path) = (self.patterns.iter(), self.found_at(path));
+        patterns.find(|pattern| pattern.fits(&path)).map(Pattern::root)
     }
 
     /// Whether a glob can reach files in `directory` or below it.

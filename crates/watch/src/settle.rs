@@ -47,6 +47,10 @@ pub(crate) struct Settle {
 }
 
 impl Settle {
+    /// Quiet enough already.
+    pub(crate) const NONE: Self =
+        Self { placed: Duration::ZERO, tested: Duration::ZERO, untested: Duration::ZERO };
+
     pub(crate) fn new(configured: Option<Duration>) -> Self {
         Self {
             placed: configured.unwrap_or_default(),

@@ -35,7 +35,10 @@ pub(crate) struct Teller<'a> {
 /// What happened to a path.
 #[derive(Debug, Clone)]
 pub(crate) struct Finding<'a> {
+    /// Where it was found.
     pub(crate) path: &'a Path,
+    /// Where it is, if it was claimed.
+    pub(crate) claimed: Option<&'a Path>,
     /// Below where the glob starts.
     pub(crate) relative: &'a Path,
     pub(crate) change: FileChange,
@@ -49,7 +52,8 @@ pub(crate) struct Finding<'a> {
 /// The event that says so.
 pub(crate) fn event(teller: Teller<'_>, finding: Finding<'_>, seen_at: Timestamp) -> FileEvent {
     let dedupe = dedupe(teller, &finding);
-    let Finding { path, change, version, captures, sha256, old_path, reason, relative: _ } = finding;
+    let Finding { path, change, version, captures, sha256, old_path, reason, claimed, relative: _ } = finding;
+    let (now, from) = claimed.map_or((path, None), |claimed| (claimed, Some(path)));
     FileEvent {
         key: teller.key.to_owned(),
         dedupe,
@@ -61,7 +65,7 @@ pub(crate) fn event(teller: Teller<'_>, finding: Finding<'_>, seen_at: Timestamp
             sha256,
             reason,
             recheck: teller.source.recheck,
-            ..FileFacts::of(path, old_path)
+            ..FileFacts::of(now, from, old_path)
         },
         seen_at,
     }
@@ -89,6 +93,17 @@ fn dedupe(teller: Teller<'_>, finding: &Finding<'_>) -> String {
     id.finish()
 }
 
+/// The name of what has these parts, one of them perhaps a version.
+pub(crate) fn claim_id<'a>(parts: impl IntoIterator<Item = &'a [u8]>, version: Option<Version>) -> String {
+    let mut id = Id::default();
+    id.field("claim");
+    parts.into_iter().for_each(|part| id.field(part));
+    if let Some(version) = version {
+        id.identity(version);
+    }
+    id.finish()
+}
+
 /// The id of a batch of these events.
 pub(crate) fn batch_id<'a>(members: impl Iterator<Item = &'a str>) -> String {
     let mut id = Id::default();
@@ -109,7 +124,7 @@ impl Id {
     }
 
     fn part(&mut self, part: &FileField, finding: &Finding<'_>, shared: bool) {
-        let Version { ino, btime, size, mtime } = finding.version;
+        let Version { size, mtime, .. } = finding.version;
         let path = if shared { finding.relative } else { finding.path };
         match part {
             FileField::Path | FileField::Natural | FileField::Arrival => self.field(bytes(path)),
@@ -122,17 +137,19 @@ impl Id {
                 self.field(size.to_be_bytes());
                 self.field(mtime.div_euclid(1_000_000_000).to_be_bytes());
             }
-            FileField::Identity => {
-                self.field(ino.to_be_bytes());
-                self.field(btime.map(i64::to_be_bytes).as_ref().map_or(&[] as &[u8], |btime| btime));
-                self.field(size.to_be_bytes());
-                self.field(mtime.to_be_bytes());
-            }
+            FileField::Identity => self.identity(finding.version),
             FileField::Sha256 => self.field(finding.sha256.as_deref().unwrap_or_default()),
             FileField::Capture(name) => {
                 self.field(finding.captures.get(name).map(String::as_str).unwrap_or_default());
             }
         }
+    }
+
+    fn identity(&mut self, Version { ino, btime, size, mtime }: Version) {
+        self.field(ino.to_be_bytes());
+        self.field(btime.map(i64::to_be_bytes).as_ref().map_or(&[] as &[u8], |btime| btime));
+        self.field(size.to_be_bytes());
+        self.field(mtime.to_be_bytes());
     }
 
     fn finish(self) -> String {
@@ -164,6 +181,7 @@ mod tests {
         let relative = path.strip_prefix("/mnt").unwrap_or(path);
         let finding = Finding {
             path,
+            claimed: None,
             relative,
             change,
             version,

@@ -85,7 +85,7 @@ async fn a_path_that_is_no_text_reaches_its_process() {
     );
     let found = std::fs::metadata(&path).expect("there");
     let mtime = found.modified().expect("a time").try_into().expect("a time");
-    let file = FileFacts { size: found.len(), mtime, ..FileFacts::of(&path, None) };
+    let file = FileFacts { size: found.len(), mtime, ..FileFacts::of(&path, None, None) };
     assert!(file.percent_encoded && file.path.ends_with("/100%25%FF.c%FE"), "{file:?}");
     run.event.source = format!("/agents/{}/files/default/import", server.hello.agent_id);
     run.event.file = Some(file.clone());

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use super::{Case, Kind};
 
 pub(super) fn check(case: &mut Case<'_>) {
-    let mut events: HashMap<&str, Vec<&str>> = HashMap::new();
+    let mut events: HashMap<String, Vec<&str>> = HashMap::new();
     for event in case.events_of("file") {
-        events.entry(event.subject.as_deref().unwrap_or_default()).or_default().push(&event.id);
+        events.entry(event.file()).or_default().push(&event.id);
     }
     case.counts.files = case.run.drops.len();
     for drop in &case.run.drops {

@@ -31,10 +31,10 @@ pub(super) fn judge(written: &[Written], state: &State, seen: &[Seen]) -> Verdic
     for task in &state.tasks {
         *tasks.entry(&task.event_id).or_default() += 1;
     }
-    let mut events: HashMap<&str, Vec<usize>> = HashMap::new();
+    let mut events: HashMap<String, Vec<usize>> = HashMap::new();
     for event in state.events.iter().filter(|event| event.kind == "file") {
         let tasks = tasks.get(event.id.as_str()).copied().unwrap_or_default();
-        events.entry(event.subject.as_deref().unwrap_or_default()).or_default().push(tasks);
+        events.entry(event.file()).or_default().push(tasks);
     }
     let mut processes: HashMap<&str, Vec<&Seen>> = HashMap::new();
     for one in seen {
@@ -45,8 +45,8 @@ pub(super) fn judge(written: &[Written], state: &State, seen: &[Seen]) -> Verdic
         verdict.look_at(file, events.get(file.path.as_str()), processes.get(file.path.as_str()));
     }
     let known: HashSet<&str> = written.iter().map(|file| file.path.as_str()).collect();
-    let strange = events.keys().filter(|path| !known.contains(*path) && !path.contains("/warm-"));
-    verdict.phantom.extend(strange.map(|path| (*path).to_owned()));
+    let strange = events.keys().filter(|path| !known.contains(path.as_str()) && !path.contains("/warm-"));
+    verdict.phantom.extend(strange.cloned());
     verdict
 }
 

@@ -40,12 +40,13 @@ pub(super) struct Place {
 }
 
 impl Place {
-    pub(super) async fn start(folder: &Path, binaries: &Path) -> anyhow::Result<Self> {
+    /// `keys` are more of what the trigger says about files.
+    pub(super) async fn start(folder: &Path, binaries: &Path, keys: &str) -> anyhow::Result<Self> {
         for name in ["inbox", "triggers", "logs", "bin", "outside"] {
             fs::create_dir_all(folder.join(name))?;
         }
         let job = crate::world::keep(&std::env::current_exe()?, folder)?;
-        fs::write(folder.join("triggers/files.toml"), trigger(folder, &job))?;
+        fs::write(folder.join("triggers/files.toml"), trigger(folder, &job, keys))?;
         let (servers, seen) = watch::channel(vec![None]);
         let cable = Cable::new(seen, 0).await?;
         let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build()?;
@@ -145,10 +146,10 @@ impl Place {
 }
 
 /// The hardest setting: complete is what nobody writes to. A process whose agent was killed is repeated.
-fn trigger(folder: &Path, job: &Path) -> String {
+fn trigger(folder: &Path, job: &Path, keys: &str) -> String {
     let (here, job) = (folder.display(), job.display());
     format!(
-        "[on.file]\npaths = [\"{here}/inbox/**/*.dat\"]\nsettle = \"0s\"\n\n\
+        "[on.file]\npaths = [\"{here}/inbox/**/*.dat\"]\nsettle = \"0s\"\n{keys}\n\
          [job]\ncmd = \"{job}\"\nargs = [\"witness\"]\nenvironment = {{ {} = \"{here}\" }}\n\
          max_retries = 100\nretry_interval = \"200ms\"\nretry = {{ backoff = \"fixed\" }}\non_lost = \"retry\"\n",
         witness::FOLDER

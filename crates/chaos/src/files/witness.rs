@@ -36,8 +36,9 @@ pub(crate) fn run() -> ExitCode {
 
 fn play() -> anyhow::Result<()> {
     let variable = |name: &str| std::env::var(name).with_context(|| format!("{name} is not set"));
-    let path = variable("HETUFLOW_FILE")?;
-    let bytes = std::fs::read(&path).unwrap_or_default();
+    let file = variable("HETUFLOW_FILE")?;
+    let bytes = std::fs::read(&file).unwrap_or_default();
+    let path = variable("HETUFLOW_FILE_CLAIMED_FROM").unwrap_or(file);
     let size = bytes.len() as u64;
     let seen = Seen { hash: hash(&bytes), size, path, task: variable("HETUFLOW_TASK_ID")? };
     Log::open(&PathBuf::from(variable(FOLDER)?).join(SEEN))?.write(&seen)

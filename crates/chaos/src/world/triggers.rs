@@ -50,7 +50,8 @@ fn text(job: &Job, folder: &Path, effect: &Path) -> anyhow::Result<String> {
             )
         }
         Source::File => format!(
-            "[on.file]\npaths = [\"{here}/inbox/*.job\"]\nagents = {{ watches = \"yes\" }}\nevents = [\"arrived\"]\ninitial = \"process\"\n"
+            "[on.file]\npaths = [\"{here}/inbox/*.job\"]\nagents = {{ watches = \"yes\" }}\nevents = [\"arrived\"]\ninitial = \"process\"\n\
+             claim = \"rename\"\nafter_success = {{ move = \"done/{{name}}\" }}\n"
         ),
         Source::Clock if name == "cron" => {
             "[on.cron]\nexpression = \"* * * * * *\"\nmissed = \"all\"\n".to_owned()

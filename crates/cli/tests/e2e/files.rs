@@ -7,7 +7,7 @@ use crate::{
     world::{Database, World},
 };
 
-on_both! { a_slow_copy_runs_once_when_complete, a_renamed_file_runs_once, files_that_came_while_it_was_down_run_once, many_files_are_one_run, what_is_refused_is_an_event_for_others, files_are_moved_when_their_task_has_ended, a_name_that_is_no_text_reaches_its_job }
+on_both! { a_slow_copy_runs_once_when_complete, a_renamed_file_runs_once, files_that_came_while_it_was_down_run_once, many_files_are_one_run, what_is_refused_is_an_event_for_others, files_are_moved_when_their_task_has_ended, a_name_that_is_no_text_reaches_its_job, each_version_that_is_claimed_runs }
 
 fn import() -> (&'static str, &'static str) {
     let text = "[on.file]\npaths = [\"inbox/*.csv\"]\nagents = { ingest = \"yes\" }\n\n[job]\ncmd = \"sh\"\n\
@@ -169,6 +169,48 @@ environment = { TOLD = "{{ file.path }}" }
     world.until("it is moved", moved).await;
     let events = world.get("events?kind=file").await;
     assert_eq!(events["items"][0]["subject"], format!("{}/%25%FF", inbox.display()), "{events:#}");
+}
+
+async fn each_version_that_is_claimed_runs(database: Database) {
+    let text = r#"
+[on.file]
+paths  = ["inbox/**/*.csv"]
+agents = { ingest = "yes" }
+claim  = "rename"
+after_success = { move = "done/{name}" }
+
+[job]
+cmd  = "sh"
+args = ["-c", '''
+while [ ! -e $DIR/go ]; do sleep 0.05; done
+echo "$HETUFLOW_FILE_NAME $(cat "$HETUFLOW_FILE") $HETUFLOW_FILE_CLAIMED_FROM $FROM" >> $DIR/effects
+''']
+environment = { FROM = "{{ file.claimed_from }}" }
+max_retries    = 9
+retry_interval = 0
+"#;
+    let mut world = World::dev(database, &[("import", text)]).await;
+    let inbox = world.data().join("inbox");
+    for version in 1..=3 {
+        fs::write(inbox.join("a.csv"), format!("v{version}")).expect("written");
+        world.until("it is claimed", async |_| (!inbox.join("a.csv").exists()).then_some(())).await;
+    }
+    let known = async |world: &World| (world.tasks().await.len() == 3).then_some(());
+    world.until("each has its task", known).await;
+    // What is claimed is found again, and what runs already has not to be told.
+    world.server.kill().await;
+    world.restart().await;
+    fs::write(world.dir.path().join("go"), "").expect("written");
+    let path = inbox.join("a.csv").display().to_string();
+    let mut effects = world.effects_until(3).await;
+    effects.sort_unstable();
+    assert_eq!(effects, [1, 2, 3].map(|version| format!("a.csv v{version} {path} {path}")));
+    let moved = async |_: &World| {
+        let names = ["a.csv", "a-2.csv", "a-3.csv"];
+        names.iter().all(|name| inbox.join("done").join(name).exists()).then_some(())
+    };
+    world.until("all are moved", moved).await;
+    assert_eq!(fs::read_dir(inbox.join(".hetuflow/claimed")).expect("there").count(), 0);
 }
 
 async fn all_succeeded(world: &World, count: usize) -> Option<()> {

@@ -15,7 +15,7 @@ pub use capture::{CaptureRule, Captures};
 pub use field::FileField;
 pub use name_template::NameTemplate;
 pub use values::{
-    After, Backend, Collision, DateRange, DateRule, FileBatch, FileChange, FileDedupe, FileLimits,
+    After, Backend, Claim, Collision, DateRange, DateRule, FileBatch, FileChange, FileDedupe, FileLimits,
     FileSequence, FileStrict, Hardlinks, Initial, LoopGuard, MarkerAfter, Names, OnFailure, OnReject,
     OnTimeout, RunOn, Verify, WriterCheck,
 };
@@ -136,6 +136,8 @@ pub struct FileSource {
     /// Before a process starts, the file must still be the version that the event is about.
     #[serde(skip_serializing_if = "is_true")]
     pub recheck: bool,
+    #[serde(skip_serializing_if = "is_default")]
+    pub claim: Claim,
     /// What becomes of the file once its tasks have ended well.
     #[serde(skip_serializing_if = "is_default")]
     pub after_success: After,
@@ -212,6 +214,7 @@ impl Default for FileSource {
             loop_guard: None,
             run_on: RunOn::default(),
             recheck: true,
+            claim: Claim::default(),
             after_success: After::default(),
             after_failure: After::default(),
             collision: Collision::default(),

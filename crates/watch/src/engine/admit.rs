@@ -8,11 +8,12 @@ use std::{
 
 use hetuflow_core::{
     protocol::{Watch, WatchHealth, WatchState},
-    trigger::{FileSource, Initial},
+    trigger::{Claim, FileSource, Initial},
 };
 
 use super::Engine;
 use crate::{
+    claim::Claims,
     live::{Live, Memory},
     patrol::Slotted,
     rule::{Rule, RuleError},
@@ -42,9 +43,10 @@ impl Engine {
     /// A watch that an earlier life of this process stored.
     pub(crate) fn resume(&mut self, stored: StoredWatch) {
         let StoredWatch { definition, roots, snapshot, batches, sequences } = stored;
-        match self.compile(&definition.watch.source) {
+        match self.compile(&definition.watch.key, &definition.watch.source) {
             Ok(rule) => {
-                let prior = definition.prior.as_ref().and_then(|source| self.compile(source).ok());
+                let prior = definition.prior.as_ref();
+                let prior = prior.and_then(|source| self.compile(&definition.watch.key, source).ok());
                 let slot = definition.slot.clone();
                 let memory = (snapshot, batches, sequences);
                 self.lives.insert(slot, Live::new(definition, rule, prior, roots, memory));
@@ -77,7 +79,7 @@ impl Engine {
     }
 
     fn admission(&self, slot: String, watch: Watch) -> Result<Admission, RuleError> {
-        let rule = self.compile(&watch.source)?;
+        let rule = self.compile(&watch.key, &watch.source)?;
         let old = self.lives.get(&slot);
         let same = old.filter(|live| same_files(&live.definition.watch.source, &watch.source));
         let known = |dir: &Path| self.since.of(&slot, &watch, dir, self.now());
@@ -88,7 +90,7 @@ impl Engine {
         let uncovered = remembered.filter(|(path, _)| !rule.covers(path));
         Ok(Admission {
             uncovered: uncovered.map(|(path, _)| Remember { path, version: None }).collect(),
-            prior: prior.as_ref().and_then(|source| self.compile(source).ok()),
+            prior: prior.as_ref().and_then(|source| self.compile(&watch.key, source).ok()),
             definition: Definition { slot, watch, prior },
             roots,
             rule,
@@ -169,11 +171,14 @@ impl Engine {
         }
     }
 
-    fn compile(&self, source: &FileSource) -> Result<Rule, RuleError> {
+    fn compile(&self, key: &str, source: &FileSource) -> Result<Rule, RuleError> {
         let own = self.options.state.parent().unwrap_or(&self.options.state);
         let rule = Rule::compile(source, &self.options.base, own, &self.noise)?;
         check_roots(&rule, &self.options.roots)?;
-        Ok(rule)
+        Ok(match source.claim {
+            Claim::None => rule,
+            Claim::Rename => rule.claiming(Claims::new(key, &self.options.agent_id)),
+        })
     }
 }
 

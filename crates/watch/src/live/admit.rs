@@ -12,12 +12,15 @@ use crate::{
     gate::{Passage, Subject},
     ground::Ground,
     probe::{FileFact, Seen},
-    proof::{self, Proven},
+    proof::{self, Proof, Proven},
     settle::HASHING,
 };
 
 impl Live {
     pub(super) fn admit(&mut self, path: &Path, fact: FileFact, cx: &mut Context<'_>) -> Decided {
+        if self.rule.is_claimed(path) {
+            return self.prove(path, fact, cx);
+        }
         match self.pass(path, fact, cx) {
             Passage::Take => self.prove(path, fact, cx),
             Passage::Leave(_) => Decided::Leave(fact.version),
@@ -44,7 +47,7 @@ impl Live {
     }
 
     fn prove(&mut self, path: &Path, fact: FileFact, cx: &mut Context<'_>) -> Decided {
-        if self.rule.proof.is_nothing() {
+        if self.proof_of(path).is_nothing() {
             return Decided::Complete(fact.version, None);
         }
         let Some(ground) = self.ground(path) else { return Decided::NotYet };
@@ -73,12 +76,17 @@ impl Live {
         }
     }
 
+    fn proof_of(&self, path: &Path) -> &Proof {
+        if self.rule.is_claimed(path) { &self.rule.proof_of_claimed } else { &self.rule.proof }
+    }
+
     /// Where the digest decides, it is asked for; what is asked for elsewhere makes the candidate wait.
     fn proof(&mut self, ground: &Arc<Ground>, path: &Path, fact: FileFact, cx: &mut Context<'_>) -> Proven {
         let known = self.waiting.candidates.get(path).and_then(|candidate| candidate.digest.clone());
-        match self.rule.proof.prove(ground, path, cx.wall, known.as_deref()) {
+        let proof = self.proof_of(path);
+        match proof.prove(ground, path, cx.wall, known.as_deref()) {
             Proven::Unhashed => match cx.digests.ask(ground, path, fact.version) {
-                Answer::Known(Ok(digest)) => self.rule.proof.prove(ground, path, cx.wall, Some(&digest)),
+                Answer::Known(Ok(digest)) => proof.prove(ground, path, cx.wall, Some(&digest)),
                 Answer::Known(Err(error)) => proof::unreadable(&error),
                 Answer::Later => {
                     if let Some(candidate) = self.waiting.candidates.get_mut(path) {

@@ -143,7 +143,7 @@ impl Live {
 
     fn batch(&self, members: &[&FileEvent], cx: &Context<'_>) -> FileEvent {
         let files: Vec<FileFacts> = members.iter().map(|event| event.facts.clone()).collect();
-        let first = files.first().map(FileFacts::location).unwrap_or_default();
+        let first = files.first().map(FileFacts::found_at).unwrap_or_default();
         let directory = match self.batch_rule().group_by {
             Some(FileField::Directory) => first.parent(),
             _ => self.rule.root_of(&first),
@@ -157,7 +157,7 @@ impl Live {
                 change: FileFacts::BATCH.to_owned(),
                 recheck: self.definition.watch.source.recheck,
                 files,
-                ..FileFacts::of(directory.unwrap_or(&first), None)
+                ..FileFacts::of(directory.unwrap_or(&first), None, None)
             },
             seen_at: cx.wall,
         }
@@ -168,7 +168,8 @@ impl Live {
 fn choose<'a>(members: &'a [Waiting], rule: &FileBatch, order: &FileField) -> Vec<&'a FileEvent> {
     let mut all: Vec<&Waiting> = members.iter().collect();
     all.sort_by_cached_key(|member| {
-        let FileFacts { path, size, mtime, captures, .. } = &member.event.facts;
+        let FileFacts { path, claimed_from, size, mtime, captures, .. } = &member.event.facts;
+        let path = claimed_from.as_ref().unwrap_or(path);
         place(order, Known { path, size: *size, mtime: mtime.as_nanosecond(), captures })
     });
     let (mut bytes, mut text) = (0_u64, 0_usize);
@@ -184,7 +185,7 @@ fn choose<'a>(members: &'a [Waiting], rule: &FileBatch, order: &FileField) -> Ve
 fn group(rule: &FileBatch, file: &FileFacts) -> String {
     match &rule.group_by {
         Some(FileField::Directory) => {
-            file.location().parent().map(|parent| text(parent).into_owned()).unwrap_or_default()
+            file.found_at().parent().map(|parent| text(parent).into_owned()).unwrap_or_default()
         }
         Some(FileField::Capture(name)) => file.captures.get(name).cloned().unwrap_or_default(),
         _ => String::new(),

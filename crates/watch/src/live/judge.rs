@@ -53,6 +53,7 @@ impl Live {
             self.judge_gone(cx, turn, part);
         }
         self.close_batches(cx, turn, part);
+        self.sync_claims();
     }
 
     fn judge_candidates(&mut self, cx: &mut Context<'_>, turn: &mut Turn, part: &mut Part) {
@@ -72,6 +73,13 @@ impl Live {
                 Decided::NotYet => self.tell_stuck(&path, cx, turn, part),
                 Decided::Complete(..) if self.waits(&path, cx, turn, part) => turn.pass_over(),
                 Decided::Complete(version, sha256) => {
+                    // Of a file that only has another name now there is nothing to tell.
+                    let is_moved = self.snapshot.get(&path).is_none() && departed.contains_key(&version);
+                    let place = if is_moved { Some(path.clone()) } else { self.claim(&path, version, cx) };
+                    let Some(path) = place else {
+                        self.tell_stuck(&path, cx, turn, part);
+                        continue;
+                    };
                     self.rate.as_mut().into_iter().for_each(|rate| rate.take(now));
                     self.count(&path, part);
                     let (files, events) = self.report(path, version, sha256, &mut departed, cx);
@@ -107,8 +115,9 @@ impl Live {
             self.postpone(path, "nobody can tell whether it is still written".to_owned());
             return Decided::NotYet;
         }
+        let settle = self.settle_of(path, after.version);
         let Some(candidate) = self.waiting.candidates.get_mut(path) else { return Decided::NotYet };
-        match candidate.judge(before, writer, after, Instant::now(), self.settle) {
+        match candidate.judge(before, writer, after, Instant::now(), settle) {
             Judgement::Ready(fact) => self.admit(path, fact, cx),
             Judgement::Wait => Decided::NotYet,
         }
@@ -121,7 +130,9 @@ impl Live {
 
     fn is_looping(&mut self, path: &Path) -> bool {
         let Some(rule) = self.definition.watch.source.loop_guard else { return false };
-        let Some(until) = self.guard.count(path, rule, Instant::now()) else { return false };
+        let Some(until) = self.guard.count(&self.rule.found_at(path), rule, Instant::now()) else {
+            return false;
+        };
         if let Some(candidate) = self.waiting.candidates.get_mut(path) {
             candidate.wait_until(until);
         }
@@ -146,7 +157,9 @@ impl Live {
         };
         let about = About { version, sha256, old_path: from.as_deref(), reason: None };
         let events = self.events(changes, &path, &about, cx);
-        let mut files: Vec<_> = from.map(|path| Remember { path, version: None }).into_iter().collect();
+        let was = self.rule.is_claimed(&path).then(|| self.rule.found_at(&path).into_owned());
+        let was = was.filter(|was| self.snapshot.get(was).is_some()).or(from);
+        let mut files: Vec<_> = was.map(|path| Remember { path, version: None }).into_iter().collect();
         files.push(Remember { path, version: Some(version) });
         (files, events)
     }
@@ -244,7 +257,7 @@ impl Live {
     }
 
     /// The file before the writer test, the test, and the file after it.
-    fn examine(
+    pub(super) fn examine(
         &self,
         path: &Path,
         check: WriterCheck,

@@ -191,7 +191,7 @@ impl Live {
         let strict = self.strict().filter(|_| self.definition.watch.source.batch.is_none())?;
         Some(match &strict.group_by {
             Some(FileField::Capture(name)) => self.rule.captures(path).remove(name).unwrap_or_default(),
-            Some(FileField::Directory) => text(path.parent()?).into_owned(),
+            Some(FileField::Directory) => text(self.rule.found_at(path).parent()?).into_owned(),
             _ => String::new(),
         })
     }
@@ -251,7 +251,7 @@ impl Live {
         let candidate = self.waiting.candidates.get(path)?;
         let version = candidate.fact.version;
         let known = Known {
-            path: &path_text::show(path),
+            path: &path_text::show(&*self.rule.found_at(path)),
             size: version.size,
             mtime: i128::from(version.mtime),
             captures: &self.rule.captures(path),

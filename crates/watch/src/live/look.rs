@@ -119,6 +119,7 @@ impl Live {
     fn is_old(&self, index: usize, path: &Path, fact: &FileFact) -> bool {
         let root = &self.roots[index];
         !root.record.done
+            && !self.rule.is_claimed(path)
             && self.is_left(index, fact)
             && !root.pass.as_ref().is_some_and(|pass| pass.all_new)
             && fact.changed <= root.record.since
@@ -160,7 +161,7 @@ impl Live {
     }
 
     fn add_candidate(&mut self, path: &Path, fact: FileFact) {
-        let (now, settle) = (Instant::now(), self.settle);
+        let (now, settle) = (Instant::now(), self.settle_of(path, fact.version));
         if let Some(candidate) = self.waiting.candidates.get_mut(path) {
             if candidate.observe(fact, now, settle) == Observed::Another {
                 self.waiting.fresh.push(path.to_owned());
@@ -176,8 +177,12 @@ impl Live {
     /// What one turn has found is quiet from the same moment on, so that it is complete together, and told in the order
     /// that was asked for, however long the turn took.
     pub(super) fn align(&mut self) {
-        let (now, settle) = (Instant::now(), self.settle);
+        let now = Instant::now();
         for path in std::mem::take(&mut self.waiting.fresh) {
+            let Some(version) = self.waiting.candidates.get(&path).map(|found| found.fact.version) else {
+                continue;
+            };
+            let settle = self.settle_of(&path, version);
             if let Some(candidate) = self.waiting.candidates.get_mut(&path) {
                 candidate.begin(now, settle);
             }

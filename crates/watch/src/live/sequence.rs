@@ -49,7 +49,7 @@ impl Live {
     fn place(&self, path: &Path) -> Option<(String, u64)> {
         let (sequence, order) = (self.sequence()?, &self.definition.watch.source.order);
         let FileField::Capture(name) = order else { return None };
-        let captures = self.rule.captures(path);
+        let (captures, path) = (self.rule.captures(path), self.rule.found_at(path));
         let group = match &sequence.group_by {
             Some(FileField::Capture(group)) => captures.get(group).cloned().unwrap_or_default(),
             Some(FileField::Directory) => text(path.parent()?).into_owned(),

@@ -49,8 +49,10 @@ impl Live {
     fn event(&self, change: FileChange, path: &Path, about: &About<'_>, cx: &Context<'_>) -> FileEvent {
         let watch = &self.definition.watch;
         let root = self.rule.root_of(path);
+        let (claimed, path) = (path, &*self.rule.found_at(path));
         let finding = Finding {
             path,
+            claimed: (claimed != path).then_some(claimed),
             relative: root.and_then(|root| path.strip_prefix(root).ok()).unwrap_or(path),
             change,
             version: about.version,
@@ -132,7 +134,9 @@ impl Live {
             add(path, *version, Verdict::Open);
         }
         let Some(ground) = self.ground(path) else { return };
-        if let Some((marker, version)) = self.rule.proof.spent_marker(&ground, path, cx.wall) {
+        if let Some((marker, version)) =
+            self.rule.proof.spent_marker(&ground, &self.rule.found_at(path), cx.wall)
+        {
             add(&marker, version, Verdict::Spent);
         }
     }

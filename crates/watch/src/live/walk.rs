@@ -47,6 +47,7 @@ impl Live {
                 self.list(index, &directory, walk, cx, part);
             }
             if self.roots[index].queue.is_empty() && self.roots[index].pass.is_some() {
+                self.adopt(index, cx, part);
                 self.end_pass(index, cx, part);
             }
         }

@@ -8,7 +8,7 @@ use std::{
 use crate::world::World;
 
 /// Set in the process that may mount.
-const OWN: &str = "HETUFLOW_TEST_OWN_MOUNTS";
+pub(crate) const OWN: &str = "HETUFLOW_TEST_OWN_MOUNTS";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_loses_and_doubles_nothing() {
@@ -53,13 +53,13 @@ async fn a_full_disk_loses_and_doubles_nothing() {
 }
 
 /// To the last byte.
-fn fill(path: &std::path::Path) {
+pub(crate) fn fill(path: &std::path::Path) {
     let mut file = File::create(path).expect("made");
     while std::io::Write::write_all(&mut file, &[0; 4096]).is_ok() {}
 }
 
 /// In a mount namespace of its own, so that a small disk can be had.
-fn with_own_mounts(name: &str) {
+pub(crate) fn with_own_mounts(name: &str) {
     let own = std::env::current_exe().expect("this program");
     let mut command = program("unshare");
     command.args(["--user", "--map-root-user", "--mount"]).arg(own).args(["--exact", name]).env(OWN, "yes");
@@ -68,11 +68,11 @@ fn with_own_mounts(name: &str) {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a small disk, and the same test in a namespace of its own")]
-fn program(name: &str) -> Command {
+pub(crate) fn program(name: &str) -> Command {
     Command::new(name)
 }
 
-fn run(command: &mut Command) -> String {
+pub(crate) fn run(command: &mut Command) -> String {
     let output = command.output().expect("a program of util-linux");
     assert!(output.status.success(), "{command:?}: {output:?}");
     String::from_utf8_lossy(&output.stdout).into_owned()

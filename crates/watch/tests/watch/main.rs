@@ -1,6 +1,7 @@
 //! The watcher as a whole, on real files.
 
 mod bulk;
+mod claim;
 mod full;
 mod large;
 mod limits;

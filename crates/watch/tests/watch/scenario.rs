@@ -18,6 +18,9 @@
 //! edit                the trigger becomes `edited`             edit-unsound       the same, without waiting
 //! problem TEXT        waits until the watch's problem has TEXT; `problem` alone, until it has none
 //! ended OUTCOME                   the tasks of what was acknowledged have ended: succeeded, failed, cancelled
+//! claimed N                          waits until so many files are claimed
+//! link-claimed PATH   a hard link there to the claimed file that was there
+//! append-claimed NAME TEXT             to the claimed file of that name
 //! there PATH, away PATH           waits until the file is there, or not any more
 //! settled N                       waits until so many files were ever complete and nothing settles
 //! expect CHANGE PATH SIZE [REASON]; ..    waits for exactly these new events
@@ -117,6 +120,15 @@ impl Play {
                 let outcome = serde_json::from_value(rest.into()).expect("an outcome");
                 self.world.settle(outcome).await;
             }
+            "claimed" => self.claimed(rest.parse().expect("a number")).await,
+            "link-claimed" => {
+                let name = rest.rsplit('/').next().unwrap_or_default();
+                fs::hard_link(self.claim(name), self.world.path(rest)).expect("linked");
+            }
+            "append-claimed" => {
+                let (name, text) = rest.split_once(' ').expect("a name and a text");
+                append(&self.claim(name)).write_all(text.as_bytes()).expect("appended");
+            }
             "there" => self.there(rest, true).await,
             "away" => self.there(rest, false).await,
             "expect" => self.expect(rest).await,
@@ -138,16 +150,26 @@ impl Play {
 
     /// Waits for a file to be there or not, which the watcher moves in its own time.
     async fn there(&self, path: &str, there: bool) {
-        let (path, deadline) = (self.world.path(path), tokio::time::Instant::now() + Duration::from_mins(1));
-        while path.exists() != there {
-            assert!(tokio::time::Instant::now() < deadline, "it never came to be");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        let path = self.world.path(path);
+        until(|| path.exists() == there).await;
+    }
+
+    async fn claimed(&self, count: usize) {
+        until(|| self.claims().len() == count).await;
+    }
+
+    fn claim(&self, name: &str) -> PathBuf {
+        let mut claims = self.claims().into_iter();
+        claims.find(|path| path.ends_with(name)).expect("it is claimed")
+    }
+
+    fn claims(&self) -> Vec<PathBuf> {
+        files_below(&self.world.path("in/.hetuflow/claimed"))
     }
 
     async fn expect(&mut self, events: &str) {
         let mut expected: Vec<&str> = events.split("; ").collect();
-        expected.sort_by_key(|event| event.split(' ').nth(1));
+        expected.sort_by_key(|event| event.split(' ').skip(1).find(|word| *word != "from"));
         let told = self.world.told(expected.len()).await;
         assert_eq!(told, expected);
     }
@@ -203,6 +225,19 @@ impl Play {
             _ => panic!("{verb} is no step"),
         }
     }
+}
+
+async fn until(comes_true: impl Fn() -> bool) {
+    let deadline = tokio::time::Instant::now() + Duration::from_mins(1);
+    while !comes_true() {
+        assert!(tokio::time::Instant::now() < deadline, "it never came to be");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    entries.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
 }
 
 fn damage(path: &Path) {

@@ -26,6 +26,7 @@ pub(crate) struct World {
     home: TempDir,
     source: FileSource,
     revision: i64,
+    agent: &'static str,
     /// Where watches may be; empty: anywhere.
     allowed: Vec<PathBuf>,
     running: Option<(Watcher, CancellationToken)>,
@@ -49,12 +50,23 @@ impl World {
             home,
             source,
             revision: 1,
+            agent: "agent-1",
             allowed: Vec::new(),
             running: None,
             patience: None,
             beside: None,
             told: HashSet::new(),
         }
+    }
+
+    /// Where globs start.
+    pub(crate) fn base(&self) -> PathBuf {
+        self.home.path().join("base")
+    }
+
+    /// As another agent.
+    pub(crate) fn named(self, agent: &'static str) -> Self {
+        Self { agent, ..self }
     }
 
     /// Percent-encoded, so that it can be any bytes.
@@ -91,7 +103,7 @@ impl World {
 
     async fn run(&mut self) {
         let (state, base) = (self.state_folder().join("watch.db"), self.home.path().join("base"));
-        let options = Options::new(state, base, AgentId::new("agent-1").expect("a name"));
+        let options = Options::new(state, base, AgentId::new(self.agent).expect("a name"));
         let patience = self.patience.unwrap_or(options.patience);
         let options = Options { roots: self.allowed.clone(), patience, ..options };
         let shutdown = CancellationToken::new();
@@ -237,12 +249,12 @@ impl World {
                 self.watcher().states()
             );
         };
-        events.sort_by(|a, b| (&a.facts.path, &a.facts.change).cmp(&(&b.facts.path, &b.facts.change)));
+        events.sort_by_key(|event| (event.facts.found_at(), event.facts.change.clone()));
         self.told.extend(events.iter().map(|event| event.dedupe.clone()));
         events
     }
 
-    /// The next events, each as `change path size`, and whether the path is encoded.
+    /// The next events, each as `change path size`, with `from` before the path where the file was claimed there, and whether the path is encoded.
     pub(crate) async fn told(&mut self, count: usize) -> Vec<String> {
         let base = self.home.path().join("base");
         let events = self.events(count).await;
@@ -320,9 +332,11 @@ fn acks_of(events: Vec<FileEvent>, verdict: FileVerdict) -> Vec<FileBatchAck> {
 }
 
 fn describe(event: &FileEvent, base: &Path) -> String {
-    let path = Path::new(&event.facts.path);
+    let from = event.facts.claimed_from.as_ref();
+    let path = Path::new(from.unwrap_or(&event.facts.path));
     let path = path.strip_prefix(base).unwrap_or(path);
+    let from = if from.is_some() { "from " } else { "" };
     let reason = event.facts.reason.as_ref().map(|reason| format!(" {reason}")).unwrap_or_default();
     let encoded = if event.facts.percent_encoded { " encoded" } else { "" };
-    format!("{} {} {}{encoded}{reason}", event.facts.change, path.display(), event.facts.size)
+    format!("{} {from}{} {}{encoded}{reason}", event.facts.change, path.display(), event.facts.size)
 }

@@ -298,6 +298,16 @@ pub struct LoopGuard {
     pub within: Duration,
 }
 
+/// Whether a file is made ours before it is told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Claim {
+    #[default]
+    None,
+    /// It is renamed into `.hetuflow/claimed` in the directory where its glob starts.
+    Rename,
+}
+
 /// What becomes of a file afterwards.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

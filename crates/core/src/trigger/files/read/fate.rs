@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use super::{
     super::{
-        After, CaptureRule, Collision, FileBatch, FileLimits, FileSource, LoopGuard, NameTemplate, OnTimeout,
+        After, CaptureRule, Claim, Collision, FileBatch, FileChange, FileLimits, FileSource, LoopGuard,
+        NameTemplate, OnTimeout,
     },
     field, order, set,
 };
 use crate::trigger::reader::Table;
 
+const CLAIMS: [(&str, Claim); 2] = [("none", Claim::None), ("rename", Claim::Rename)];
 const COLLISIONS: [(&str, Collision); 3] =
     [("suffix", Collision::Suffix), ("overwrite", Collision::Overwrite), ("keep", Collision::Keep)];
 pub(super) const ON_TIMEOUT: [(&str, OnTimeout); 2] = [("fire", OnTimeout::Fire), ("hold", OnTimeout::Hold)];
@@ -27,9 +29,14 @@ pub(super) fn read(table: &mut Table<'_>, source: &mut FileSource, capture: Opti
         limits.finish();
     }
     source.loop_guard = table.table("loop_guard").and_then(read_loop_guard);
+    set(&mut source.claim, table.choice("claim", &CLAIMS));
     source.after_success = read_after(table, "after_success");
     source.after_failure = read_after(table, "after_failure");
     set(&mut source.collision, table.choice("collision", &COLLISIONS));
+    if source.claim != Claim::None && source.events != [FileChange::Arrived] {
+        let help = "events = [\"arrived\"]: what happens to it afterwards is our own doing";
+        table.problem_at("events", "a file that is claimed arrives, and nothing else", help);
+    }
     let moves = source.after_success != After::Keep || source.after_failure != After::Keep;
     if moves && source.events.len() > 1 {
         let help = "events = [\"arrived\"]: the end of one task says what becomes of a file";
