@@ -38,6 +38,9 @@ pub(crate) enum Database {
     Postgres(Postgres),
 }
 
+/// A namespace that keeps what it has for a time of its own: its share of the leader's work.
+const CONFIG: &str = "[retention.namespaces.other]\nevents = \"1d\"\n";
+
 /// How the servers are told to look after their agents. Seconds, because whole runs take minutes; a session without its
 /// agent keeps its right for longer than faults in a row keep an agent away, unless they mean to.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -113,12 +116,12 @@ impl World {
         let binary = keep(&binaries.join(name), &self.folder)?;
         for n in 0..count {
             let mut environment = self.environment_of_servers(url, count);
-            let mut args = Vec::new();
+            let config = self.folder.join("server.toml");
+            std::fs::write(&config, CONFIG)?;
+            let mut args = vec!["--config".into(), config.into()];
             if self.form == Form::Up {
-                let config = self.folder.join("server.toml");
-                std::fs::write(&config, "")?;
                 environment.extend(self.environment_of_agent(AGENTS[0]));
-                args = vec!["up".into(), "--config".into(), config.into()];
+                args.insert(0, "up".into());
             }
             let name = format!("server-{n}");
             let log = self.folder.join(format!("logs/{name}.log"));

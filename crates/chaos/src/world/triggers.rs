@@ -4,7 +4,7 @@ use std::{fmt::Write as _, path::Path};
 
 use crate::{
     effect::{FOLDER, KEY, TRIGGER},
-    jobs::{JOBS, Job, OnLost, Source},
+    jobs::{JOBS, Job, OnLost, REPEATED, Source},
     state::Api,
 };
 
@@ -45,8 +45,10 @@ fn text(job: &Job, folder: &Path, effect: &Path) -> anyhow::Result<String> {
     let mut text = match job.source {
         Source::Hook(hook) => {
             let twin = if hook == name { "" } else { "when = 'body.twin'\n" };
+            // Known by the provider's id and by what is signed: two keys for an event.
+            let replay = if name == REPEATED { "options = { replay = \"strict\" }\n" } else { "" };
             format!(
-                "[on.webhook]\npath = \"{hook}\"\nscheme = \"github\"\nsecret = {{ env = \"CHAOS_SECRET\" }}\n{twin}"
+                "[on.webhook]\npath = \"{hook}\"\nscheme = \"github\"\nsecret = {{ env = \"CHAOS_SECRET\" }}\n{replay}{twin}"
             )
         }
         Source::File => format!(

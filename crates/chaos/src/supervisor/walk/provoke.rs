@@ -6,6 +6,7 @@ use rustix::process::Signal;
 use tokio::time::{Instant, sleep};
 
 use crate::{
+    cable::Passage,
     history::FaultKind,
     points::Point,
     supervisor::{Site, absence::Away},
@@ -18,6 +19,7 @@ const WAIT_WITHIN: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(50);
 const ONLINE_WITHIN: Duration = Duration::from_secs(6);
 const ASSIGNMENTS_GATHER: Duration = Duration::from_millis(600);
+const STOP_IS_HEARD: Duration = Duration::from_millis(300);
 const REFUSES_WITHIN: Duration = Duration::from_secs(1);
 
 /// What it takes.
@@ -26,7 +28,8 @@ pub(super) enum Provocation {
     Load,
     /// Tasks that are stored while no agent is there: only they are claimed.
     Waiting,
-    /// An agent that is told to stop while assignments are on their way: nothing is given back unless one refuses.
+    /// An agent that is told to stop while assignments are on their way and something runs for which it waits: nothing is
+    /// given back unless one refuses.
     Refusal,
     /// An agent that stays away with what it has.
     Absence,
@@ -41,7 +44,7 @@ impl Provocation {
             "lease" => Self::Waiting,
             "give_back" => Self::Refusal,
             "reaper" => Self::Absence,
-            "drop" => Self::Patience,
+            "drop" | "share" => Self::Patience,
             _ => Self::Load,
         }
     }
@@ -114,15 +117,36 @@ impl Site {
         }
     }
 
+    /// Until the agent has something to wait for.
+    async fn wait_for_a_long_run(&self, agent: &str) {
+        let until = Instant::now() + WAIT_WITHIN;
+        while Instant::now() < until {
+            if let Ok(api) = self.world.api()
+                && let Ok(tasks) = api.tasks("trigger=long&status=running").await
+                && tasks
+                    .iter()
+                    .flat_map(|task| &task.instances)
+                    .any(|one| one.agent_id == agent && one.status == "running")
+            {
+                return;
+            }
+            sleep(LOOK).await;
+        }
+    }
+
     async fn refuse(&self) -> anyhow::Result<()> {
         self.wait_until(ONLINE_WITHIN, 1, |agent| agent["connection"] == "online").await;
-        // Not before it has said how much it could take.
+        self.wait_for_a_long_run(AGENTS[1]).await;
+        // Not before it has said how much it could take: what runs may be from before.
         sleep(ASSIGNMENTS_GATHER).await;
         let mut node = self.world.agents[1].lock().await;
-        node.signal(Signal::STOP)?;
+        let cable = self.world.cables[1].lock().await;
+        // What is assigned now comes to an agent that has been told to stop.
+        cable.set(Passage::Held);
         sleep(ASSIGNMENTS_GATHER).await;
         node.signal(Signal::TERM)?;
-        node.signal(Signal::CONT)?;
+        sleep(STOP_IS_HEARD).await;
+        cable.set(Passage::Open);
         sleep(REFUSES_WITHIN).await;
         node.kill_if_alive().await?;
         self.record(FaultKind::Kill, AGENTS[1]).await?;
