@@ -59,7 +59,7 @@ fn decide(
     let Finding { judgement, clauses } = match (judged, when) {
         (Err(reason), _) => Judgement::No(reason).into(),
         (Ok(()), None) => Judgement::Yes.into(),
-        (Ok(()), Some(when)) => when.judge(facts),
+        (Ok(()), Some(when)) => remarked(when.judge(facts), facts),
     };
     let outcome = match judgement {
         Judgement::Yes => DecisionOutcome::Matched,
@@ -67,13 +67,19 @@ fn decide(
         Judgement::TooCostly(_) => DecisionOutcome::TooCostly,
         Judgement::Error(_) => DecisionOutcome::Error,
     };
-    let reason = judgement.reason().map(|reason| match (&judgement, unlike_json(facts)) {
-        (Judgement::No(_), Some(remark)) if when.is_some() && reason.contains("body") => {
-            format!("{reason} ({remark})")
-        }
-        _ => reason.to_owned(),
-    });
+    let reason = judgement.reason().map(str::to_owned);
     Decision { trigger: trigger.name.to_string(), outcome, revision: None, reason, clauses }
+}
+
+/// A condition that does not hold of a body names what the body is, if that may be why.
+fn remarked(finding: Finding, facts: &Facts<'_>) -> Finding {
+    let judgement = match (finding.judgement, unlike_json(facts)) {
+        (Judgement::No(reason), Some(remark)) if reason.contains("body") => {
+            Judgement::No(format!("{reason} ({remark})"))
+        }
+        (judgement, _) => judgement,
+    };
+    Finding { judgement, ..finding }
 }
 
 /// What a body is that has no fields, or only texts: mostly a wrong setting at its sender.

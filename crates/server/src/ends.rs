@@ -3,7 +3,8 @@
 //!
 //! Tasks that are planned while such a trigger is in force are marked, and the store keeps the mark until the end has been
 //! told, so that a crash in between tells it again: under the same key, which is stored once. The leader tells at once, any
-//! other server what the leader has left for a second; what wakes them is a hint.
+//! other server what the leader has left for a second; what wakes them is a hint. Where nobody asks, there is only a look
+//! now and then, for what is marked from before.
 
 #[cfg(test)]
 mod tests;
@@ -66,19 +67,20 @@ pub(crate) enum EndsError {
 
 /// Runs until `shutdown`.
 pub(crate) async fn run(state: AppState, leader: Leader, shutdown: CancellationToken) {
-    let mut tasks = state.store.task_changes();
+    let (mut tasks, mut triggers) = (state.store.task_changes(), state.triggers.subscribe());
     let (mut failing, mut left) = (false, HashSet::new());
     loop {
         tasks.mark_unchanged();
+        let asked = !triggers.borrow_and_update().ends.is_empty();
         let leads = leader.leadership().is_some();
         let looked = if leads { look(&state).await } else { look_after(&state, &mut left).await };
         let wait = match looked {
             Ok(told) => {
                 failing = false;
                 match (leads, told) {
-                    (false, _) => PATIENCE,
-                    (true, 0) => EVERY,
-                    (true, _) => Duration::ZERO,
+                    (true, 1..) => Duration::ZERO,
+                    (false, _) if asked => PATIENCE,
+                    _ => EVERY,
                 }
             }
             Err(error) => {
@@ -91,7 +93,8 @@ pub(crate) async fn run(state: AppState, leader: Leader, shutdown: CancellationT
         };
         tokio::select! {
             () = shutdown.cancelled() => return,
-            true = hint(&mut tasks), if leads && !failing => sleep(PAUSE).await,
+            true = hint(&mut tasks), if asked && leads && !failing => sleep(PAUSE).await,
+            Ok(()) = triggers.changed() => {}
             () = sleep(wait) => {}
         }
     }

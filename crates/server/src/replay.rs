@@ -17,7 +17,7 @@ use crate::{
     AppState, file_events,
     ingest::IngestError,
     intake::{Candidates, Judge},
-    triggers::{self, TriggerSet, route_of},
+    triggers::{self, Live, TriggerSet, route_of},
 };
 
 /// Which text of a trigger decides.
@@ -174,7 +174,9 @@ async fn of_then(app: &AppState, original: &Event) -> Result<TriggerSet, ReplayE
         let then = then(app, &original.namespace, name, revision).await?;
         let found = triggers::live(app.store.as_ref(), &then).await?;
         let found = found.map_err(|problem| refused(format!("revision {revision} of {name}: {problem}")))?;
-        live.insert(format!("{}/{name}", original.namespace), found);
+        // Who is told of its end is a matter of now.
+        let telling = app.triggers.current().telling(&original.namespace);
+        live.insert(format!("{}/{name}", original.namespace), Live { telling, ..found });
     }
     Ok(TriggerSet { routes: triggers::routes(&live).0, live, ..TriggerSet::default() })
 }
@@ -197,7 +199,7 @@ async fn then(
         job => Some(job?.id),
     };
     let set = app.triggers.current();
-    let now = set.stored.iter().find(|one| one.namespace == *namespace && one.name == name);
+    let now = set.stored_as(namespace, name);
     Ok(StoredTrigger {
         namespace: namespace.clone(),
         name: name.to_owned(),

@@ -161,6 +161,15 @@ pub(crate) fn schedule_name(kind: &str, index: usize) -> String {
 }
 
 impl TriggerSet {
+    /// What triggers of the namespace ask for of the ends of jobs.
+    pub(crate) fn telling(&self, namespace: &Namespace) -> Telling {
+        match self.ends.get(namespace) {
+            None => Telling::Nothing,
+            Some(_) if self.asks_for(namespace, Status::Succeeded) => Telling::Everything,
+            Some(_) => Telling::Trouble,
+        }
+    }
+
     /// Whether a trigger asks for such an end of a job.
     pub(crate) fn asks_for(&self, namespace: &Namespace, end: Status) -> bool {
         let asked = |kind| self.ends.get(namespace).is_some_and(|ends| ends.contains(kind));

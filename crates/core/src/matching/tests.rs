@@ -133,9 +133,11 @@ fn no_trigger_sees_a_malformed_event() {
     let mut event = event();
     event.verdict = Verdict::Malformed { reason: "the body is not JSON".to_owned() };
     let facts = Facts { event: &event, body: &Body::Empty, file: None };
-    let decision = decide_webhook(&trigger(JobSpec::running("true")), &hook(&[], None), &facts);
-    assert_eq!(decision.outcome, DecisionOutcome::NoMatch);
-    assert_eq!(decision.reason.as_deref(), Some("the event is malformed: the body is not JSON"));
+    for when in [None, Some("body.size == 3")] {
+        let decision = decide_webhook(&trigger(JobSpec::running("true")), &hook(&[], when), &facts);
+        assert_eq!(decision.outcome, DecisionOutcome::NoMatch);
+        assert_eq!(decision.reason.as_deref(), Some("the event is malformed: the body is not JSON"));
+    }
 }
 
 #[test]

@@ -115,6 +115,9 @@ pub(super) async fn update(
     Input(update): Input<Update>,
 ) -> Result<Json<Shown>, ApiError> {
     let id = id(&agent)?;
+    if update.labels.is_none() && update.duty.is_none() {
+        return Err(ApiError::BadRequest("the body names nothing to change: labels or duty".to_owned()));
+    }
     if let Some(labels) = &update.labels {
         let agent = api.app.store.set_labels(&id, labels).await?;
         api.app.hub.set_labels(&agent.id, &agent.labels);

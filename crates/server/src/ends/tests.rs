@@ -8,6 +8,7 @@ use hetuflow_store::{EventFilter, Page, TaskFilter};
 use serde_json::Value;
 
 use super::*;
+use crate::replay::{Definition, replay};
 use crate::world::{TestAgent, World};
 
 const ON_API: &str = "[on.api]\n\n[job]\ncmd = \"true\"\n";
@@ -30,7 +31,7 @@ async fn happens(world: &World, event_type: &str) {
 
 /// The next assignment runs and ends like this.
 async fn run(world: &World, agent: &mut TestAgent, outcome: Outcome) -> TaskId {
-    agent.say(FromAgent::Credit { free: 8 }).await;
+    agent.say(FromAgent::Credit { free: 1 }).await;
     agent.sync().await;
     world.dispatch().await;
     let lease = agent.take().await;
@@ -51,6 +52,17 @@ async fn ends(world: &World) -> Vec<Event> {
 
 fn body(event: &Event) -> Value {
     serde_json::from_slice(&event.body).expect("JSON")
+}
+
+/// Its end is asked for, and nobody has been told.
+async fn first_has_ended() -> (World, TestAgent) {
+    let mut world = World::start().await;
+    world.trigger("first", ON_API).await;
+    world.trigger("then", &on_end("job.succeeded", "")).await;
+    let mut agent = world.ready("web-1", &[], 8).await;
+    happens(&world, "api.first").await;
+    run(&world, &mut agent, Outcome::exit(0)).await;
+    (world, agent)
 }
 
 async fn tasks(world: &World, trigger: &str) -> usize {
@@ -93,12 +105,7 @@ async fn the_end_of_a_job_starts_who_asks_for_it() {
 
 #[tokio::test]
 async fn an_end_that_is_told_again_is_stored_once() {
-    let mut world = World::start().await;
-    world.trigger("first", ON_API).await;
-    world.trigger("then", &on_end("job.succeeded", "")).await;
-    let mut agent = world.ready("web-1", &[], 8).await;
-    happens(&world, "api.first").await;
-    run(&world, &mut agent, Outcome::exit(0)).await;
+    let (world, _agent) = first_has_ended().await;
     let end = world.state.store.untold_ends(1).await.expect("ends").remove(0);
     let set = world.state.triggers.current();
     for _ in 0..2 {
@@ -170,14 +177,27 @@ async fn a_circle_of_ends_stops() {
 
 #[tokio::test]
 async fn what_the_leader_has_left_is_told_by_another_server() {
-    let mut world = World::start().await;
-    world.trigger("first", ON_API).await;
-    world.trigger("then", &on_end("job.succeeded", "")).await;
-    let mut agent = world.ready("web-1", &[], 8).await;
-    happens(&world, "api.first").await;
-    run(&world, &mut agent, Outcome::exit(0)).await;
+    let (world, _agent) = first_has_ended().await;
     let mut left = HashSet::new();
     assert_eq!(look_after(&world.state, &mut left).await.expect("left"), 0);
     assert_eq!(look_after(&world.state, &mut left).await.expect("told"), 1);
+    assert_eq!(tasks(&world, "then").await, 1);
+}
+
+#[tokio::test]
+async fn a_replay_by_the_definition_of_then_is_told_to_who_asks_now() {
+    let mut world = World::start().await;
+    world.trigger("first", ON_API).await;
+    happens(&world, "api.first").await;
+    world.trigger("then", &on_end("job.succeeded", "")).await;
+    let event =
+        world.state.store.events(&EventFilter::default(), Page::default()).await.expect("events").remove(0);
+    let original = world.state.store.event(event.id).await.expect("the event");
+    let replayed = replay(&world.state, original, Definition::Original, None).await.expect("replayed");
+    let mut agent = world.agent("web-1", &[]).await;
+    let ran =
+        [run(&world, &mut agent, Outcome::exit(0)).await, run(&world, &mut agent, Outcome::exit(0)).await];
+    assert!(ran.contains(&replayed.task_ids[0]));
+    assert_eq!(look(&world.state).await.expect("told"), 1);
     assert_eq!(tasks(&world, "then").await, 1);
 }

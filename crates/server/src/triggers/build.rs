@@ -4,7 +4,6 @@ use hetuflow_core::{
     id::{JobId, ScheduleId},
     job::JobSpec,
     schedule::{ClockSchedule, DaemonSchedule},
-    status::Status,
     task::Telling,
     trigger::{self, Trigger, TriggerJob},
 };
@@ -72,13 +71,9 @@ impl TriggerSet {
                 self.ends.entry(live.trigger.namespace.clone()).or_default().extend(ends);
             }
         }
-        let good = Status::Succeeded.end_type().unwrap_or_default();
-        for live in self.live.values_mut() {
-            live.telling = match self.ends.get(&live.trigger.namespace) {
-                None => Telling::Nothing,
-                Some(ends) if ends.contains(good) => Telling::Everything,
-                Some(_) => Telling::Trouble,
-            };
+        for (key, live) in std::mem::take(&mut self.live) {
+            let telling = self.telling(&live.trigger.namespace);
+            self.live.insert(key, Live { telling, ..live });
         }
     }
 

@@ -184,8 +184,10 @@ async fn the_guides_other_queries() {
     let (status, agents) =
         world.post("agents/query", json!({ "page": { "page": 1, "page_size": 20 } })).await;
     assert_eq!((status, &agents["items"]), (StatusCode::OK, &json!([])));
-    let (status, _) = world.post("agents/agent-01/update", json!({ "labels": { "env": "staging" } })).await;
-    assert_eq!(status, StatusCode::NOT_FOUND);
+    for change in [json!({ "labels": { "env": "staging" } }), json!({ "duty": "drained" })] {
+        assert_eq!(world.post("agents/agent-01/update", change).await.0, StatusCode::NOT_FOUND);
+    }
+    assert_eq!(world.post("agents/agent-01/update", json!({})).await.0, StatusCode::BAD_REQUEST);
 }
 
 #[tokio::test]
