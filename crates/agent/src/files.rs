@@ -3,6 +3,7 @@
 //! already: the states of the watches, and one batch of files at a time until it is acknowledged.
 
 mod asking;
+mod rooms;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,6 +21,7 @@ use tokio::{
 };
 
 use asking::Asking;
+use rooms::Rooms;
 
 /// Files of one batch.
 const BATCH: u32 = 100;
@@ -43,6 +45,7 @@ pub(crate) struct FileReports {
     next: Look,
     recall: Recall,
     asking: Asking,
+    rooms: Rooms,
 }
 
 /// Whether the server still knows what it was told, which comes before everything else that is told or asked.
@@ -67,10 +70,21 @@ enum Look {
 impl FileReports {
     pub(crate) fn new(watcher: Watcher, session_epoch: i64) -> Self {
         let changes = watcher.changes();
+        // Another server may have more room, and this one is asked anyway.
+        watcher.forget_rooms();
         let (states, in_flight) = (BTreeMap::new(), BTreeSet::new());
         // The first session that a database knows of an agent.
         let recall = if session_epoch <= 1 { Recall::Stranger } else { Recall::Unasked };
-        Self { watcher, changes, states, in_flight, next: Look::Now, recall, asking: Asking::new() }
+        Self {
+            watcher,
+            changes,
+            states,
+            in_flight,
+            next: Look::Now,
+            recall,
+            asking: Asking::new(),
+            rooms: Rooms::new(),
+        }
     }
 
     /// Waits until [`FileReports::next`] may have something.
@@ -83,7 +97,7 @@ impl FileReports {
             }
         };
         let ask = async {
-            match self.asking.at() {
+            match [self.asking.at(), self.rooms.at(Instant::now())].into_iter().flatten().min() {
                 Some(time) => sleep_until(time).await,
                 None => std::future::pending().await,
             }
@@ -116,7 +130,7 @@ impl FileReports {
             }
         }
         if !matches!(self.next, Look::Now) {
-            return None;
+            return self.rooms.ask(Instant::now());
         }
         if self.recall != Recall::Settled {
             match self.recall().await {
@@ -128,12 +142,15 @@ impl FileReports {
                 }
             }
         }
-        match self.watcher.pending(BATCH).await {
-            Ok(pending) if pending.is_empty() => {
+        match self.watcher.pending(&self.rooms.full(), BATCH).await {
+            Ok(pending) => {
+                let batch = self.rooms.take(first_of(pending));
+                if !batch.is_empty() {
+                    return Some(self.tell(batch));
+                }
                 self.next = Look::OnChange;
-                None
+                self.rooms.ask(Instant::now())
             }
-            Ok(pending) => Some(self.tell(first_of(pending))),
             Err(error) => {
                 self.failed(&error);
                 None
@@ -181,6 +198,17 @@ impl FileReports {
             return;
         }
         self.asking.acknowledged(&self.watcher);
+    }
+
+    /// The server takes so many more.
+    pub(crate) async fn give_rooms(&mut self, rooms: &[(String, u64)]) {
+        self.rooms.answered(rooms, Instant::now());
+        if let Err(error) = self.watcher.set_rooms(rooms).await {
+            return self.failed(&error);
+        }
+        if self.in_flight.is_empty() && self.recall == Recall::Settled {
+            self.next = Look::Now;
+        }
     }
 
     pub(crate) async fn settle(&mut self, outcomes: &[(EventId, FileOutcome)]) {

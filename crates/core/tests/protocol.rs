@@ -90,6 +90,7 @@ fn from_agent() {
             }],
         },
         FromAgent::FileOutcomes { events: vec![EventId::from_uuid(uuid(9))], follow: true },
+        FromAgent::FileRooms { keys: vec!["default/import".to_owned()] },
         FromAgent::Watch(WatchState {
             key: "default/import".to_owned(),
             revision: 1,
@@ -101,6 +102,7 @@ fn from_agent() {
             hashing: 1,
             behind: 1,
             ahead: Some(EventId::from_uuid(uuid(9))),
+            withheld: 1,
             rejected: 3,
             last_scan: Some(Timestamp::UNIX_EPOCH),
             watermark: Some(Timestamp::UNIX_EPOCH),
@@ -163,6 +165,7 @@ fn to_agent() {
             }],
         },
         ToAgent::FileOutcomes { outcomes: vec![(EventId::from_uuid(uuid(9)), FileOutcome::Failed)] },
+        ToAgent::FileRooms { rooms: vec![("default/import".to_owned(), 5)] },
         ToAgent::Watches {
             watches: vec![Watch {
                 key: "default/import".to_owned(),

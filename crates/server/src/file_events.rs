@@ -14,9 +14,9 @@ use hetuflow_core::{
     matching::{self, Body, Facts, Plan},
     protocol::{FileBatchAck, FileEvent, FileOutcome, FileVerdict},
     status::Status,
-    trigger::{FileSource, RunOn},
+    trigger::{FileLimits, FileSource, RunOn},
 };
-use hetuflow_store::{EventFilter, Ingest, Ingested, Page, StoreError, TaskFilter};
+use hetuflow_store::{Backlog, EventFilter, Ingest, Ingested, Page, StoreError, TaskFilter};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
@@ -136,6 +136,31 @@ fn outcome(tasks: &[Status]) -> FileOutcome {
     } else {
         FileOutcome::Succeeded
     }
+}
+
+/// How many more files of a trigger are taken, so that no more of its tasks wait than `limits.max_pending`. What it does
+/// not know is answered by what is told of it.
+pub(crate) async fn room(
+    state: &AppState,
+    agent_id: &AgentId,
+    labels: &Labels,
+    key: &str,
+) -> Result<u64, StoreError> {
+    let set = state.triggers.current();
+    let Some(live) = set.live.get(key) else { return Ok(u64::from(u32::MAX)) };
+    let most = sources(live, labels).map(|(_, source)| source.limits.max_pending).min();
+    let most = most.unwrap_or_else(|| FileLimits::default().max_pending);
+    let backlog = Backlog {
+        namespace: &live.trigger.namespace,
+        trigger: live.trigger.name.as_str(),
+        agent: stays(live, labels).then_some(agent_id),
+        most,
+    };
+    let waiting = state.store.backlog(backlog).await?;
+    if waiting >= most {
+        state.metrics.files_withheld.inc();
+    }
+    Ok(most.saturating_sub(waiting))
 }
 
 /// What a file that an agent saw is to become.

@@ -81,6 +81,8 @@ metrics! {
     ends_told "hetuflow_ends_told_total"
     /// Reports on attempts that were not the agent's any more, each refused.
     reports_fenced "hetuflow_reports_fenced_total"
+    /// Times that an agent was told to hold files back, because as many tasks of their trigger wait as may.
+    files_withheld "hetuflow_files_withheld_total"
     /// Runs of daemons that were started.
     daemons_started "hetuflow_daemons_started_total"
     /// Schedules that fired.

@@ -40,8 +40,8 @@ pub use schedule::{
     Ahead, Due, Fire, Fired, Passed, PlannedSchedule, Queue, ScheduleFilter, ScheduleStore, Turns,
 };
 pub use task::{
-    Cancelled, CancelledAll, Claimed, Ended, Finish, InstanceFilter, LaneId, LowWater, Progress, Report,
-    Retried, Slot, Stretch, TaskFilter, TaskStore, WaitingLane,
+    Backlog, Cancelled, CancelledAll, Claimed, Ended, Finish, InstanceFilter, LaneId, LowWater, Progress,
+    Report, Retried, Slot, Stretch, TaskFilter, TaskStore, WaitingLane,
 };
 pub use trigger::{
     NewSchedule, NewTrigger, Revision, StoredSchedule, StoredTrigger, TriggerChange, TriggerStore,

@@ -53,6 +53,26 @@ impl LowWater {
     }
 }
 
+/// Which tasks [`TaskStore::backlog`] counts.
+#[derive(Debug, Clone, Copy)]
+pub struct Backlog<'a> {
+    pub namespace: &'a Namespace,
+    pub trigger: &'a str,
+    /// Those that belong to this machine; without it, those that belong to none.
+    pub agent: Option<&'a AgentId>,
+    /// More than that need not be counted.
+    pub most: u64,
+}
+
+impl Backlog<'_> {
+    /// Waiting tasks of all triggers that one count looks at.
+    pub(crate) const LOOK_AT: i64 = 200_000;
+
+    pub(crate) fn most(&self) -> i64 {
+        i64::try_from(self.most).unwrap_or(i64::MAX)
+    }
+}
+
 /// One free place on one agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Slot {
@@ -193,6 +213,10 @@ pub struct InstanceFilter {
 pub trait TaskStore: Send + Sync {
     /// The lanes with a task that waits, highest priority first. Lanes in `from` are looked at from there on.
     async fn waiting_lanes(&self, from: &[(LaneId, LowWater)]) -> Result<Vec<WaitingLane>, StoreError>;
+
+    /// How many tasks of a trigger wait, due or for a later time, up to `most`. Looks at no more than the first 200,000
+    /// that wait in the lanes in question, so that it is cheap whatever others have waiting; then it may be too few.
+    async fn backlog(&self, backlog: Backlog<'_>) -> Result<u64, StoreError>;
 
     /// Takes the first due tasks of the lane from `from` on, by `run_at` and id, one for each slot in order, and
     /// leases them: status `locked`, a new instance, the fence raised. No task is taken twice, by however many

@@ -23,7 +23,7 @@ use crate::{
     probe::FsKinds,
     since::Since,
     state::StoredFate,
-    turn::{Part, Turn},
+    turn::{Part, Rooms, Turn},
     worker::Pulse,
 };
 
@@ -112,15 +112,15 @@ impl Engine {
         }
     }
 
-    /// One turn. `room` is what fits into the outbox.
-    pub(crate) fn turn(&mut self, room: usize) -> Turn {
+    /// One turn. `room` is what fits into the outbox, `rooms` what the server takes.
+    pub(crate) fn turn(&mut self, room: usize, rooms: Rooms) -> Turn {
         self.began = Some(Began { wall: self.options.clock.now(), at: Instant::now() });
         self.take_hints();
         self.keep_since();
         for found in self.digests.found() {
             self.lives.values_mut().for_each(|live| live.hashed(&found));
         }
-        let mut turn = Turn::new(room);
+        let mut turn = Turn::new(room, rooms);
         let mut budget = TURN_DIRECTORIES;
         let mut cx = Context {
             hints: self.hints.as_mut(),
@@ -266,6 +266,7 @@ pub(crate) fn merge(first: &mut WatchState, other: WatchState) {
     first.stuck += other.stuck;
     first.hashing += other.hashing;
     first.behind += other.behind;
+    first.withheld += other.withheld;
     first.ahead = first.ahead.or(other.ahead);
     first.rejected += other.rejected;
     first.last_scan = first.last_scan.min(other.last_scan);

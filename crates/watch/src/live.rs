@@ -22,7 +22,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hetuflow_core::{id::AgentId, protocol::WatchState, trigger::Backend};
+use hetuflow_core::{
+    id::AgentId,
+    protocol::{WatchHealth, WatchState},
+    trigger::Backend,
+};
 use jiff::Timestamp;
 
 pub(crate) use self::{
@@ -68,6 +72,8 @@ pub(crate) struct Live {
     lines: Lines,
     /// Claimed files whose names may not be on the disk.
     unsynced: Vec<PathBuf>,
+    /// The server takes no more of it for now.
+    withholds: bool,
 }
 
 /// Files about which nothing is decided yet, by path.
@@ -138,7 +144,26 @@ impl Live {
             sequences,
             lines: Lines::default(),
             unsynced: Vec::new(),
+            withholds: false,
         }
+    }
+
+    fn key(&self) -> &str {
+        &self.definition.watch.key
+    }
+
+    fn makes_batches(&self) -> bool {
+        self.definition.watch.source.batch.is_some()
+    }
+
+    /// Files that are told once the server takes more.
+    fn withheld(&self) -> usize {
+        if !self.withholds {
+            return 0;
+        }
+        let now = Instant::now();
+        let due = self.waiting.candidates.values().filter(|candidate| candidate.test_at() <= now).count();
+        due + self.batches.len()
     }
 
     pub(crate) fn records(&self) -> impl Iterator<Item = &RootRecord> {
@@ -225,11 +250,11 @@ impl Live {
         let place = self.rate.as_ref().map(Rate::next_at);
         let candidates = candidates.map(|at| place.map_or(at, |place| at.max(place)));
         let gone = self.waiting.gone.values().map(|gone| gone.check_at).min();
-        let batches = (outbox == Outbox::HasRoom)
+        let batches = (outbox == Outbox::HasRoom && !self.withholds)
             .then(|| self.batches.wake_at(&self.batch_rule(), now, |group| !self.lines.has_head(group)))
             .flatten();
         let lines = self.line_at(now, outbox);
-        if self.batches.is_full() {
+        if self.batches.is_full() || (self.withholds && !self.makes_batches()) {
             return [passes, batches, lines].into_iter().flatten().min();
         }
         [passes, candidates, gone, batches, lines].into_iter().flatten().min()
@@ -245,6 +270,11 @@ impl Live {
         scans.and_then(|at| Timestamp::from_second(at.as_second().div_euclid(60) * 60).ok())
     }
 
+    fn health(&self) -> WatchHealth {
+        let full = if self.withholds { WatchHealth::Full } else { WatchHealth::Live };
+        self.roots.iter().map(Root::health).max().unwrap_or_default().max(full)
+    }
+
     pub(crate) fn state(&self, poll: Duration) -> WatchState {
         let looping = self.guard.describe(self.definition.watch.source.loop_guard, Instant::now());
         let roots = self.roots.iter().flat_map(|root| root.describe(poll));
@@ -258,12 +288,13 @@ impl Live {
             key: self.definition.watch.key.clone(),
             revision: self.definition.watch.revision,
             baseline_done: self.roots.iter().all(Root::is_recorded),
-            health: self.roots.iter().map(Root::health).max().unwrap_or_default(),
+            health: self.health(),
             tracked: self.snapshot.len(),
             settling: self.waiting.candidates.len() as u64,
             stuck: count(|candidate| candidate.stuck) as u64,
             hashing: count(|candidate| candidate.hashing) as u64,
             behind,
+            withheld: self.withheld() as u64,
             ahead: self.lines.ahead().filter(|_| behind > 0),
             rejected: self.rejected,
             last_scan: self.last_scan(),

@@ -30,7 +30,7 @@ use crate::{
     patrol::Charge,
     since::Since,
     state::State,
-    turn::{MAX_OUTBOX, Turn},
+    turn::{MAX_OUTBOX, Rooms, Turn},
     worker::{Pulse, Worker},
 };
 
@@ -237,8 +237,10 @@ impl Run {
         self.set().await?;
         self.fulfil(stop).await?;
         self.take_heads().await?;
-        let room = self.room();
-        let Some(turn) = self.look(stop, move |engine| engine.turn(room)).await? else { return Ok(()) };
+        let (room, rooms) = (self.room(), self.shared.state.rooms());
+        let Some(turn) = self.look(stop, move |engine| engine.turn(room, rooms)).await? else {
+            return Ok(());
+        };
         if turn.is_empty() {
             return self.take_marks().await;
         }
@@ -382,7 +384,7 @@ impl Run {
     }
 
     fn outbox(&self) -> Outbox {
-        match Turn::new(self.room()) {
+        match Turn::new(self.room(), Rooms::new()) {
             turn if turn.has_no_room() => Outbox::Full,
             turn if turn.has_room_for_batch() => Outbox::HasRoom,
             _ => Outbox::Crowded,

@@ -40,6 +40,7 @@ create table if not exists file (
 create table if not exists outbox (
     seq    integer primary key autoincrement,
     dedupe text not null unique,
+    key    text not null,
     body   text not null,
     -- The line of a strict order that it is in: it is told once nobody is ahead there.
     slot   text,

@@ -9,6 +9,7 @@ mod fates;
 mod lines;
 mod open;
 mod read;
+mod rooms;
 mod text;
 mod told;
 mod write;
@@ -17,7 +18,7 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -44,7 +45,7 @@ use crate::{
     live::{Batches, Sequences},
     probe::DirIdentity,
     snapshot::Snapshot,
-    turn::{Remember, Turn},
+    turn::{Remember, Rooms, Turn},
 };
 
 /// A handle to the state file.
@@ -58,6 +59,8 @@ pub(crate) struct State {
     decided: Arc<AtomicU64>,
     /// Counts changes of who is ahead in lines.
     lined: Arc<AtomicU64>,
+    /// How many more events of each key there may be.
+    rooms: Arc<Mutex<Rooms>>,
     /// There may be events that were told once more and have no answer.
     asked: Arc<AtomicBool>,
     /// What became of an earlier file that could not be used.
@@ -105,6 +108,7 @@ impl State {
             waiting: Arc::default(),
             decided: Arc::default(),
             lined: Arc::default(),
+            rooms: Arc::default(),
             asked: Arc::new(AtomicBool::new(true)),
             damage,
         };
@@ -281,11 +285,12 @@ impl State {
         };
         let added = self.written(run.await).await?;
         self.waiting.fetch_add(added, Ordering::Relaxed);
+        self.take_rooms(&turn.events);
         Ok(added)
     }
 
-    pub(crate) async fn pending(&self, limit: u32) -> Result<Vec<FileEvent>, WatchError> {
-        lines::pending(&self.pool, limit).await.map_err(|error| self.error(error))
+    pub(crate) async fn pending(&self, except: &[String], limit: u32) -> Result<Vec<FileEvent>, WatchError> {
+        lines::pending(&self.pool, except, limit).await.map_err(|error| self.error(error))
     }
 
     /// By key, when the first event was seen that is not acknowledged.

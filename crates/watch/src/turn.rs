@@ -24,8 +24,13 @@ pub(crate) struct Turn {
     pub(crate) events: Vec<FileEvent>,
     /// Events that still fit into the outbox.
     room: usize,
+    /// Events that the server still takes, by key. Of what is not known there is no end.
+    rooms: Rooms,
     files: usize,
 }
+
+/// How many more events of each key there may be.
+pub(crate) type Rooms = BTreeMap<String, u64>;
 
 /// The part of one watch.
 #[derive(Debug, Default)]
@@ -73,15 +78,29 @@ pub(crate) struct Closed {
 }
 
 impl Turn {
-    pub(crate) const fn new(room: usize) -> Self {
-        Self { parts: Vec::new(), events: Vec::new(), room, files: 0 }
+    pub(crate) const fn new(room: usize, rooms: Rooms) -> Self {
+        Self { parts: Vec::new(), events: Vec::new(), room, rooms, files: 0 }
     }
 
     /// Adds what is decided about one file (or two, for a move).
     pub(crate) fn decide(&mut self, part: &mut Part, files: Vec<Remember>, events: Vec<FileEvent>) {
         self.files += 1;
         part.files.extend(files);
-        self.events.extend(events);
+        for event in events {
+            self.tell(event);
+        }
+    }
+
+    pub(crate) fn tell(&mut self, event: FileEvent) {
+        if let Some(room) = self.rooms.get_mut(&event.key).filter(|_| !event.facts.is_notice()) {
+            *room = room.saturating_sub(1);
+        }
+        self.events.push(event);
+    }
+
+    /// Whether the server takes one more event of this trigger.
+    pub(crate) fn has_room_of(&self, key: &str) -> bool {
+        self.rooms.get(key).is_none_or(|room| *room > 0)
     }
 
     /// A file was looked at, and waits for others.

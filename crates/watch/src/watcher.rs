@@ -96,9 +96,24 @@ impl Watcher {
         self.0.wanted.send_replace(Some(watches));
     }
 
-    /// The first events that were not acknowledged, in the order in which they were found.
-    pub async fn pending(&self, limit: u32) -> Result<Vec<FileEvent>, WatchError> {
-        self.0.state.pending(limit).await
+    /// The first events that were not acknowledged, in the order in which they were found, except those of some watches.
+    pub async fn pending(&self, except: &[String], limit: u32) -> Result<Vec<FileEvent>, WatchError> {
+        self.0.state.pending(except, limit).await
+    }
+
+    /// The server takes so many more events of these watches, by their keys; beyond that, files wait on disk.
+    pub async fn set_rooms(&self, rooms: &[(String, u64)]) -> Result<(), WatchError> {
+        for (key, room) in rooms {
+            self.0.state.set_room(key, *room).await?;
+        }
+        self.0.acknowledged.send_modify(|count| *count += 1);
+        Ok(())
+    }
+
+    /// Nobody says any more how much the server takes: what is found is kept to be told.
+    pub fn forget_rooms(&self) {
+        self.0.state.forget_rooms();
+        self.0.acknowledged.send_modify(|count| *count += 1);
     }
 
     /// These events need not be told again, whatever the verdict.

@@ -302,6 +302,7 @@ impl Session<'_> {
             ToAgent::ResultAck { lease, verdict } => self.link.runner.acknowledge(lease, verdict).await,
             ToAgent::FileAck { batch } => self.files.acknowledge(&batch).await,
             ToAgent::FileOutcomes { outcomes } => self.files.settle(&outcomes).await,
+            ToAgent::FileRooms { rooms } => self.files.give_rooms(&rooms).await,
             ToAgent::Watches { watches } => self.link.watcher.set(watches),
             ToAgent::Drain => return Ok(Some(End::Drained)),
             ToAgent::Refuse { reason } => return Err(Cut::Refused(reason)),

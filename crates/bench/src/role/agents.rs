@@ -215,6 +215,7 @@ impl Agent {
                 | ToAgent::OutputAck { .. }
                 | ToAgent::FileAck { .. }
                 | ToAgent::FileOutcomes { .. }
+                | ToAgent::FileRooms { .. }
                 | ToAgent::Watches { .. }
                 | ToAgent::Pong
                 | ToAgent::Drain

@@ -110,7 +110,7 @@ fn watches(output: Output, watches: &[Value]) -> Result<(), CliError> {
 fn describe(output: Output, watch: &WatchState) -> Vec<String> {
     let tone = match watch.health {
         WatchHealth::Live => Tone::Good,
-        WatchHealth::Polling | WatchHealth::Overflowing => Tone::Busy,
+        WatchHealth::Polling | WatchHealth::Full | WatchHealth::Overflowing => Tone::Busy,
         WatchHealth::Degraded | WatchHealth::Offline | WatchHealth::Hanging | WatchHealth::Refused => {
             Tone::Bad
         }
@@ -121,6 +121,7 @@ fn describe(output: Output, watch: &WatchState) -> Vec<String> {
         (watch.stuck, "stuck"),
         (watch.hashing, "being hashed"),
         (watch.behind, "behind others"),
+        (watch.withheld, "withheld"),
         (watch.rejected, "rejected"),
     ];
     let counts: Vec<String> = counts

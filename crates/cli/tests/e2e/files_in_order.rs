@@ -1,13 +1,14 @@
-//! A strict order of files: one at a time, over kills and failures.
+//! Files that wait on disk: in a strict order one at a time, over kills and failures; and while the server has enough.
 
 use std::fs;
 
 use crate::{
     on_both,
+    split::Split,
     world::{Database, World},
 };
 
-on_both! { strict_files_go_one_at_a_time_also_over_a_kill, a_strict_file_that_fails_is_waited_for }
+on_both! { strict_files_go_one_at_a_time_also_over_a_kill, a_strict_file_that_fails_is_waited_for, files_wait_on_disk_while_the_server_has_enough }
 
 async fn strict_files_go_one_at_a_time_also_over_a_kill(database: Database) {
     let text = r#"
@@ -109,6 +110,46 @@ args = ["-c", 'test ! -e $DIR/broken && echo "$HETUFLOW_FILE_NAME" >> $DIR/effec
     world
         .until("the last has run", async |world| world.effects().contains(&"e.csv".to_owned()).then_some(()))
         .await;
+}
+
+async fn files_wait_on_disk_while_the_server_has_enough(database: Database) {
+    let text = r#"
+[on.file]
+paths   = ["inbox/*.csv"]
+initial = "process"
+limits  = { max_pending = 3 }
+
+[job]
+cmd    = "sh"
+args   = ["-c", 'echo "$HETUFLOW_FILE_NAME" >> $DIR/effects']
+labels = { role = "nobody" }
+"#;
+    let mut split = Split::start(database, &[("import", text)]).await;
+    let inbox = split.agent_data("worker").join("inbox");
+    fs::create_dir_all(&inbox).expect("made");
+    for number in 0..9 {
+        fs::write(inbox.join(format!("{number}.csv")), "1").expect("written");
+    }
+    split.agent("worker", &[]).await;
+    let full = async |world: &World| {
+        let (_, shown, _) = world.cli(&["agent", "show", "worker"]).await;
+        shown.contains(": full,").then_some(())
+    };
+    split.world.until("the watch is full", full).await;
+    assert_eq!(split.world.tasks().await.len(), 3);
+    // A restart changes nothing: what was found is not told before there is room.
+    split.kill_agent("worker").await;
+    split.agent("worker", &[]).await;
+    split.world.until("it is full again", full).await;
+    assert_eq!(split.world.tasks().await.len(), 3);
+    let id = split.world.tasks().await[0]["id"].as_str().expect("an id").to_owned();
+    assert_eq!(split.world.cli(&["task", "cancel", &id]).await.0, Some(0));
+    let world = &split.world;
+    world.until("another one came", async |world| (world.tasks().await.len() == 4).then_some(())).await;
+    // Once there is a machine, all of them run by themselves.
+    split.stop_agent("worker").await;
+    split.agent("worker", &[("role", "nobody")]).await;
+    assert_eq!(split.world.effects_until(8).await.len(), 8);
 }
 
 async fn failed(world: &World) -> serde_json::Value {

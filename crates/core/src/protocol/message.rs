@@ -59,6 +59,10 @@ pub enum FromAgent {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         follow: bool,
     },
+    /// How many more files of these triggers does the server take for now? The answer is [`ToAgent::FileRooms`].
+    FileRooms {
+        keys: Vec<String>,
+    },
     /// How the watch of one trigger does; sent on every change.
     Watch(WatchState),
     /// A sign of life; the server answers [`ToAgent::Pong`].
@@ -99,6 +103,10 @@ pub enum ToAgent {
     /// The answer to a question, or what is new of an event that is followed.
     FileOutcomes {
         outcomes: Vec<(EventId, FileOutcome)>,
+    },
+    /// By key. What it had told before it asked is taken off already. Of what is not known there is no end of room.
+    FileRooms {
+        rooms: Vec<(String, u64)>,
     },
     /// Everything this agent shall watch. Absolute: what is not named here is not watched any more.
     Watches {
@@ -275,6 +283,8 @@ pub enum WatchHealth {
     Live,
     /// Changes are found by looking.
     Polling,
+    /// As many tasks of it wait at the server as may: files wait on disk.
+    Full,
     /// The system had more to tell than it could: everything is looked at again, so that changes are found late.
     Overflowing,
     /// A part of it cannot be watched.
@@ -293,6 +303,7 @@ impl WatchHealth {
         match self {
             Self::Live => "live",
             Self::Polling => "polling",
+            Self::Full => "full",
             Self::Overflowing => "overflowing",
             Self::Degraded => "degraded",
             Self::Offline => "offline",
@@ -323,6 +334,9 @@ pub struct WatchState {
     /// An event whose end they wait for: one that has failed, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ahead: Option<EventId>,
+    /// Files that are not told, because the server has as many of the trigger waiting as it may.
+    #[serde(default)]
+    pub withheld: u64,
     /// Files that were refused since the agent started.
     #[serde(default)]
     pub rejected: u64,

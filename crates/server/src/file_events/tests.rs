@@ -173,3 +173,32 @@ async fn the_end_of_an_event_that_is_followed_is_told_by_itself() {
     assert_eq!(outcome(&mut origin).await, FileOutcome::Cancelled);
     assert_eq!(world.state.hub.followed(), 0);
 }
+
+#[tokio::test]
+async fn no_more_files_are_taken_than_may_wait() {
+    let mut world = World::start().await;
+    let most = |text: &str| text.replace("[job]", "limits = { max_pending = 2 }\n[job]");
+    world.trigger("import", &most(TRIGGER)).await;
+    world.trigger("usual", TRIGGER).await;
+    let mut agent = world.agent("a", &[]).await;
+    let keys = ["default/import", "default/usual", "default/gone"].map(str::to_owned);
+    let rooms = async |agent: &mut TestAgent| {
+        agent.say(FromAgent::FileRooms { keys: keys.to_vec() }).await;
+        let ToAgent::FileRooms { rooms } = agent.hear().await else { panic!("no room") };
+        rooms.into_iter().map(|(_, room)| room).collect::<Vec<_>>()
+    };
+    let endless = u64::from(u32::MAX);
+    assert_eq!(rooms(&mut agent).await, [2, 10_000, endless]);
+    let batch = ["x", "y", "z"].map(|name| file(&world, "default/import", name)).to_vec();
+    verdicts(&mut agent, batch).await;
+    assert_eq!(rooms(&mut agent).await, [0, 10_000, endless]);
+    assert_eq!(world.state.metrics.files_withheld.get(), 1);
+    // On another machine nothing waits.
+    let mut other = world.agent("b", &[]).await;
+    assert_eq!(rooms(&mut other).await, [2, 10_000, endless]);
+    let tasks = world.state.store.tasks(&TaskFilter::default(), Page::default()).await.expect("tasks");
+    for task in &tasks[..2] {
+        world.state.store.cancel(task.id, world.now()).await.expect("cancelled");
+    }
+    assert_eq!(rooms(&mut agent).await, [1, 10_000, endless]);
+}

@@ -1,5 +1,5 @@
 //! Answers how the tasks of events about files stand, and follows those that others wait for: their ends are told as soon
-//! as this server records them.
+//! as this server records them. Also says how many more files it takes.
 
 use hetuflow_core::{id::EventId, protocol::ToAgent};
 
@@ -22,6 +22,18 @@ impl Session {
             outcomes.push((*event, standing.outcome));
         }
         self.say(ToAgent::FileOutcomes { outcomes }).await
+    }
+
+    /// How many more files of these triggers are taken.
+    pub(super) async fn rooms(&mut self, keys: Vec<String>) -> Result<(), Stop> {
+        let mut rooms = Vec::with_capacity(keys.len());
+        let labels = self.labels.borrow().clone();
+        for key in keys.into_iter().take(file_events::MOST_ASKED) {
+            let room =
+                file_events::room(&self.state, &self.key.agent_id, &labels, &key).await.map_err(away)?;
+            rooms.push((key, room));
+        }
+        self.say(ToAgent::FileRooms { rooms }).await
     }
 
     fn follow(&self, event: EventId, tasks: &[hetuflow_core::id::TaskId]) -> Following {

@@ -137,6 +137,7 @@ impl Session {
             }
             FromAgent::Result(result) => self.results(vec![result]).await?,
             FromAgent::Files { batch } => self.files(&batch).await?,
+            FromAgent::FileRooms { keys } => self.rooms(keys).await?,
             FromAgent::FileOutcomes { events, follow } => self.outcomes(&events, follow).await?,
         }
         Ok(())

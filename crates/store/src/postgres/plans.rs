@@ -10,7 +10,7 @@ use super::{
     event::{self, insert},
     open::{ensure, settings},
     schedule,
-    task::{attempt, claim, ends, finish, progress},
+    task::{attempt, claim, ends, finish, list, progress},
 };
 
 /// A statement with the conditions by which it may look into an index of the tables that grow: one of them, with all
@@ -23,7 +23,7 @@ struct Statement {
 
 const ROW: &[&str] = &["(id = ", "(created_at = "];
 
-const STATEMENTS: [Statement; 14] = [
+const STATEMENTS: [Statement; 15] = [
     Statement { name: "store", text: insert::STORE, by: &[] },
     Statement { name: "succeed", text: finish::SUCCEED, by: &[ROW] },
     Statement { name: "progress", text: progress::PROGRESS, by: &[ROW] },
@@ -32,6 +32,7 @@ const STATEMENTS: [Statement; 14] = [
     Statement { name: "end_attempts", text: attempt::END_ATTEMPTS, by: &[] },
     Statement { name: "settle_tasks", text: attempt::SETTLE_TASKS, by: &[ROW] },
     Statement { name: "claim", text: claim::CLAIM, by: &[ROW, &["(lane_id = ", "(scheduled_at <= "]] },
+    Statement { name: "backlog", text: list::BACKLOG, by: &[&["(lane_id = "]] },
     Statement { name: "lanes", text: claim::LANES, by: &[&["(lane_id = "]] },
     Statement { name: "events", text: event::BY_ID, by: &[&["(id = ANY"]] },
     Statement { name: "duplicates", text: insert::TASKS_OF, by: &[&["(event_id = ANY"]] },

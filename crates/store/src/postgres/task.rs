@@ -5,7 +5,7 @@ mod bulk;
 pub(super) mod claim;
 pub(super) mod ends;
 pub(super) mod finish;
-mod list;
+pub(super) mod list;
 mod output;
 pub(super) mod progress;
 
@@ -25,8 +25,8 @@ use super::{
     schedule::daemon,
 };
 use crate::{
-    Cancelled, CancelledAll, Claimed, Ended, Finish, InstanceFilter, LaneId, LowWater, Page, Progress,
-    Report, Retried, Slot, StoreError, Stretch, TaskFilter, TaskStore, WaitingLane,
+    Backlog, Cancelled, CancelledAll, Claimed, Ended, Finish, InstanceFilter, LaneId, LowWater, Page,
+    Progress, Report, Retried, Slot, StoreError, Stretch, TaskFilter, TaskStore, WaitingLane,
     row::{self, Columns},
     settle,
 };
@@ -35,6 +35,10 @@ use crate::{
 impl TaskStore for Postgres {
     async fn waiting_lanes(&self, from: &[(LaneId, LowWater)]) -> Result<Vec<WaitingLane>, StoreError> {
         claim::waiting_lanes(self, from).await
+    }
+
+    async fn backlog(&self, backlog: Backlog<'_>) -> Result<u64, StoreError> {
+        list::backlog(self, backlog).await
     }
 
     async fn claim(

@@ -29,6 +29,7 @@ fn statements() -> Vec<(String, &'static [&'static str])> {
         (over(rows::EVENTS), &[]),
         (over(rows::TASKS), &[]),
         (rows::TASKS_OF.to_owned(), &["sched_task_by_event"]),
+        (list::BACKLOG.to_owned(), &["sched_task_claim"]),
         (claim::DUE.to_owned(), &["sched_task_claim", "INTEGER PRIMARY KEY"]),
         (over(claim::LEASE), &[TASK]),
         (over(progress::ATTEMPTS), &[TASK]),
@@ -46,9 +47,10 @@ fn statements() -> Vec<(String, &'static [&'static str])> {
     ]
 }
 
-/// What may be walked from end to end: what the batch itself brings, the few runs that wait for their turn, the first
-/// daemon, what is leased, ends that nobody has been told of, and what a view has found.
-const WALKED: [&str; 10] = [
+/// What may be walked from end to end: the lanes, what the batch itself brings, the few runs that wait for their turn,
+/// the first daemon, what is leased, ends that nobody has been told of, and what a view has found.
+const WALKED: [&str; 11] = [
+    "SCAN l",
     "SCAN u",
     "SCAN 256",
     "SCAN (",

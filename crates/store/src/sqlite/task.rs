@@ -20,8 +20,8 @@ use jiff::Timestamp;
 
 use super::{Sqlite, Tx, schedule::daemon};
 use crate::{
-    Cancelled, CancelledAll, Claimed, Ended, Finish, InstanceFilter, LaneId, LowWater, Page, Progress,
-    Report, Retried, Slot, StoreError, Stretch, TaskFilter, TaskStore, WaitingLane,
+    Backlog, Cancelled, CancelledAll, Claimed, Ended, Finish, InstanceFilter, LaneId, LowWater, Page,
+    Progress, Report, Retried, Slot, StoreError, Stretch, TaskFilter, TaskStore, WaitingLane,
     row::{self, Columns},
     settle,
 };
@@ -30,6 +30,10 @@ use crate::{
 impl TaskStore for Sqlite {
     async fn waiting_lanes(&self, from: &[(LaneId, LowWater)]) -> Result<Vec<WaitingLane>, StoreError> {
         claim::waiting_lanes(self, from).await
+    }
+
+    async fn backlog(&self, backlog: Backlog<'_>) -> Result<u64, StoreError> {
+        list::backlog(self, backlog).await
     }
 
     async fn claim(

@@ -3,15 +3,18 @@
 use hetuflow_core::{
     event::{DecisionOutcome, Event, SourceKind, Verdict},
     id::{InstanceId, JobId, Namespace},
+    labels::Lane,
     retry::OnLost,
     status::Status,
-    task::{EndReason, Outcome},
+    task::{EndReason, NewTask, Outcome},
 };
-use hetuflow_store::{ByTrigger, EventFilter, Ingest, InstanceFilter, Order, Page, Store, TaskFilter, Walk};
+use hetuflow_store::{
+    Backlog, ByTrigger, EventFilter, Ingest, InstanceFilter, Order, Page, Store, TaskFilter, Walk,
+};
 
 use crate::{
     database::Db,
-    world::{agent_id, at, claimed_by, event, finish, policy, slot, stored, take_in},
+    world::{agent_id, at, claim, claimed_by, event, finish, policy, slot, stored, take_in, task_of},
 };
 
 fn team_b() -> Namespace {
@@ -229,4 +232,41 @@ pub(crate) async fn tasks_are_filtered_by_how_they_ended(db: &Db) {
     check(TaskFilter { job: Some("no-such-job".to_owned()), ..TaskFilter::default() }, &[]).await;
     check(TaskFilter { since: Some(at(1)), ..TaskFilter::default() }, &[]).await;
     check(TaskFilter { until: Some(at(1)), ..TaskFilter::default() }, &[0, 1, 2, 3]).await;
+}
+
+pub(crate) async fn what_waits_of_a_trigger_is_counted_by_machine_up_to_a_bound(db: &Db) {
+    let store = &*db.store;
+    let on = |name: &str| Lane { agent: Some(agent_id(name)), ..Lane::default() };
+    let slot = slot(store, "web-1").await;
+    for place in 0..5 {
+        stored(store, at(place), |task| {
+            task.lane = on("web-1");
+            task.run_at = at(place * 100);
+            task.priority = i16::try_from(place % 2).expect("small");
+        })
+        .await;
+    }
+    let id = stored(store, at(0), |task| task.lane = on("web-2")).await;
+    stored(store, at(0), |_| ()).await;
+    let mut one = event(at(0));
+    one.namespace = team_b();
+    let task = NewTask { lane: on("web-1"), namespace: team_b(), ..task_of(&one) };
+    take_in(store, vec![Ingest { event: one, dedupe: None, tasks: vec![task] }]).await.expect("stored");
+    let trigger = crate::world::task(store, id).await.trigger;
+    let count = async |namespace: &Namespace, agent: Option<&str>, most| {
+        let agent = agent.map(agent_id);
+        let backlog = Backlog { namespace, trigger: &trigger, agent: agent.as_ref(), most };
+        store.backlog(backlog).await.expect("a count")
+    };
+    let ours = Namespace::default();
+    assert_eq!(count(&ours, Some("web-1"), 9).await, 5);
+    assert_eq!(count(&ours, Some("web-1"), 3).await, 3);
+    assert_eq!(count(&ours, Some("web-2"), 9).await, 1);
+    assert_eq!(count(&ours, Some("web-3"), 9).await, 0);
+    assert_eq!(count(&ours, None, 9).await, 1);
+    assert_eq!(count(&team_b(), Some("web-1"), 9).await, 1);
+    // What runs waits no more; what waits for its time does.
+    assert_eq!(claim(store, &vec![slot; 9], at(1)).await.len(), 4);
+    assert_eq!(count(&ours, Some("web-1"), 9).await, 4);
+    assert_eq!(count(&ours, None, 9).await + count(&team_b(), Some("web-1"), 9).await, 0);
 }

@@ -218,6 +218,7 @@ promises! {
         output_goes_before_its_task,
         what_rows_weigh_is_told_by_namespace_and_hour;
     list:
+        what_waits_of_a_trigger_is_counted_by_machine_up_to_a_bound,
         events_are_newest_first_without_bodies,
         events_are_filtered,
         events_are_found_by_trigger_time_and_original,

@@ -61,7 +61,7 @@ impl Batches {
         self.0.values().flatten().map(|waiting| waiting.event.seen_at).min()
     }
 
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.0.values().map(Vec::len).sum()
     }
 
@@ -117,7 +117,7 @@ impl Live {
         let (rule, now) = (self.batch_rule(), Instant::now());
         let mut behind = Vec::new();
         for (group, members) in &self.batches.0 {
-            if !turn.has_room_for_batch() {
+            if !turn.has_room_for_batch() || !turn.has_room_of(self.key()) {
                 break;
             }
             if due_at(members, &rule, now).is_none_or(|at| at > now) {
@@ -134,10 +134,12 @@ impl Live {
             if self.has_lines() {
                 part.lines.insert(group.clone(), event.dedupe.clone());
             }
-            turn.events.push(event);
+            turn.tell(event);
         }
         for (group, first) in behind {
-            turn.events.extend(self.stuck_batch(&group, &first, cx));
+            if let Some(notice) = self.stuck_batch(&group, &first, cx) {
+                turn.tell(notice);
+            }
         }
     }
 

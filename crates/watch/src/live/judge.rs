@@ -45,6 +45,7 @@ impl Live {
             return;
         }
         self.recover_overflow();
+        self.withholds = !turn.has_room_of(self.key());
         if !self.batches.is_full() {
             self.call(part);
             self.judge_candidates(cx, turn, part);
@@ -54,6 +55,12 @@ impl Live {
         }
         self.close_batches(cx, turn, part);
         self.sync_claims();
+        self.withholds = !turn.has_room_of(self.key());
+    }
+
+    /// Whether one more file is to be judged in this turn. Members of a batch are told by their batch.
+    fn goes_on(&self, turn: &Turn) -> bool {
+        !turn.is_full() && (self.makes_batches() || turn.has_room_of(self.key()))
     }
 
     fn judge_candidates(&mut self, cx: &mut Context<'_>, turn: &mut Turn, part: &mut Part) {
@@ -66,7 +73,7 @@ impl Live {
             self.waiting.gone.iter().map(|(path, gone)| (gone.version, path.clone())).collect();
         for path in due {
             cx.pulse.beat();
-            if turn.is_full() || self.rate.as_ref().is_some_and(|rate| !rate.has_place(now)) {
+            if !self.goes_on(turn) || self.rate.as_ref().is_some_and(|rate| !rate.has_place(now)) {
                 break;
             }
             match self.judge_candidate(&path, cx) {
@@ -178,7 +185,7 @@ impl Live {
         let reported: HashSet<PathBuf> = part.files.iter().map(|file| file.path.clone()).collect();
         for (path, gone) in due.into_iter().filter(|(path, _)| !reported.contains(path)) {
             cx.pulse.beat();
-            if turn.is_full() {
+            if !self.goes_on(turn) {
                 break;
             }
             if arriving.contains(&gone.version) {

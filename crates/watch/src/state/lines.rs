@@ -56,14 +56,20 @@ pub(super) async fn put(
     Ok(())
 }
 
-/// The first events to be told: all that are in no line, and of each line the first, while nobody is ahead there.
-pub(super) async fn pending(pool: &SqlitePool, limit: u32) -> sqlx::Result<Vec<FileEvent>> {
-    let sql = "select body from outbox o where grp is null or (
+/// The first events to be told, of all keys but these: all that are in no line, and of each line the first, while nobody
+/// is ahead there.
+pub(super) async fn pending(
+    pool: &SqlitePool,
+    except: &[String],
+    limit: u32,
+) -> sqlx::Result<Vec<FileEvent>> {
+    let sql = "select body from outbox o where (grp is null or (
             not exists (select 1 from ahead a where a.slot = o.slot and a.grp = o.grp and a.event != o.dedupe)
-            and o.seq = (select min(seq) from outbox f where f.slot = o.slot and f.grp = o.grp))
+            and o.seq = (select min(seq) from outbox f where f.slot = o.slot and f.grp = o.grp)))
+            and key not in (select value from json_each(?))
         order by seq limit ?";
     let row = |row: SqliteRow| decode(row.try_get::<&str, _>("body")?);
-    sqlx::query(sql).bind(limit).try_map(row).fetch_all(pool).await
+    sqlx::query(sql).bind(encode(&except)?).bind(limit).try_map(row).fetch_all(pool).await
 }
 
 /// The server has these events: those in lines are ahead there. To be called while they are in the outbox.

@@ -143,7 +143,7 @@ async fn again(tx: &mut Transaction<'_, Sqlite>, telling: Telling<'_>) -> sqlx::
             ),
             format!("delete from ahead where event in (select dedupe {of_key})"),
             format!(
-                "insert into outbox (dedupe, body, slot, grp) select dedupe, body, slot, grp {of_key} order by seq on conflict (dedupe) do nothing"
+                "insert into outbox (dedupe, key, body, slot, grp) select dedupe, key, body, slot, grp {of_key} order by seq on conflict (dedupe) do nothing"
             ),
         ] {
             let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(&key).bind(&terms.teller).bind(now);

@@ -87,9 +87,11 @@ pub(super) async fn put_events(tx: &mut Transaction<'_, Sqlite>, events: &[FileE
     if events.is_empty() {
         return Ok(0);
     }
-    let rows: Vec<_> =
-        events.iter().map(|event| Ok((&event.dedupe, encode(event)?))).collect::<sqlx::Result<_>>()?;
-    let sql = "insert into outbox (dedupe, body) select value ->> 0, value ->> 1 from json_each(?) where true
+    let rows: Vec<_> = events
+        .iter()
+        .map(|event| Ok((&event.dedupe, &event.key, encode(event)?)))
+        .collect::<sqlx::Result<_>>()?;
+    let sql = "insert into outbox (dedupe, key, body) select value ->> 0, value ->> 1, value ->> 2 from json_each(?) where true
         on conflict (dedupe) do nothing";
     Ok(sqlx::query(sql).bind(encode(&rows)?).execute(&mut **tx).await?.rows_affected())
 }

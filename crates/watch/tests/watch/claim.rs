@@ -29,7 +29,7 @@ async fn of_agents_that_share_a_folder_one_claims_each_file() {
         one.write(&format!("in/{}/{number}.csv", number % 7), "1");
     }
     let mut changes = (one.watcher().changes(), two.watcher().changes());
-    let outbox = async |world: &World| world.watcher().pending(10_000).await.expect("the outbox");
+    let outbox = async |world: &World| world.watcher().pending(&[], 10_000).await.expect("the outbox");
     let (ones, twos) = loop {
         let (ones, twos) = (outbox(&one).await, outbox(&two).await);
         if ones.len() + twos.len() >= FILES {

@@ -6,6 +6,7 @@ mod full;
 mod large;
 mod limits;
 mod mark;
+mod rooms;
 mod roots;
 mod scenario;
 mod sequence;

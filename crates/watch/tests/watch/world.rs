@@ -211,7 +211,7 @@ impl World {
     }
 
     async fn pending(&self) -> Vec<FileEvent> {
-        self.watcher().pending(100_000).await.expect("the outbox")
+        self.watcher().pending(&[], 100_000).await.expect("the outbox")
     }
 
     /// The next `count` events, in order of their paths. More than that is a failure.

@@ -282,11 +282,21 @@ pub struct FileLimits {
     /// Files that it tells of in a second; more wait.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate: Option<u32>,
+    /// Tasks of the trigger that wait at the server. While there are as many, files wait on disk.
+    #[serde(skip_serializing_if = "is_usual_backlog")]
+    pub max_pending: u64,
+}
+
+const USUAL_BACKLOG: u64 = 10_000;
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+const fn is_usual_backlog(most: &u64) -> bool {
+    *most == USUAL_BACKLOG
 }
 
 impl Default for FileLimits {
     fn default() -> Self {
-        Self { files: 2_000_000, directories: 200_000, rate: None }
+        Self { files: 2_000_000, directories: 200_000, rate: None, max_pending: USUAL_BACKLOG }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Tasks and instances for people: one by id, or a page of them.
 
 use hetuflow_core::{
-    id::{InstanceId, TaskId},
+    id::{AgentId, InstanceId, TaskId},
     status::Status,
     task::{EndReason, Task, TaskInstance},
 };
@@ -10,7 +10,7 @@ use sqlx::QueryBuilder;
 use super::Postgres;
 use crate::postgres::columns::{at, time};
 use crate::{
-    InstanceFilter, Page, StoreError, TaskFilter, row,
+    Backlog, InstanceFilter, Page, StoreError, TaskFilter, row,
     task::{DEAD, SETTLED_DAEMON},
 };
 
@@ -34,6 +34,26 @@ pub(super) async fn count(db: &Postgres, filter: &TaskFilter, at_most: u64) -> R
     push_filter(&mut query, filter);
     query.push(" limit ").push_bind(row::signed(at_most)).push(") counted");
     row::number(&query.build().fetch_one(&db.pool).await?, "tasks")
+}
+
+/// The statuses are literals, because only then the partial index serves.
+pub(in crate::postgres) const BACKLOG: &str = "select count(*) from (select 1 from (
+        select t.namespace, t.trigger_name from sched_lane l
+        cross join lateral (select namespace, trigger_name from sched_task
+            where lane_id = l.id and status in (1, 2) limit $2) t
+        where l.agent_id is not distinct from $1 limit $2) w
+    where w.namespace = $3 and w.trigger_name = $4 limit $5) b";
+
+pub(super) async fn backlog(db: &Postgres, backlog: Backlog<'_>) -> Result<u64, StoreError> {
+    let count: i64 = sqlx::query_scalar(BACKLOG)
+        .bind(backlog.agent.map(AgentId::as_str))
+        .bind(Backlog::LOOK_AT)
+        .bind(backlog.namespace.as_str())
+        .bind(backlog.trigger)
+        .bind(backlog.most())
+        .fetch_one(&db.pool)
+        .await?;
+    Ok(count.cast_unsigned())
 }
 
 pub(super) async fn tasks(db: &Postgres, filter: &TaskFilter, page: Page) -> Result<Vec<Task>, StoreError> {

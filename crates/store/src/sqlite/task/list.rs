@@ -1,7 +1,7 @@
 //! Tasks and instances for people: one by id, or a page of them.
 
 use hetuflow_core::{
-    id::{InstanceId, TaskId},
+    id::{AgentId, InstanceId, TaskId},
     status::Status,
     task::{Task, TaskInstance},
 };
@@ -9,7 +9,7 @@ use sqlx::QueryBuilder;
 
 use super::Sqlite;
 use crate::{
-    InstanceFilter, Page, StoreError, TaskFilter, row,
+    Backlog, InstanceFilter, Page, StoreError, TaskFilter, row,
     task::{DEAD, SETTLED_DAEMON},
 };
 
@@ -32,6 +32,26 @@ pub(super) async fn count(db: &Sqlite, filter: &TaskFilter, at_most: u64) -> Res
     push_filter(&mut query, filter);
     query.push(" limit ").push_bind(row::signed(at_most)).push(") counted");
     row::number(&query.build().fetch_one(&db.readers).await?, "tasks")
+}
+
+/// The statuses are literals, because only then the partial index serves; it is named, because without statistics
+/// SQLite may prefer another.
+pub(in crate::sqlite) const BACKLOG: &str = "select count(*) from (select 1 from (
+        select t.namespace, t.trigger_name from sched_lane l
+        cross join sched_task t indexed by sched_task_claim
+        where l.agent_id is ? and t.lane_id = l.id and t.status in (1, 2) limit ?)
+    where namespace = ? and trigger_name = ? limit ?)";
+
+pub(super) async fn backlog(db: &Sqlite, backlog: Backlog<'_>) -> Result<u64, StoreError> {
+    let count: i64 = sqlx::query_scalar(BACKLOG)
+        .bind(backlog.agent.map(AgentId::as_str))
+        .bind(Backlog::LOOK_AT)
+        .bind(backlog.namespace.as_str())
+        .bind(backlog.trigger)
+        .bind(backlog.most())
+        .fetch_one(&db.readers)
+        .await?;
+    Ok(count.cast_unsigned())
 }
 
 pub(super) async fn tasks(db: &Sqlite, filter: &TaskFilter, page: Page) -> Result<Vec<Task>, StoreError> {

@@ -66,6 +66,8 @@ fn read_limits(table: &mut Table<'_>, limits: &mut FileLimits) {
     set(&mut limits.files, table.integer("files", 1..=100_000_000).and_then(|most| most.try_into().ok()));
     let directories = table.integer("directories", 1..=10_000_000);
     set(&mut limits.directories, directories.and_then(|most| most.try_into().ok()));
+    let pending = table.integer("max_pending", 1..=10_000_000);
+    set(&mut limits.max_pending, pending.and_then(|most| most.try_into().ok()));
     limits.rate = table.integer("rate", 1..=100_000).and_then(|most| most.try_into().ok());
 }
 
