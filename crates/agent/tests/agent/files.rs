@@ -21,13 +21,18 @@ async fn baseline(server: &mut Session) {
         .await;
 }
 
+/// The next files that are told, by a server that has room for a hundred whenever it is asked.
 async fn files(server: &mut Session) -> Vec<FileEvent> {
-    server
-        .until(|said| match said {
-            Said::Message(FromAgent::Files { batch }) => Some(batch),
-            Said::Message(_) | Said::Output { .. } => None,
-        })
-        .await
+    loop {
+        match server.next().await {
+            Said::Message(FromAgent::Files { batch }) => return batch,
+            Said::Message(FromAgent::FileRooms { keys }) => {
+                let rooms = keys.into_iter().map(|key| (key, 100)).collect();
+                server.say(ToAgent::FileRooms { rooms }).await;
+            }
+            Said::Message(_) | Said::Output { .. } => {}
+        }
+    }
 }
 
 fn names(files: &[FileEvent]) -> Vec<&str> {
