@@ -1,6 +1,9 @@
 //! What `/proc` tells about processes.
 
-use std::{fs, io};
+use std::{
+    fs,
+    io::{self, Read as _},
+};
 
 /// A pid is given out again; together with its start time it names one process of one boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,7 +19,18 @@ pub(super) struct Stat {
     pub(super) group: i32,
     /// Dead already; only its parent has not asked yet.
     pub(super) zombie: bool,
+    /// Of the kernel's own, which run no program.
+    kernel: bool,
 }
+
+/// `PF_KTHREAD` of the kernel's `include/linux/sched.h`.
+const KERNEL_THREAD: u32 = 0x0020_0000;
+
+/// Larger environments are rare.
+const AT_ONCE: usize = 32 * 1024;
+
+/// How often a process that has no environment is asked again before that is believed.
+const ASKED: usize = 3;
 
 /// Changes with every boot.
 pub(crate) fn boot_id() -> io::Result<String> {
@@ -36,11 +50,46 @@ pub(super) fn all() -> impl Iterator<Item = Stat> {
         .filter_map(stat)
 }
 
-/// Whether the process was started with `name=value` in its environment.
-pub(super) fn has_variable(pid: i32, name: &str, value: &str) -> bool {
+/// Whether the process was started with `name=value` in its environment. `None`: it is just becoming another program,
+/// and for that moment has neither environment nor arguments.
+pub(super) fn has_variable(process: &Stat, name: &str, value: &str) -> Option<bool> {
     let wanted = format!("{name}={value}");
-    fs::read(format!("/proc/{pid}/environ"))
-        .is_ok_and(|environ| environ.split(|byte| *byte == 0).any(|pair| pair == wanted.as_bytes()))
+    for _ in 0..ASKED {
+        match memory_of(process, "environ") {
+            Ok(environ) if !environ.is_empty() => {
+                return Some(environ.split(|byte| *byte == 0).any(|pair| pair == wanted.as_bytes()));
+            }
+            Ok(_) if !process.kernel => {}
+            Ok(_) | Err(_) => return Some(false),
+        }
+        // Arguments say that it runs; the environment is looked at once more, because it may have come with them.
+        match memory_of(process, "cmdline") {
+            Ok(arguments) if arguments.is_empty() => return None,
+            Ok(_) => {}
+            Err(_) => return Some(false),
+        }
+    }
+    Some(false)
+}
+
+/// A file that shows memory of the process. What became another program since the file was opened has nothing more to
+/// show, so that a file which is read in small pieces may lack its end: here one call reads whatever is usual.
+fn memory_of(process: &Stat, file: &str) -> io::Result<Vec<u8>> {
+    let mut file = fs::File::open(format!("/proc/{}/{file}", process.id.pid))?;
+    let mut bytes = vec![0; AT_ONCE];
+    let mut end = 0;
+    loop {
+        match file.read(&mut bytes[end..])? {
+            0 => break,
+            read => end += read,
+        }
+        if end < bytes.len() {
+            break;
+        }
+        bytes.resize(2 * end, 0);
+    }
+    bytes.truncate(end);
+    Ok(bytes)
 }
 
 /// The command's name, the second field, may hold anything, parentheses and spaces included; what
@@ -51,8 +100,9 @@ fn parse(pid: i32, text: &[u8]) -> Option<Stat> {
     let mut fields = rest.split_ascii_whitespace();
     let zombie = matches!(fields.next()?, "Z" | "X");
     let group = fields.nth(1)?.parse().ok()?;
-    let start_time = fields.nth(16)?.parse().ok()?;
-    Some(Stat { id: ProcessId { pid, start_time }, group, zombie })
+    let kernel = fields.nth(3)?.parse::<u32>().ok()? & KERNEL_THREAD != 0;
+    let start_time = fields.nth(12)?.parse().ok()?;
+    Some(Stat { id: ProcessId { pid, start_time }, group, zombie, kernel })
 }
 
 #[cfg(test)]
@@ -62,8 +112,11 @@ mod tests {
     #[test]
     fn a_stat_line() {
         let line = b"77 (a) S (b) Z 1 70 70 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4242 99 1";
-        let expected = Stat { id: ProcessId { pid: 77, start_time: 4242 }, group: 70, zombie: true };
+        let expected =
+            Stat { id: ProcessId { pid: 77, start_time: 4242 }, group: 70, zombie: true, kernel: false };
         assert_eq!(parse(77, line), Some(expected));
+        let thread = b"2 (kthreadd) S 0 0 0 0 -1 2129984 0 0 0 0 0 1 0 0 20 0 1 0 11 0 0";
+        assert!(parse(2, thread).is_some_and(|stat| stat.kernel));
         assert_eq!(parse(77, b"77 (x"), None);
         assert_eq!(parse(77, b"77 (x) S 1 2"), None);
     }

@@ -16,14 +16,35 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// Between two looks at processes that were asked to end.
 const LOOK_PATIENTLY: Duration = Duration::from_millis(25);
 
+/// For so long it counts that a process, whoever's it is, cannot say to whom it belongs; that takes it far less.
+const UNSURE: Duration = Duration::from_millis(250);
+
 /// A process that does not die of SIGKILL waits in the kernel, for a disk or a network file system.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What is left of an attempt.
+#[derive(Debug, Default)]
+enum Left {
+    #[default]
+    Nothing,
+    Some,
+    /// Nothing that is known to be its own.
+    Unsure,
+}
 
 #[derive(Debug, Clone)]
 pub(crate) struct Tree {
     pub(crate) instance_id: InstanceId,
     pub(crate) leader: Option<ProcessId>,
     pub(crate) leaf: Option<Leaf>,
+}
+
+/// What one look through `/proc` finds.
+#[derive(Debug, Default)]
+struct Look {
+    members: Vec<ProcessId>,
+    /// Processes that were just becoming another program.
+    unsure: usize,
 }
 
 /// Processes that SIGKILL did not end in time.
@@ -45,8 +66,10 @@ impl Tree {
             let tree = self.clone();
             let left = spawn_blocking(move || tree.kill_once()).await.unwrap_or_default();
             let Some(survivors) = left else { return Ok(()) };
-            if begin.elapsed() > PATIENCE {
-                return Err(survivors);
+            match begin.elapsed() {
+                so_long if survivors.count == 0 && so_long > UNSURE => return Ok(()),
+                so_long if so_long > PATIENCE => return Err(survivors),
+                _ => {}
             }
             tokio::time::sleep(LOOK_AGAIN).await;
         }
@@ -54,10 +77,14 @@ impl Tree {
 
     /// Waits until everything has ended by itself.
     pub(crate) async fn gone(&self) {
+        let mut unsure = 0;
         loop {
             let tree = self.clone();
-            if spawn_blocking(move || tree.is_gone()).await.unwrap_or_default() {
-                return;
+            match spawn_blocking(move || tree.left()).await.unwrap_or_default() {
+                Left::Nothing => return,
+                Left::Unsure if unsure * LOOK_PATIENTLY > UNSURE => return,
+                Left::Unsure => unsure += 1,
+                Left::Some => unsure = 0,
             }
             tokio::time::sleep(LOOK_PATIENTLY).await;
         }
@@ -83,27 +110,44 @@ impl Tree {
                 None => {}
             }
         }
-        let members = self.members();
+        let Look { members, unsure } = self.look();
         for member in &members {
             kill_exactly(*member);
         }
-        members.first().map(|example| Survivors { count: members.len(), example: example.pid })
+        let example = members.first().map_or(0, |example| example.pid);
+        let left = !members.is_empty() || unsure > 0;
+        left.then_some(Survivors { count: members.len(), example })
     }
 
-    fn is_gone(&self) -> bool {
-        let populated = self.leaf.as_ref().and_then(Leaf::populated);
-        populated.map_or_else(|| self.members().is_empty(), |populated| !populated)
+    fn left(&self) -> Left {
+        match self.leaf.as_ref().and_then(Leaf::populated) {
+            Some(true) => Left::Some,
+            Some(false) => Left::Nothing,
+            None => match self.look() {
+                Look { members, .. } if !members.is_empty() => Left::Some,
+                Look { unsure: 0, .. } => Left::Nothing,
+                Look { .. } => Left::Unsure,
+            },
+        }
     }
 
-    fn members(&self) -> Vec<ProcessId> {
+    fn look(&self) -> Look {
         let own = i32::try_from(std::process::id()).unwrap_or_default();
         let marker = self.instance_id.to_string();
         let group = self.group();
-        procfs::all()
-            .filter(|stat| !stat.zombie && stat.id.pid != own)
-            .filter(|stat| Some(stat.group) == group || procfs::has_variable(stat.id.pid, MARKER, &marker))
-            .map(|stat| stat.id)
-            .collect()
+        let mut look = Look::default();
+        for stat in procfs::all().filter(|stat| !stat.zombie && stat.id.pid != own) {
+            if Some(stat.group) == group {
+                look.members.push(stat.id);
+                continue;
+            }
+            match procfs::has_variable(&stat, MARKER, &marker) {
+                Some(true) => look.members.push(stat.id),
+                Some(false) => {}
+                None => look.unsure += 1,
+            }
+        }
+        look
     }
 
     /// The group is known by the pid of its leader, so it is ours only while that pid is the
@@ -154,10 +198,35 @@ mod tests {
         std::io::Read::read_exact(&mut leader.stdout.take().expect("a pipe"), &mut ready).expect("ready");
         let pid = i32::try_from(leader.id()).expect("a pid");
         let tree = Tree { instance_id, leader: procfs::stat(pid).map(|stat| stat.id), leaf: None };
-        assert_eq!(tree.members().len(), 3);
+        // The last may just be becoming the program that sleeps.
+        let found = std::iter::repeat_with(|| tree.look().members.len()).find(|found| *found >= 3);
+        assert_eq!(found, Some(3));
         tree.kill().await.expect("gone");
-        assert_eq!(tree.members(), []);
+        assert_eq!(tree.look().members, []);
         leader.wait().expect("waited for");
+    }
+
+    /// Each time it does, its environment cannot be read for a moment.
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "the process module tries itself")]
+    fn one_that_becomes_another_program_again_and_again_is_never_overlooked() {
+        let instance_id = InstanceId::at(jiff::Timestamp::UNIX_EPOCH);
+        let mut command = std::process::Command::new("/bin/sh");
+        let script = "[ $1 -gt 0 ] || exit 0; exec sh -c \"$0\" \"$0\" $(($1 - 1))";
+        command.args(["-c", script, script, "2000"]).env(MARKER, instance_id.to_string()).process_group(0);
+        let mut child = command.spawn().expect("started");
+        let pid = i32::try_from(child.id()).expect("a pid");
+        let tree = Tree { instance_id, leader: None, leaf: None };
+        let mut looks = 0;
+        while procfs::stat(pid).is_some_and(|stat| !stat.zombie) {
+            let left = tree.left();
+            // Whether it ran before and after the look.
+            let runs = procfs::stat(pid).is_some_and(|stat| !stat.zombie);
+            assert!(!runs || !matches!(left, Left::Nothing), "overlooked after {looks} looks");
+            looks += 1;
+        }
+        assert!(looks > 0);
+        child.wait().expect("waited for");
     }
 
     #[tokio::test]
@@ -170,7 +239,7 @@ mod tests {
         let leader_of_theirs = procfs::stat(pid).map(|stat| stat.id);
         let reused = leader_of_theirs.map(|id| ProcessId { start_time: id.start_time + 1, ..id });
         let tree = Tree { instance_id: ours, leader: reused, leaf: None };
-        assert_eq!(tree.members(), []);
+        assert_eq!(tree.look().members, []);
         tree.kill().await.expect("nothing to do");
         assert!(leader.try_wait().expect("asked").is_none(), "it runs on");
         Tree { instance_id: theirs, leader: leader_of_theirs, leaf: None }.kill().await.expect("gone");
