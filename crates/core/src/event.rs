@@ -251,6 +251,26 @@ impl DedupeKey {
     }
 }
 
+/// What it is that has the path.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FileKind {
+    #[default]
+    File,
+    /// A symbolic link.
+    Link,
+}
+
+impl FileKind {
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Link => "link",
+        }
+    }
+}
+
 /// Facts about a file that travel with a file event, as its JSON body.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileFacts {
@@ -262,6 +282,9 @@ pub struct FileFacts {
     pub percent_encoded: bool,
     pub size: u64,
     pub mtime: Timestamp,
+    /// A link, of which all the rest is about the file that it leads to.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub kind: FileKind,
     /// `arrived`, `created`, `modified`, `deleted`, `moved`, `batch`; `stuck` and `rejected` are for other triggers.
     pub change: String,
     #[serde(default)]
@@ -377,6 +400,10 @@ impl FileFacts {
     }
 }
 
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 const fn yes() -> bool {
     true
 }
@@ -398,6 +425,7 @@ impl Default for FileFacts {
             percent_encoded: false,
             size: 0,
             mtime: Timestamp::UNIX_EPOCH,
+            kind: FileKind::default(),
             change: "arrived".to_owned(),
             labels: Labels::default(),
             captures: BTreeMap::new(),

@@ -4,7 +4,7 @@
 use std::{fmt::Debug, time::Duration};
 
 use hetuflow_core::{
-    event::FileFacts,
+    event::{FileFacts, FileKind},
     id::{AgentId, EventId, InstanceId, JournalId, ServerId, TaskId},
     job::{Command, ResourceLimits},
     labels::Labels,
@@ -42,6 +42,7 @@ fn facts() -> FileFacts {
         percent_encoded: true,
         size: 12,
         mtime: Timestamp::UNIX_EPOCH,
+        kind: FileKind::Link,
         change: "arrived".to_owned(),
         labels: Labels::new(),
         captures: [("day".to_owned(), "1".to_owned())].into(),

@@ -16,7 +16,11 @@ use std::{
 use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 
-use crate::{ground::Ground, probe::Seen, version::Version};
+use crate::{
+    ground::Ground,
+    probe::{Seen, see_open},
+    version::Version,
+};
 
 /// A smaller file is read in the turn itself, which costs less than another turn; so much in one turn, at most.
 const SMALL: u64 = 1 << 20;
@@ -99,7 +103,7 @@ impl Digests {
     pub(crate) fn ask(&mut self, ground: &Arc<Ground>, path: &Path, version: Version) -> Answer {
         if version.size <= SMALL.min(self.left) {
             self.left -= version.size;
-            return Answer::Known(digest(ground, path));
+            return Answer::Known(digest(ground, path, Some(version)));
         }
         let mut work = self.shared.work();
         if work.asked.len() >= MAX_ASKED && !work.asked.contains_key(path) {
@@ -157,6 +161,9 @@ impl Shared {
     /// `None`: it is not the version that was asked about, or nobody wants to know any more.
     fn read(&self, path: &Path, asked: &Asked) -> io::Result<Option<String>> {
         let mut file = asked.ground.open(path)?;
+        if !is_version(&file, asked.version) {
+            return Ok(None);
+        }
         let (mut hash, mut chunk) = (Sha256::new(), vec![0; CHUNK]);
         for number in 0_u64.. {
             let unwanted = || self.work().asked.get(path) != Some(asked) || !asked.is_still(path);
@@ -199,9 +206,17 @@ fn read_chunk(file: &mut File, chunk: &mut [u8]) -> io::Result<usize> {
     }
 }
 
-/// Of a whole file, at once.
-pub(crate) fn digest(ground: &Ground, path: &Path) -> io::Result<String> {
+/// Another one may have taken its name.
+fn is_version(file: &File, version: Version) -> bool {
+    matches!(see_open(file), Seen::File(fact) if fact.version == version)
+}
+
+/// Of a whole file, at once; of that version, if it matters which.
+pub(crate) fn digest(ground: &Ground, path: &Path, version: Option<Version>) -> io::Result<String> {
     let (mut file, mut hash, mut chunk) = (ground.open(path)?, Sha256::new(), vec![0; 1 << 16]);
+    if version.is_some_and(|version| !is_version(&file, version)) {
+        return Err(io::Error::other("it has changed"));
+    }
     loop {
         match read_chunk(&mut file, &mut chunk)? {
             0 => return Ok(hex::encode(hash.finalize())),

@@ -1,14 +1,17 @@
 //! Says of every file below the globs of a trigger what would become of it, and by which rule: for people who ask why a
 //! file is not taken. The same rules as in force, asked once, without remembering anything.
 
+mod reach;
+
 use std::{
+    collections::BTreeSet,
     io,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use hetuflow_core::{
-    Clock,
+    Clock, path_text,
     trigger::{Claim, FileSource},
 };
 use jiff::Timestamp;
@@ -18,9 +21,10 @@ use crate::{
     gate::{Passage, Subject},
     ground::Ground,
     lease::{self, Writer},
+    links::Links,
     listing::Listing,
     noise::Noise,
-    probe::{FileFact, Seen, see_open},
+    probe::{FileFact, Seen, Way, see_open},
     proof::Proven,
     rule::Rule,
 };
@@ -60,8 +64,9 @@ impl Fate {
 pub fn explain(source: &FileSource, base: &Path, own: &Path, limit: usize) -> Result<Vec<Explained>, String> {
     let noise = Noise::new().map_err(|error| error.to_string())?;
     let rule = Rule::compile(source, base, own, &noise).map_err(|error| error.to_string())?;
+    let found = Vec::new();
     let mut walk =
-        Walk { rule: &rule, claim: source.claim, found: Vec::new(), limit, wall: Clock::system().now() };
+        Walk { rule: &rule, source, links: Links::default(), found, limit, wall: Clock::system().now() };
     for root in rule.roots() {
         walk.root(root);
     }
@@ -72,7 +77,9 @@ pub fn explain(source: &FileSource, base: &Path, own: &Path, limit: usize) -> Re
 
 struct Walk<'a> {
     rule: &'a Rule,
-    claim: Claim,
+    source: &'a FileSource,
+    /// Those below the start that is walked.
+    links: Links,
     found: Vec<Explained>,
     limit: usize,
     wall: Timestamp,
@@ -81,7 +88,11 @@ struct Walk<'a> {
 impl Walk<'_> {
     fn root(&mut self, root: &Path) {
         match Ground::locate(root) {
-            Ok(ground) => self.below(&ground, root),
+            Ok(ground) => {
+                let ground = ground.following(self.source.symlinks);
+                self.links = reach::links(self.rule, &ground, self.limit);
+                self.below(&ground, root);
+            }
             Err(error) => {
                 self.note(root.to_owned(), Fate::Left, format!("it cannot be listed: {error}"));
             }
@@ -89,8 +100,13 @@ impl Walk<'_> {
     }
 
     fn below(&mut self, ground: &Ground, root: &Path) {
-        let mut queue = vec![root.to_owned()];
+        let mut queue: Vec<PathBuf> = self.links.targets().map(Path::to_owned).collect();
+        queue.push(root.to_owned());
+        let mut walked = BTreeSet::new();
         while let Some(directory) = queue.pop() {
+            if !walked.insert(directory.clone()) {
+                continue;
+            }
             let opened = ground.directory(&directory).map_err(io::Error::from);
             let listing = match opened.and_then(Listing::read) {
                 Ok(listing) => listing,
@@ -104,8 +120,14 @@ impl Walk<'_> {
                     return;
                 }
                 let path = directory.join(name);
-                match listing.see(name) {
-                    Seen::Directory(_) if self.rule.enters(&path) => queue.push(path),
+                if listing.may_be_link(name)
+                    && let Some((fate, reason)) = reach::of_link(self.rule, &self.links, ground, &path)
+                {
+                    self.note(path, fate, reason);
+                    continue;
+                }
+                match if listing.may_be_link(name) { ground.see(&path) } else { listing.see(name) } {
+                    Seen::Directory(_) if self.links.enters(self.rule, &path) => queue.push(path),
                     Seen::Directory(_) => {
                         let own = name == OWN;
                         let reason = if own {
@@ -116,7 +138,7 @@ impl Walk<'_> {
                         self.note(path, Fate::Left, reason.to_owned());
                     }
                     Seen::File(fact) => self.file(ground, path, fact),
-                    Seen::Other => self.note(path, Fate::Left, "a link, socket or device".to_owned()),
+                    Seen::Other => self.note(path, Fate::Left, "a socket, pipe or device".to_owned()),
                     Seen::Absent => {}
                     Seen::Unknown(error) => {
                         self.note(path, Fate::Waits, format!("it cannot be looked at: {error}"));
@@ -132,13 +154,17 @@ impl Walk<'_> {
 
     fn file(&mut self, ground: &Ground, path: PathBuf, fact: FileFact) {
         let (fate, reason) = self.judge(ground, &path, fact);
+        let named = self.links.name_covered(self.rule, &path).filter(|_| fate == Fate::Taken);
+        let named = named.filter(|_| !self.rule.covers(&path));
+        let reason =
+            named.map_or(reason, |name| format!("reached by a link, as `{}`", path_text::show(&name)));
         self.note(path, fate, reason);
     }
 
     /// What is taken is renamed first, if the trigger claims: that works within one file system.
     fn claims(&self, ground: &Ground, fact: FileFact) -> (Fate, String) {
         let start = ground.directory(ground.dir()).map(|start| see_open(&start));
-        match (self.claim, start) {
+        match (self.source.claim, start) {
             (Claim::None, _) => (Fate::Taken, String::new()),
             (Claim::Rename, Ok(Seen::Directory(start))) if start.device != fact.device => (
                 Fate::Waits,
@@ -149,10 +175,12 @@ impl Walk<'_> {
     }
 
     fn judge(&self, ground: &Ground, path: &Path, fact: FileFact) -> (Fate, String) {
-        if let Err(uncovered) = self.rule.check(path) {
+        if let Err(uncovered) = self.rule.check(path)
+            && !self.links.covers(self.rule, path)
+        {
             return (Fate::Left, uncovered.explain().to_owned());
         }
-        if lease::test(ground.open(path)) == Writer::Open {
+        if fact.way != Way::Out && lease::test(ground.open(path)) == Writer::Open {
             return (Fate::Waits, "somebody has it open for writing".to_owned());
         }
         let passage = self.rule.gate.pass(&Subject {
@@ -183,8 +211,6 @@ const OWN: &str = ".hetuflow";
 mod tests {
     use std::{ffi::OsStr, fs, os::unix::ffi::OsStrExt};
 
-    use hetuflow_core::path_text;
-
     use super::*;
 
     #[test]
@@ -200,6 +226,84 @@ mod tests {
             (Fate::Taken, "it is renamed into .hetuflow/claimed first"),
         ];
         assert_eq!(all, expected);
+    }
+
+    #[test]
+    fn what_links_lead_to_is_said() {
+        let base = tempfile::tempdir().expect("a folder");
+        for name in ["in/x/a.csv", "in/.store/b.csv", "in/.store/c.csv", "out/d.csv"] {
+            let path = base.path().join(name);
+            fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+            fs::write(&path, "1").expect("written");
+        }
+        for (name, text) in [
+            ("in/x/l1.csv", "../.store/b.csv"),
+            ("in/x/l2.csv", "../.store/b.csv"),
+            ("in/x/l3.csv", "a.csv"),
+            ("in/x/l4.csv", "../../out/d.csv"),
+            ("in/x/l5.csv", "nothing"),
+            ("in/l6", ".store"),
+            ("in/l7", "../out"),
+            ("in/l8", "."),
+        ] {
+            std::os::unix::fs::symlink(text, base.path().join(name)).expect("linked");
+        }
+        let explained = |symlinks: &str| -> Vec<String> {
+            let source = format!("paths = ['in/*/*.csv']\nsymlinks = '{symlinks}'");
+            let source = toml::from_str(&source).expect("a source");
+            let all = explain(&source, base.path(), Path::new("/none"), 100).expect("explained");
+            let told = |one: &Explained| {
+                let path = one.path.strip_prefix(base.path()).expect("below").display().to_string();
+                format!("{path}: {} {}", one.fate.name(), one.reason)
+                    .replace(&base.path().display().to_string(), "")
+            };
+            all.iter().map(told).collect()
+        };
+        let no_glob = "left a directory that no glob reaches, or that is excluded or too deep";
+        let ignored = "left a link: `symlinks` says which are gone through";
+        let out = format!("rejected {}", crate::gate::LEADS_OUT);
+        let same = |path| format!("left it leads to the same file as `{path}`, which is told");
+        let directory = "left a link to a directory: `symlinks = \"follow\"` goes through it";
+        let lines = |lines: &[(&str, &str)]| -> Vec<String> {
+            lines.iter().map(|(path, fate)| format!("{path}: {fate}")).collect()
+        };
+        let of_root = ["in/l6", "in/l7", "in/l8"].map(|path| (path, ignored));
+        let deep = ["l1", "l2", "l3", "l4", "l5"].map(|name| (format!("in/x/{name}.csv"), ignored));
+        let mut expected = vec![("in/.store", no_glob)];
+        expected.extend(of_root);
+        expected.push(("in/x/a.csv", "taken "));
+        expected.extend(deep.iter().map(|(path, fate)| (path.as_str(), *fate)));
+        assert_eq!(explained("ignore"), lines(&expected));
+        let nothing = "left a link that leads to no file";
+        let of_files = [
+            ("in/.store", no_glob),
+            ("in/l6", directory),
+            ("in/l7", out.as_str()),
+            ("in/l8", directory),
+            ("in/x/a.csv", "taken "),
+            ("in/x/l1.csv", "taken "),
+            ("in/x/l2.csv", &same("/in/x/l1.csv")),
+            ("in/x/l3.csv", &same("/in/x/a.csv")),
+            ("in/x/l4.csv", out.as_str()),
+            ("in/x/l5.csv", nothing),
+        ];
+        assert_eq!(explained("file"), lines(&of_files));
+        let circle =
+            "left a link to a directory that no glob reaches by it, that is above it, or that is excluded";
+        let followed = [
+            ("in/.store/b.csv", "taken reached by a link, as `/in/l6/b.csv`"),
+            ("in/.store/c.csv", "taken reached by a link, as `/in/l6/c.csv`"),
+            ("in/l6", "left a link to `/in/.store`, which is looked into"),
+            ("in/l7", out.as_str()),
+            ("in/l8", circle),
+            ("in/x/a.csv", "taken "),
+            ("in/x/l1.csv", &same("/in/.store/b.csv")),
+            ("in/x/l2.csv", &same("/in/.store/b.csv")),
+            ("in/x/l3.csv", &same("/in/x/a.csv")),
+            ("in/x/l4.csv", out.as_str()),
+            ("in/x/l5.csv", nothing),
+        ];
+        assert_eq!(explained("follow"), lines(&followed));
     }
 
     #[test]

@@ -91,7 +91,7 @@ pub(crate) fn fulfil(fate: &Fate, source: &FileSource, root: &Path, at: Timestam
     if after == After::Keep {
         return Ok(Fulfilled::Stays);
     }
-    let below = Beneath::open(root)?;
+    let below = Beneath::open(root)?.following(source.symlinks);
     match below.version(relative)? {
         Some(version) if version == fate.version => {}
         Some(_) => return Ok(Fulfilled::Stays),

@@ -11,7 +11,10 @@ use hetuflow_core::{
 };
 use jiff::{Timestamp, civil::Date, fmt::strtime::BrokenDownTime, tz::TimeZone};
 
-use crate::{probe::FileFact, rule::RuleError};
+use crate::{
+    probe::{FileFact, Way},
+    rule::RuleError,
+};
 
 #[derive(Debug, Clone)]
 pub(crate) struct Gate {
@@ -47,6 +50,10 @@ pub(crate) enum Passage {
     Reject(String),
 }
 
+/// What is wrong with a link that the kernel does not go through beneath a directory.
+pub(crate) const LEADS_OUT: &str = "it is a link that leads out of the directory where its glob starts, or is absolute: only \
+     relative links to what is below are gone through";
+
 impl Gate {
     pub(crate) fn compile(source: &FileSource) -> Result<Self, RuleError> {
         let date = source.date.clone().map(|rule| {
@@ -66,8 +73,13 @@ impl Gate {
     }
 
     pub(crate) fn pass(&self, subject: &Subject<'_>) -> Passage {
-        let checks = [Self::name, Self::links, Self::date, Self::age, Self::size];
+        let checks = [Self::way, Self::name, Self::links, Self::date, Self::age, Self::size];
         checks.iter().find_map(|check| check(self, subject)).unwrap_or(Passage::Take)
+    }
+
+    #[expect(clippy::unused_self, reason = "one of several checks")]
+    fn way(&self, subject: &Subject<'_>) -> Option<Passage> {
+        (subject.fact.way == Way::Out).then(|| Passage::Reject(LEADS_OUT.to_owned()))
     }
 
     fn name(&self, subject: &Subject<'_>) -> Option<Passage> {
@@ -149,7 +161,7 @@ mod tests {
         let subject = Subject {
             path: Path::new(name),
             captures: &capture.captures(name).unwrap_or_default(),
-            fact: FileFact { version, changed: mtime, device: 1, links },
+            fact: FileFact { version, changed: mtime, device: 1, links, way: Way::Itself },
             seen_for: Duration::from_secs(10),
             wall,
         };

@@ -7,7 +7,7 @@
 //! at any point means at most that an event is told again under the id that it had.
 //!
 //! - what is watched: `rule` (globs), `noise` (names never reported), `root` (where walks start)
-//! - finding: `hint` (the system's events), `ground` (never outside of a root), `listing`, `probe` (facts), `live` (looks,
+//! - finding: `hint` (the system's events), `ground` (never outside of a root), `links`, `listing`, `probe` (facts), `live` (looks,
 //!   walks, judges)
 //! - deciding: `settle` and `gate` (pure), `lease` (who writes), `proof` (markers, checksums), `digest` (large files, apart
 //!   from the turns), `version` (identity and event ids)
@@ -29,6 +29,7 @@ mod gate;
 mod ground;
 mod hint;
 mod lease;
+mod links;
 mod listing;
 mod live;
 mod mounts;

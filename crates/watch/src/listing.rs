@@ -20,14 +20,16 @@ pub(crate) struct Listing {
     pub(crate) directories: HashSet<OsString>,
     /// Files, and what else is not a directory.
     pub(crate) others: HashSet<OsString>,
+    /// Those of them that may be links.
+    links: HashSet<OsString>,
 }
 
 impl Listing {
     pub(crate) fn read(directory: OwnedFd) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let opened = openat(&directory, ".", flags, Mode::empty())?;
-        let (directories, others) = (HashSet::new(), HashSet::new());
-        let mut listing = Self { directory, directories, others };
+        let (directories, others, links) = (HashSet::new(), HashSet::new(), HashSet::new());
+        let mut listing = Self { directory, directories, others, links };
         let mut chunk = Vec::with_capacity(CHUNK);
         let mut entries = RawDir::new(opened, chunk.spare_capacity_mut());
         while let Some(entry) = entries.next() {
@@ -44,6 +46,9 @@ impl Listing {
         // Not every file system says so in its listings.
         let is_directory = kind == FileType::Directory
             || (kind == FileType::Unknown && matches!(self.see(name), Seen::Directory(_)));
+        if matches!(kind, FileType::Symlink | FileType::Unknown) && !is_directory {
+            self.links.insert(name.to_owned());
+        }
         let names = if is_directory { &mut self.directories } else { &mut self.others };
         names.insert(name.to_owned());
     }
@@ -51,6 +56,10 @@ impl Listing {
     /// What is now at a name in the very directory that was listed.
     pub(crate) fn see(&self, name: impl AsRef<OsStr>) -> Seen {
         see_in(&self.directory, name.as_ref())
+    }
+
+    pub(crate) fn may_be_link(&self, name: &OsStr) -> bool {
+        self.links.contains(name)
     }
 
     pub(crate) fn is_empty(&self) -> bool {

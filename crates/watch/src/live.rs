@@ -8,6 +8,7 @@ mod claim;
 mod guard;
 mod judge;
 mod line;
+mod links;
 mod look;
 mod mark;
 mod order;
@@ -181,7 +182,10 @@ impl Live {
 
     /// Every directory that the system watches for it.
     pub(crate) fn watched(&self) -> impl Iterator<Item = PathBuf> {
-        self.roots.iter().flat_map(|root| root.known.keys().filter_map(|dir| root.in_system(dir)))
+        self.roots.iter().flat_map(|root| {
+            let dirs = root.known.keys().map(PathBuf::as_path).chain(root.links.heeded());
+            dirs.filter_map(|dir| root.in_system(dir))
+        })
     }
 
     /// Whoever needs events is concerned when some were lost.

@@ -3,6 +3,7 @@
 
 use std::{collections::HashMap, ffi::OsStr, os::fd::AsFd, path::Path};
 
+use hetuflow_core::event::FileKind;
 use rustix::{
     fs::{AtFlags, CWD, FileType, StatFs, Statx, StatxFlags, StatxTimestamp, fstatfs, statfs, statx},
     io::Errno,
@@ -30,6 +31,26 @@ pub(crate) struct FileFact {
     pub(crate) device: u64,
     /// Names that it has.
     pub(crate) links: u32,
+    pub(crate) way: Way,
+}
+
+impl FileFact {
+    pub(crate) const fn kind(&self) -> FileKind {
+        match self.way {
+            Way::Itself => FileKind::File,
+            Way::Link | Way::Out => FileKind::Link,
+        }
+    }
+}
+
+/// How a file is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    Itself,
+    /// By a link, which was last touched when the file was, if not later.
+    Link,
+    /// It is a link that leads out of where we look, and all that is known is about the link.
+    Out,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +79,19 @@ pub(crate) fn see_in(directory: impl AsFd, name: &OsStr) -> Seen {
     seen(&statx(directory, name, AtFlags::SYMLINK_NOFOLLOW, WANTED))
 }
 
+/// A link itself, as if it were a file; `None`: it is none.
+pub(crate) fn see_link(directory: impl AsFd, name: &OsStr) -> Option<FileFact> {
+    let mut stat = statx(directory, name, AtFlags::SYMLINK_NOFOLLOW, WANTED).ok()?;
+    if FileType::from_raw_mode(u32::from(stat.stx_mode)) != FileType::Symlink {
+        return None;
+    }
+    stat.stx_mode = u16::try_from(FileType::RegularFile.as_raw_mode()).unwrap_or_default();
+    match classify(&stat) {
+        Seen::File(fact) => Some(FileFact { way: Way::Out, ..fact }),
+        Seen::Directory(_) | Seen::Other | Seen::Absent | Seen::Unknown(_) => None,
+    }
+}
+
 /// What is open.
 pub(crate) fn see_open(file: impl AsFd) -> Seen {
     seen(&statx(file, "", AtFlags::EMPTY_PATH, WANTED))
@@ -80,7 +114,7 @@ fn classify(stat: &Statx) -> Seen {
         FileType::RegularFile => {
             let (ino, size, mtime) = (stat.stx_ino, stat.stx_size, nanos(stat.stx_mtime));
             let version = Version { ino, btime, size, mtime };
-            Seen::File(FileFact { version, changed, device, links: stat.stx_nlink })
+            Seen::File(FileFact { version, changed, device, links: stat.stx_nlink, way: Way::Itself })
         }
         FileType::Directory => {
             Seen::Directory(DirFact { identity: DirIdentity { ino: stat.stx_ino, btime }, changed, device })
@@ -149,6 +183,14 @@ impl FsKinds {
     /// `open` is something on it.
     pub(crate) fn of(&mut self, device: u64, open: impl AsFd) -> FsKind {
         *self.0.entry(device).or_insert_with(|| FsKind::of(fstatfs(open)))
+    }
+
+    /// Of what is open, wherever that is.
+    pub(crate) fn of_open(&mut self, open: impl AsFd) -> FsKind {
+        match see_open(&open) {
+            Seen::File(fact) => self.of(fact.device, open),
+            Seen::Directory(_) | Seen::Other | Seen::Absent | Seen::Unknown(_) => FsKind::Other,
+        }
     }
 }
 

@@ -103,7 +103,7 @@ impl Proof {
     /// However long it takes to read the file.
     pub(crate) fn prove_at_once(&self, ground: &Ground, path: &Path, at: Timestamp) -> Proven {
         match self.prove(ground, path, at, None) {
-            Proven::Unhashed => match digest(ground, path) {
+            Proven::Unhashed => match digest(ground, path, None) {
                 Ok(digest) => self.prove(ground, path, at, Some(&digest)),
                 Err(error) => unreadable(&error),
             },

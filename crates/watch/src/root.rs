@@ -2,19 +2,23 @@
 //! of it was listed, when it is walked again, and what keeps it from working.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use hetuflow_core::{protocol::WatchHealth, trigger::Backend};
+use hetuflow_core::{
+    protocol::WatchHealth,
+    trigger::{Backend, Symlinks},
+};
 use jiff::Timestamp;
 use rustix::io::Errno;
 
 use crate::{
     ground::Ground,
+    links::Links,
     mounts::Mounts,
     probe::{DirFact, DirIdentity, Seen, see},
     state::RootRecord,
@@ -29,6 +33,7 @@ pub(crate) struct Root {
     pub(crate) known: BTreeMap<PathBuf, DirFact>,
     /// Directories to list.
     pub(crate) queue: Vec<(PathBuf, Walk)>,
+    pub(crate) links: Links,
     pub(crate) pass: Option<Pass>,
     problems: Problems,
     /// It is found out by looking what happens in it.
@@ -71,6 +76,8 @@ pub(crate) struct Pass {
     pub(crate) baseline: Vec<(PathBuf, Version)>,
     /// There is anything at all in the root.
     pub(crate) occupied: bool,
+    /// Directories that were listed, where links make it likely that one is met twice.
+    pub(crate) listed: BTreeSet<PathBuf>,
     /// Take the place of the root's when the pass ends.
     pub(crate) problems: Problems,
 }
@@ -112,6 +119,7 @@ impl Root {
             presence: Presence::Unknown,
             known: BTreeMap::new(),
             queue: Vec::new(),
+            links: Links::default(),
             pass: None,
             problems: Problems::default(),
             polled: false,
@@ -190,16 +198,33 @@ impl Root {
 
     /// When it next needs the engine.
     pub(crate) fn wake_at(&self, now: Instant) -> Instant {
-        if self.pass.is_some() || !self.queue.is_empty() { now } else { self.next_pass }
+        if self.pass.is_some() || !self.queue.is_empty() || self.links.has_unheeded() {
+            now
+        } else {
+            self.next_pass
+        }
     }
 
-    pub(crate) fn begin_pass(&mut self, real: &Path, fact: DirFact, now: Instant) {
+    pub(crate) fn begin_pass(&mut self, real: &Path, fact: DirFact, symlinks: Symlinks, now: Instant) {
         let all_new = !self.record.done && self.record.absent_device == Some(fact.device);
-        let ground = Arc::new(Ground::new(self.dir(), real));
+        let ground = Arc::new(Ground::new(self.dir(), real).following(symlinks));
         self.presence = Presence::Present { ground, identity: fact.identity };
         self.queue = vec![(self.dir().to_owned(), Walk::All)];
-        let (baseline, problems) = (Vec::new(), Problems::default());
-        self.pass = Some(Pass { started: now, all_new, baseline, occupied: false, problems });
+        self.links.begin_pass();
+        let (baseline, listed, problems) = (Vec::new(), BTreeSet::new(), Problems::default());
+        self.pass = Some(Pass { started: now, all_new, baseline, occupied: false, listed, problems });
+    }
+
+    /// What is in a directory has another meaning than when it was listed in this pass.
+    pub(crate) fn unlist(&mut self, directory: &Path) {
+        if let Some(pass) = &mut self.pass {
+            pass.listed.retain(|listed| !listed.starts_with(directory));
+        }
+    }
+
+    /// Whether a directory is still to be listed in the pass that is under way, if any.
+    pub(crate) fn is_unlisted(&mut self, directory: &Path) -> bool {
+        self.pass.as_mut().is_none_or(|pass| pass.listed.insert(directory.to_owned()))
     }
 
     /// Where to note a problem: what a pass finds holds from its end on, so that a problem that stays

@@ -186,6 +186,12 @@ impl Rule {
         self.patterns.iter().any(|pattern| pattern.enters(directory) && self.admits(pattern, directory))
     }
 
+    /// Whether a path is left out however it is reached: something on the way is excluded, or none of anybody's business.
+    pub(crate) fn bars(&self, path: &Path) -> bool {
+        let mut above = self.patterns.iter().filter(|pattern| path.starts_with(pattern.root()));
+        !above.any(|pattern| self.admits(pattern, path) && !self.exclude.file(pattern.anchor(), path))
+    }
+
     /// Nothing on the way from the pattern's root to `directory` is left out.
     fn admits(&self, pattern: &Pattern, directory: &Path) -> bool {
         directory.ancestors().take_while(|dir| *dir != pattern.root()).all(|dir| {

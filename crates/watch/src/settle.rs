@@ -242,6 +242,7 @@ mod tests {
             changed: mtime,
             device: 1,
             links: 1,
+            way: crate::probe::Way::Itself,
         }
     }
 

@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use hetuflow_core::{
-    event::FileFacts,
+    event::{FileFacts, FileKind},
     id::AgentId,
     protocol::FileEvent,
     trigger::{Captures, FileChange, FileDedupe, FileField, FileSource},
@@ -43,6 +43,7 @@ pub(crate) struct Finding<'a> {
     pub(crate) relative: &'a Path,
     pub(crate) change: FileChange,
     pub(crate) version: Version,
+    pub(crate) kind: FileKind,
     pub(crate) captures: Captures,
     pub(crate) sha256: Option<String>,
     pub(crate) old_path: Option<&'a Path>,
@@ -52,7 +53,8 @@ pub(crate) struct Finding<'a> {
 /// The event that says so.
 pub(crate) fn event(teller: Teller<'_>, finding: Finding<'_>, seen_at: Timestamp) -> FileEvent {
     let dedupe = dedupe(teller, &finding);
-    let Finding { path, change, version, captures, sha256, old_path, reason, claimed, relative: _ } = finding;
+    let Finding { path, change, version, kind, captures, sha256, old_path, reason, claimed, relative: _ } =
+        finding;
     let (now, from) = claimed.map_or((path, None), |claimed| (claimed, Some(path)));
     FileEvent {
         key: teller.key.to_owned(),
@@ -60,6 +62,7 @@ pub(crate) fn event(teller: Teller<'_>, finding: Finding<'_>, seen_at: Timestamp
         facts: FileFacts {
             size: version.size,
             mtime: Timestamp::from_nanosecond(i128::from(version.mtime)).unwrap_or(Timestamp::UNIX_EPOCH),
+            kind,
             change: change.name().to_owned(),
             captures,
             sha256,
@@ -185,6 +188,7 @@ mod tests {
             relative,
             change,
             version,
+            kind: FileKind::File,
             captures: Captures::from([("day".to_owned(), path.display().to_string())]),
             sha256: Some("abc".to_owned()),
             old_path: None,

@@ -76,6 +76,7 @@ fn of_file(file: &FileFacts) -> impl Iterator<Item = (&'static str, Cow<'_, OsSt
         ("HETUFLOW_FILE", owned(path)),
         ("HETUFLOW_FILE_SIZE", owned(file.size.to_string())),
         ("HETUFLOW_FILE_MTIME", owned(file.mtime.to_string())),
+        ("HETUFLOW_FILE_KIND", borrowed(file.kind.name())),
         ("HETUFLOW_FILE_CHANGE", borrowed(&file.change)),
     ];
     let from = file.claimed_from.as_ref().map(|_| ("HETUFLOW_FILE_CLAIMED_FROM", owned(file.found_at())));

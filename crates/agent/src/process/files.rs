@@ -3,7 +3,11 @@
 
 use std::{fs, os::unix::ffi::OsStrExt, os::unix::fs::MetadataExt};
 
-use hetuflow_core::{event::FileFacts, id::AgentId, protocol::Assignment};
+use hetuflow_core::{
+    event::{FileFacts, FileKind},
+    id::AgentId,
+    protocol::Assignment,
+};
 use jiff::Timestamp;
 
 /// What the process finds beside its event.
@@ -56,7 +60,12 @@ fn is_same(file: &FileFacts) -> bool {
 
 /// In which way a file is not what it was.
 fn difference(file: &FileFacts) -> Option<String> {
-    let found = match fs::symlink_metadata(file.location()) {
+    // Of a link the event is about what it leads to.
+    let look = match file.kind {
+        FileKind::File => fs::symlink_metadata(file.location()),
+        FileKind::Link => fs::metadata(file.location()),
+    };
+    let found = match look {
         Ok(found) if found.is_file() => found,
         Ok(_) => return Some("is not a file any more".to_owned()),
         Err(error) => return Some(format!("cannot be looked at: {error}")),
@@ -86,7 +95,14 @@ mod tests {
         assert_eq!(difference(&facts), None);
         assert!(difference(&FileFacts { size: 2, ..facts.clone() }).is_some());
         assert!(difference(&FileFacts { mtime: Timestamp::UNIX_EPOCH, ..facts.clone() }).is_some());
+        let link = dir.path().join("l");
+        std::os::unix::fs::symlink("a", &link).expect("linked");
+        let linked = FileFacts { path: link.display().to_string(), ..facts.clone() };
+        assert!(difference(&linked).is_some_and(|text| text.contains("is not a file")));
+        let linked = FileFacts { kind: FileKind::Link, ..linked };
+        assert_eq!(difference(&linked), None);
         fs::remove_file(&path).expect("removed");
+        assert!(difference(&linked).is_some());
         assert!(difference(&facts).is_some_and(|text| text.contains("cannot be looked at")));
     }
 }

@@ -53,6 +53,7 @@ async fn the_environment_is_the_jobs_alone() {
             "HETUFLOW_FILE",
             "HETUFLOW_FILE_CHANGE",
             "HETUFLOW_FILE_EXT",
+            "HETUFLOW_FILE_KIND",
             "HETUFLOW_FILE_MTIME",
             "HETUFLOW_FILE_NAME",
             "HETUFLOW_FILE_SIZE",

@@ -1,13 +1,18 @@
 //! A file that lands in a watched folder runs its job once, when it is complete.
 
-use std::{ffi::OsStr, fs, io::Write as _, os::unix::ffi::OsStrExt};
+use std::{
+    ffi::OsStr,
+    fs,
+    io::Write as _,
+    os::unix::{ffi::OsStrExt, fs::symlink},
+};
 
 use crate::{
     on_both,
     world::{Database, World},
 };
 
-on_both! { a_slow_copy_runs_once_when_complete, a_renamed_file_runs_once, files_that_came_while_it_was_down_run_once, many_files_are_one_run, what_is_refused_is_an_event_for_others, files_are_moved_when_their_task_has_ended, a_name_that_is_no_text_reaches_its_job, each_version_that_is_claimed_runs }
+on_both! { a_slow_copy_runs_once_when_complete, a_renamed_file_runs_once, files_that_came_while_it_was_down_run_once, many_files_are_one_run, what_is_refused_is_an_event_for_others, files_are_moved_when_their_task_has_ended, a_name_that_is_no_text_reaches_its_job, each_version_that_is_claimed_runs, a_link_is_the_file_that_it_leads_to }
 
 fn import() -> (&'static str, &'static str) {
     let text = "[on.file]\npaths = [\"inbox/*.csv\"]\nagents = { ingest = \"yes\" }\n\n[job]\ncmd = \"sh\"\n\
@@ -211,6 +216,35 @@ retry_interval = 0
     };
     world.until("all are moved", moved).await;
     assert_eq!(fs::read_dir(inbox.join(".hetuflow/claimed")).expect("there").count(), 0);
+}
+
+async fn a_link_is_the_file_that_it_leads_to(database: Database) {
+    let text = r#"
+[on.file]
+paths    = ["inbox/*.csv"]
+agents   = { ingest = "yes" }
+symlinks = "file"
+after_success = { move = "done/{name}" }
+
+[job]
+cmd  = "sh"
+args = ["-c", '''echo "$HETUFLOW_FILE_KIND $HETUFLOW_FILE_NAME $(cat "$HETUFLOW_FILE")" >> $DIR/effects''']
+"#;
+    let world = World::dev(database, &[("import", text)]).await;
+    let inbox = world.data().join("inbox");
+    fs::create_dir(inbox.join(".store")).expect("made");
+    for number in ["1", "2"] {
+        fs::write(inbox.join(".store").join(number), number).expect("written");
+    }
+    let mut expected = Vec::new();
+    for number in ["1", "2"] {
+        symlink(format!(".store/{number}"), inbox.join("a.csv")).expect("linked");
+        expected.push(format!("link a.csv {number}"));
+        assert_eq!(world.effects_until(expected.len()).await, expected);
+        world.until("it is moved", async |_| (!inbox.join("a.csv").exists()).then_some(())).await;
+    }
+    let read = |name: &str| fs::read_to_string(inbox.join("done").join(name)).expect("a link to a file");
+    assert_eq!((read("a.csv"), read("a-2.csv")), ("1".to_owned(), "2".to_owned()));
 }
 
 async fn all_succeeded(world: &World, count: usize) -> Option<()> {

@@ -17,7 +17,7 @@ pub use name_template::NameTemplate;
 pub use values::{
     After, Backend, Claim, Collision, DateRange, DateRule, FileBatch, FileChange, FileDedupe, FileLimits,
     FileSequence, FileStrict, Hardlinks, Initial, LoopGuard, MarkerAfter, Names, OnFailure, OnReject,
-    OnTimeout, RunOn, Verify, WriterCheck,
+    OnTimeout, RunOn, Symlinks, Verify, WriterCheck,
 };
 
 use crate::labels::Selector;
@@ -72,6 +72,8 @@ pub struct FileSource {
     pub max_depth: Option<u32>,
     #[serde(skip_serializing_if = "is_default")]
     pub one_filesystem: bool,
+    #[serde(skip_serializing_if = "is_default")]
+    pub symlinks: Symlinks,
     #[serde(skip_serializing_if = "is_default")]
     pub hardlinks: Hardlinks,
     /// Smaller files are waited for: they may grow.
@@ -191,6 +193,7 @@ impl Default for FileSource {
             date: None,
             max_depth: None,
             one_filesystem: false,
+            symlinks: Symlinks::default(),
             hardlinks: Hardlinks::default(),
             min_size: 0,
             max_size: None,

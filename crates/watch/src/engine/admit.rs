@@ -8,12 +8,13 @@ use std::{
 
 use hetuflow_core::{
     protocol::{Watch, WatchHealth, WatchState},
-    trigger::{Claim, FileSource, Initial},
+    trigger::{Claim, FileSource, Initial, Symlinks},
 };
 
 use super::Engine;
 use crate::{
     claim::Claims,
+    links,
     live::{Live, Memory},
     patrol::Slotted,
     rule::{Rule, RuleError},
@@ -87,7 +88,9 @@ impl Engine {
         let roots = roots.map(|dir| self.record(dir, same, old, &watch.source, known(dir))).collect();
         let prior = old.and_then(|live| prior_source(live, same.is_some()));
         let remembered = old.into_iter().flat_map(|live| live.snapshot().iter());
-        let uncovered = remembered.filter(|(path, _)| !rule.covers(path));
+        // What is reached by links is only known once they are found: the pass forgets what is not.
+        let may_reach = |path: &Path| watch.source.symlinks == Symlinks::Follow && !rule.bars(path);
+        let uncovered = remembered.filter(|(path, _)| !rule.covers(path) && !may_reach(path));
         Ok(Admission {
             uncovered: uncovered.map(|(path, _)| Remember { path, version: None }).collect(),
             prior: prior.as_ref().and_then(|source| self.compile(&watch.key, source).ok()),
@@ -175,12 +178,18 @@ impl Engine {
         let own = self.options.state.parent().unwrap_or(&self.options.state);
         let rule = Rule::compile(source, &self.options.base, own, &self.noise)?;
         check_roots(&rule, &self.options.roots)?;
+        if source.symlinks != Symlinks::Ignore && !links::are_resolved() {
+            return Err(RuleError(NO_LINKS.to_owned()));
+        }
         Ok(match source.claim {
             Claim::None => rule,
             Claim::Rename => rule.claiming(Claims::new(key, &self.options.agent_id)),
         })
     }
 }
+
+const NO_LINKS: &str = "`symlinks` needs the system call openat2, which this system refuses (Linux has it since 5.6, and a sandbox may \
+     forbid it): links cannot be gone through safely without it; allow it, or write symlinks = \"ignore\"";
 
 /// The agent's own policy, whatever a server asks for.
 fn check_roots(rule: &Rule, allowed: &[PathBuf]) -> Result<(), RuleError> {
@@ -196,7 +205,10 @@ fn check_roots(rule: &Rule, allowed: &[PathBuf]) -> Result<(), RuleError> {
 }
 
 fn same_files(one: &FileSource, two: &FileSource) -> bool {
-    one.paths == two.paths && one.exclude == two.exclude && one.hidden == two.hidden
+    one.paths == two.paths
+        && one.exclude == two.exclude
+        && one.hidden == two.hidden
+        && one.symlinks == two.symlinks
 }
 
 /// What was covered before the change, so that files which came, but were not complete yet, are not

@@ -13,13 +13,13 @@ use hetuflow_core::{
     protocol::FileEvent,
     trigger::{FileChange, WriterCheck},
 };
-use rustix::io::Errno;
+use rustix::{fs::OFlags, io::Errno};
 
 use super::{Context, Gone, Live, tell::About};
 use crate::{
     ground::Ground,
     lease::{self, Writer},
-    probe::{FileFact, FsKind, Seen},
+    probe::{FileFact, FsKind, Seen, Way},
     root::Root,
     settle::Judgement,
     turn::{Part, Remember, Turn},
@@ -125,7 +125,10 @@ impl Live {
         let settle = self.settle_of(path, after.version);
         let Some(candidate) = self.waiting.candidates.get_mut(path) else { return Decided::NotYet };
         match candidate.judge(before, writer, after, Instant::now(), settle) {
-            Judgement::Ready(fact) => self.admit(path, fact, cx),
+            Judgement::Ready(fact) => match self.told_elsewhere(path, fact) {
+                Some(decided) => decided,
+                None => self.admit(path, fact, cx),
+            },
             Judgement::Wait => Decided::NotYet,
         }
     }
@@ -162,7 +165,8 @@ impl Live {
             (None, Some(_)) => &[FileChange::Arrived, FileChange::Modified],
             (None, None) => &[FileChange::Arrived, FileChange::Created],
         };
-        let about = About { version, sha256, old_path: from.as_deref(), reason: None };
+        let kind = self.kind_of(&path);
+        let about = About { version, kind, sha256, old_path: from.as_deref(), reason: None };
         let events = self.events(changes, &path, &about, cx);
         let was = self.rule.is_claimed(&path).then(|| self.rule.found_at(&path).into_owned());
         let was = was.filter(|was| self.snapshot.get(was).is_some()).or(from);
@@ -277,13 +281,25 @@ impl Live {
             Err(Errno::NOENT | Errno::NOTDIR) => return Err(Seen::Absent),
             Err(errno) => return Err(Seen::Unknown(errno)),
         };
-        let before = file(spot.see())?;
+        let look = || ground.see_at(path, &spot);
+        let before = file(look())?;
+        if before.way == Way::Out {
+            // Whoever writes there does not matter.
+            return Ok((before, Writer::None, file(look())?));
+        }
+        let kind = match before.way {
+            Way::Itself | Way::Out => cx.kinds.of(before.device, &spot.directory),
+            Way::Link => match ground.behind(path, OFlags::PATH) {
+                Ok(open) => cx.kinds.of_open(open),
+                Err(errno) => return Err(Seen::Unknown(errno)),
+            },
+        };
         // Elsewhere the test means nothing, and opening a file may fetch it from far away.
-        let writer = match cx.kinds.of(before.device, &spot.directory) {
-            FsKind::Local if check != WriterCheck::Off => lease::test(spot.open()),
+        let writer = match kind {
+            FsKind::Local if check != WriterCheck::Off => lease::test(ground.open_at(path, &spot)),
             FsKind::Local | FsKind::Remote | FsKind::Other => Writer::Unknown,
         };
-        Ok((before, writer, file(spot.see())?))
+        Ok((before, writer, file(look())?))
     }
 }
 

@@ -6,12 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hetuflow_core::trigger::Initial;
+use hetuflow_core::trigger::{Initial, Symlinks};
 
 use super::{Gone, Live, MAX_WAITING};
 use crate::{
     hint::{Names, Writer},
-    probe::{FileFact, Seen},
+    probe::{FileFact, Seen, Way},
     root::{Root, Walk},
     settle::{Candidate, Look, Observed, look},
 };
@@ -23,16 +23,18 @@ impl Live {
     /// Something happened to `names` in `directory`.
     pub(crate) fn hint(&mut self, directory: &Path, names: &Names) {
         for index in 0..self.roots.len() {
-            let root = &mut self.roots[index];
-            if concerns(root, directory, names) {
-                root.request_pass(Instant::now());
+            if concerns(&self.roots[index], directory, names) {
+                self.roots[index].request_pass(Instant::now());
             }
-            let Some(directory) = root.in_glob(directory) else { continue };
-            if !self.rule.enters(&directory) {
+            let Some(directory) = self.roots[index].in_glob(directory) else { continue };
+            self.hint_links(index, &directory, names);
+            if !self.enters(index, &directory) {
+                self.hint_above(index, &directory, names);
                 continue;
             }
             match names {
                 Names::All => {
+                    let root = &mut self.roots[index];
                     if root.is_emptied(&directory) {
                         root.request_pass(Instant::now());
                     }
@@ -47,21 +49,43 @@ impl Live {
         }
     }
 
-    fn look_at(&mut self, index: usize, path: &Path, writer: Writer) {
+    /// Something happened to a directory that is watched, in one that is not: only a link led to it.
+    fn hint_above(&mut self, index: usize, directory: &Path, names: &Names) {
+        let Names::Some(names) = names else { return };
+        for path in names.keys().map(|name| directory.join(name)) {
+            if self.roots[index].known.contains_key(&path) {
+                self.look_at(index, &path, Writer::Busy);
+            }
+        }
+    }
+
+    pub(super) fn look_at(&mut self, index: usize, path: &Path, writer: Writer) {
         let seen = self.roots[index].see(path);
         if self.roots[index].is_emptied(path) && matches!(seen, Seen::File(_) | Seen::Directory(_)) {
             self.roots[index].request_pass(Instant::now());
         }
         match seen {
-            Seen::Directory(_) if self.rule.enters(path) => {
+            // What is seen of a link to a directory is the directory: one that is gone through has no watch of its own.
+            Seen::Directory(_) | Seen::Other
+                if self.symlinks() == Symlinks::Follow && self.is_link(index, path) =>
+            {
+                self.check_link(index, path);
+                self.follow(index, path, Walk::Changed);
+            }
+            Seen::Directory(_) if self.enters(index, path) => {
                 self.roots[index].queue.push((path.to_owned(), Walk::Changed));
             }
-            Seen::Absent => self.lose_directory(index, path),
+            Seen::Absent => {
+                self.check_link(index, path);
+                self.lose_directory(index, path);
+            }
             Seen::Directory(_) | Seen::File(_) | Seen::Other | Seen::Unknown(_) => {}
         }
-        if self.rule.covers(path) {
+        if self.covers(index, path) {
             self.sort(index, path, &seen);
-            if let (Writer::Placed, Some(candidate)) = (writer, self.waiting.candidates.get_mut(path)) {
+            if let (Writer::Placed, Some(candidate)) = (writer, self.waiting.candidates.get_mut(path))
+                && candidate.fact.way == Way::Itself
+            {
                 candidate.place(Instant::now(), self.settle);
             }
         } else if !self.waiting.beside.is_empty() {
@@ -88,6 +112,9 @@ impl Live {
 
     /// The one place that decides what a look means.
     pub(super) fn sort(&mut self, index: usize, path: &Path, seen: &Seen) {
+        if !self.note_link(index, path, seen) {
+            return;
+        }
         let remembered = self.snapshot.get(path);
         match look(remembered, seen) {
             Look::Same => {
@@ -124,7 +151,13 @@ impl Live {
             && !root.pass.as_ref().is_some_and(|pass| pass.all_new)
             && fact.changed <= root.record.since
             && self.snapshot.get(path).is_none()
-            && !self.prior.as_ref().is_some_and(|prior| prior.covers(path))
+            && !self.was_covered(path)
+    }
+
+    /// Whether the revision before covered it. What it reached by links is not known: it may have.
+    fn was_covered(&self, path: &Path) -> bool {
+        let followed = self.definition.prior.as_ref().is_some_and(|one| one.symlinks == Symlinks::Follow);
+        self.prior.as_ref().is_some_and(|prior| prior.covers(path) || (followed && !prior.bars(path)))
     }
 
     /// Whether a file that was there before is left alone.

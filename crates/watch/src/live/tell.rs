@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use hetuflow_core::{
+    event::FileKind,
     path_text,
     protocol::FileEvent,
     trigger::{FileChange, OnReject},
@@ -13,6 +14,7 @@ use jiff::Timestamp;
 use super::{Context, Live};
 use crate::{
     fate::{self, Fate, Fulfilled, Verdict},
+    probe::FileFact,
     turn::{Part, Remember, Turn},
     version::{self, Finding, Teller, Version},
 };
@@ -21,6 +23,7 @@ use crate::{
 #[derive(Debug, Clone)]
 pub(super) struct About<'a> {
     pub(super) version: Version,
+    pub(super) kind: FileKind,
     pub(super) sha256: Option<String>,
     pub(super) old_path: Option<&'a Path>,
     pub(super) reason: Option<String>,
@@ -28,7 +31,11 @@ pub(super) struct About<'a> {
 
 impl About<'_> {
     pub(super) const fn version(version: Version) -> Self {
-        Self { version, sha256: None, old_path: None, reason: None }
+        Self { version, kind: FileKind::File, sha256: None, old_path: None, reason: None }
+    }
+
+    pub(super) fn fact(fact: FileFact) -> Self {
+        Self { kind: fact.kind(), ..Self::version(fact.version) }
     }
 }
 
@@ -48,7 +55,7 @@ impl Live {
 
     fn event(&self, change: FileChange, path: &Path, about: &About<'_>, cx: &Context<'_>) -> FileEvent {
         let watch = &self.definition.watch;
-        let root = self.rule.root_of(path);
+        let root = self.rule.start_above(path);
         let (claimed, path) = (path, &*self.rule.found_at(path));
         let finding = Finding {
             path,
@@ -56,12 +63,18 @@ impl Live {
             relative: root.and_then(|root| path.strip_prefix(root).ok()).unwrap_or(path),
             change,
             version: about.version,
+            kind: about.kind,
             captures: self.rule.captures(path),
             sha256: about.sha256.clone(),
             old_path: about.old_path,
             reason: about.reason.clone(),
         };
         version::event(Teller { agent: cx.agent, key: &watch.key, source: &watch.source }, finding, cx.wall)
+    }
+
+    /// What a candidate is.
+    pub(super) fn kind_of(&self, path: &Path) -> FileKind {
+        self.waiting.candidates.get(path).map_or(FileKind::File, |candidate| candidate.fact.kind())
     }
 
     /// A file that is not complete for very long is no secret.
@@ -88,7 +101,7 @@ impl Live {
         let candidates = &mut self.waiting.candidates;
         let Some(candidate) = candidates.get_mut(path).filter(|candidate| !candidate.stuck) else { return };
         candidate.stuck = true;
-        let about = About { reason: Some(reason), ..About::version(candidate.fact.version) };
+        let about = About { reason: Some(reason), ..About::fact(candidate.fact) };
         let events = self.events(&[FileChange::Stuck], path, &about, cx);
         turn.decide(part, Vec::new(), events);
     }
@@ -102,10 +115,12 @@ impl Live {
         turn: &mut Turn,
         part: &mut Part,
     ) {
+        tracing::info!(file.path = %path_text::show(&path), reason, "a file is rejected");
         let on_reject = self.definition.watch.source.on_reject;
         let mut events = Vec::new();
         if on_reject != OnReject::Ignore {
-            let about = About { reason: Some(reason), ..About::version(version) };
+            let kind = self.kind_of(&path);
+            let about = About { reason: Some(reason), kind, ..About::version(version) };
             events = self.events(&[FileChange::Rejected], &path, &about, cx);
         }
         if let (OnReject::Quarantine, Some(event)) = (on_reject, events.first()) {

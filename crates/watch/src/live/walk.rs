@@ -8,7 +8,10 @@ use std::{
     time::Instant,
 };
 
-use hetuflow_core::{path_text, trigger::Backend};
+use hetuflow_core::{
+    path_text,
+    trigger::{Backend, Symlinks},
+};
 use rustix::io::Errno;
 
 use super::{Context, Live};
@@ -39,6 +42,7 @@ impl Live {
             if self.roots[index].wants_pass(Instant::now()) {
                 self.begin_pass(index, cx, part);
             }
+            self.heed(index, cx);
             while *budget > 0
                 && let Some((directory, walk)) = self.roots[index].queue.pop()
             {
@@ -48,6 +52,7 @@ impl Live {
             }
             if self.roots[index].queue.is_empty() && self.roots[index].pass.is_some() {
                 self.adopt(index, cx, part);
+                self.forget_unreached(index, part);
                 self.end_pass(index, cx, part);
             }
         }
@@ -56,7 +61,9 @@ impl Live {
     fn begin_pass(&mut self, index: usize, cx: &Context<'_>, part: &mut Part) {
         let root = &mut self.roots[index];
         match locate(root.dir(), cx.allowed) {
-            Ok((real, fact)) => root.begin_pass(&real, fact, Instant::now()),
+            Ok((real, fact)) => {
+                root.begin_pass(&real, fact, self.definition.watch.source.symlinks, Instant::now());
+            }
             Err(reason) => {
                 root.lose(reason, Instant::now());
                 if !root.is_recorded() {
@@ -74,7 +81,11 @@ impl Live {
         if self.definition.watch.source.backend == Backend::Auto {
             root.add_watch(directory, cx);
         }
-        let Some(ground) = root.ground() else { return };
+        let symlinks = self.definition.watch.source.symlinks;
+        if symlinks == Symlinks::Follow && !root.is_unlisted(directory) {
+            return;
+        }
+        let Some(ground) = root.ground().cloned() else { return };
         let opened = match ground.directory(directory) {
             Ok(opened) => opened,
             Err(Errno::NOENT) => return self.lose_directory(index, directory),
@@ -100,8 +111,13 @@ impl Live {
         for name in &listing.others {
             cx.pulse.beat();
             let path = directory.join(name);
-            if self.rule.covers(&path) {
-                self.sort(index, &path, &listing.see(name));
+            let is_link = symlinks != Symlinks::Ignore && listing.may_be_link(name);
+            if is_link {
+                self.follow(index, &path, walk);
+            }
+            if self.covers(index, &path) {
+                let seen = if is_link { ground.see(&path) } else { listing.see(name) };
+                self.sort(index, &path, &seen);
             } else if !self.waiting.beside.is_empty() {
                 self.appear(&path);
             }
@@ -116,10 +132,10 @@ impl Live {
 
     /// `listing` is of the directory that it is in.
     fn enter(&mut self, index: usize, directory: PathBuf, walk: Walk, listing: &Listing) {
-        if !self.rule.enters(&directory) {
+        if !self.enters(index, &directory) {
             return;
         }
-        let root = &mut self.roots[index];
+        let root = &self.roots[index];
         if self.definition.watch.source.one_filesystem && !root.is_on_device_of(&directory) {
             return;
         }
@@ -129,15 +145,23 @@ impl Live {
         if walk == Walk::Changed && known.copied().is_some_and(is_as_before) {
             return;
         }
-        let most = self.definition.watch.source.limits.directories;
-        if known.is_none() && root.known.len() + root.queue.len() >= most as usize {
-            root.problems().too_many = Some(format!(
-                "`{}` has more than {most} directories (limits.directories), the rest is not watched: narrow the glob or exclude some",
-                root.dir().display()
-            ));
-            return;
+        if known.is_some() || self.has_place(index) {
+            self.roots[index].queue.push((directory, walk));
         }
-        root.queue.push((directory, walk));
+    }
+
+    /// Whether one more directory may be walked.
+    pub(super) fn has_place(&mut self, index: usize) -> bool {
+        let most = self.definition.watch.source.limits.directories;
+        let root = &mut self.roots[index];
+        if root.known.len() + root.queue.len() < most as usize {
+            return true;
+        }
+        root.problems().too_many = Some(format!(
+            "`{}` has more than {most} directories (limits.directories), the rest is not watched: narrow the glob or exclude some",
+            root.dir().display()
+        ));
+        false
     }
 
     /// Looks at what is remembered and was not in the listing.
@@ -249,7 +273,7 @@ impl Live {
 }
 
 impl Root {
-    fn add_watch(&mut self, directory: &Path, cx: &mut Context<'_>) {
+    pub(super) fn add_watch(&mut self, directory: &Path, cx: &mut Context<'_>) {
         let Some(real) = self.in_system(directory) else { return };
         match cx.hints.add_dir(&real) {
             Ok(()) | Err(AddError::Unreachable) => {}

@@ -6,6 +6,7 @@ mod full;
 mod large;
 mod limits;
 mod mark;
+mod no_openat2;
 mod rooms;
 mod roots;
 mod scenario;

@@ -12,6 +12,7 @@
 //! allocate PATH N     held, with its length at once           fill PATH TEXT     writes at its start, still open
 //! truncate PATH N     by name                                 touch PATH         opened for writing and closed
 //! exchange ONE TWO    each takes the other's place            soft FROM TO       a symbolic link
+//! point PATH TEXT     a symbolic link that says TEXT
 //! start, stop         the watcher, on the same state          lose-state         deletes all that it remembers
 //! lose-memory         deletes its state file              damage-memory      overwrites a piece in the middle of it
 //! acknowledge         everything pending                      forget             expect the pending again
@@ -221,6 +222,7 @@ impl Play {
             "truncate" => writers::truncate(&path, second.parse().expect("a length")),
             "touch" => drop(append(&path)),
             "exchange" => writers::exchange(&path, &self.world.path(second)),
+            "point" => std::os::unix::fs::symlink(second, path).expect("linked"),
             "soft" => std::os::unix::fs::symlink(path, self.world.path(second)).expect("linked"),
             _ => panic!("{verb} is no step"),
         }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use hetuflow_core::{
+    event::FileKind,
     id::{AgentId, EventId},
     path_text,
     protocol::{FileBatchAck, FileEvent, FileOutcome, FileVerdict, Watch, WatchState},
@@ -338,5 +339,9 @@ fn describe(event: &FileEvent, base: &Path) -> String {
     let from = if from.is_some() { "from " } else { "" };
     let reason = event.facts.reason.as_ref().map(|reason| format!(" {reason}")).unwrap_or_default();
     let encoded = if event.facts.percent_encoded { " encoded" } else { "" };
-    format!("{} {from}{} {}{encoded}{reason}", event.facts.change, path.display(), event.facts.size)
+    let kind = match event.facts.kind {
+        FileKind::File => "",
+        FileKind::Link => " link",
+    };
+    format!("{} {from}{} {}{encoded}{kind}{reason}", event.facts.change, path.display(), event.facts.size)
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::{
     Backend, CaptureRule, DateRange, DateRule, FileChange, FileDedupe, FileField, FileSource, Hardlinks,
-    Initial, Names, RunOn, WriterCheck,
+    Initial, Names, RunOn, Symlinks, WriterCheck,
 };
 use crate::{
     schedule::ClockSchedule,
@@ -29,6 +29,8 @@ const RUN_ON: [(&str, RunOn); 2] = [("origin", RunOn::Origin), ("anywhere", RunO
 const WRITER_CHECK: [(&str, WriterCheck); 3] =
     [("auto", WriterCheck::Auto), ("require", WriterCheck::Require), ("off", WriterCheck::Off)];
 const NAMES: [(&str, Names); 3] = [("utf8", Names::Utf8), ("portable", Names::Portable), ("any", Names::Any)];
+const SYMLINKS: [(&str, Symlinks); 3] =
+    [("ignore", Symlinks::Ignore), ("file", Symlinks::File), ("follow", Symlinks::Follow)];
 const HARDLINKS: [(&str, Hardlinks); 2] = [("allow", Hardlinks::Allow), ("reject", Hardlinks::Reject)];
 const BACKENDS: [(&str, Backend); 2] = [("auto", Backend::Auto), ("poll", Backend::Poll)];
 const DAYS: [(&str, DateRange); 2] = [("today", DateRange::Today), ("yesterday", DateRange::Yesterday)];
@@ -65,6 +67,7 @@ fn read_paths(table: &mut Table<'_>, source: &mut FileSource) {
     set(&mut source.partial, table.flag("partial"));
     set(&mut source.case_sensitive, table.flag("case_sensitive"));
     set(&mut source.names, table.choice("names", &NAMES));
+    set(&mut source.symlinks, table.choice("symlinks", &SYMLINKS));
     set(&mut source.hardlinks, table.choice("hardlinks", &HARDLINKS));
     source.max_depth = table.integer("max_depth", 1..=1000).and_then(|depth| depth.try_into().ok());
     set(&mut source.one_filesystem, table.flag("one_filesystem"));

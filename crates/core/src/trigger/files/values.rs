@@ -85,6 +85,19 @@ pub enum Names {
     Any,
 }
 
+/// What a symbolic link is. One that leads out of the directory in which the glob starts is never gone through.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Symlinks {
+    /// Nothing.
+    #[default]
+    Ignore,
+    /// The file that it leads to.
+    File,
+    /// Or the directory, with what is in it.
+    Follow,
+}
+
 /// A file with several names.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

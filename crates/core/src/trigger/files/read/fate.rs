@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     super::{
         After, CaptureRule, Claim, Collision, FileBatch, FileChange, FileLimits, FileSource, LoopGuard,
-        NameTemplate, OnTimeout,
+        NameTemplate, OnTimeout, Symlinks,
     },
     field, order, set,
 };
@@ -36,6 +36,10 @@ pub(super) fn read(table: &mut Table<'_>, source: &mut FileSource, capture: Opti
     if source.claim != Claim::None && source.events != [FileChange::Arrived] {
         let help = "events = [\"arrived\"]: what happens to it afterwards is our own doing";
         table.problem_at("events", "a file that is claimed arrives, and nothing else", help);
+    }
+    if source.claim != Claim::None && source.symlinks != Symlinks::Ignore {
+        let help = "leave one of them out: a link that is renamed keeps a name, and not what is behind it";
+        table.problem_at("symlinks", "claim does not go with symlinks", help);
     }
     let moves = source.after_success != After::Keep || source.after_failure != After::Keep;
     if moves && source.events.len() > 1 {
