@@ -119,6 +119,8 @@ pub enum SecretRef {
     File(String),
     /// A systemd credential of the server's unit.
     Credential(String),
+    /// An https address where the sender publishes its public keys.
+    Url(String),
 }
 
 /// `[on.event]`: an event from the API, or from hetuflow itself; `[on.api]`: one that is made to start this trigger.
@@ -138,13 +140,13 @@ impl EventSource {
 
 /// What a file may refer to that core cannot know.
 pub trait Known {
-    /// Whether `scheme` exists and takes these options and this number of secrets; if not, one
+    /// Whether `scheme` exists and takes these options and secrets of these places; if not, one
     /// sentence that says what is allowed.
     fn check_scheme(
         &self,
         scheme: &str,
         options: &serde_json::Map<String, serde_json::Value>,
-        secrets: usize,
+        secrets: &[SecretRef],
     ) -> Result<(), String>;
 }
 
@@ -189,7 +191,7 @@ impl Trigger {
     pub fn secret_variables(&self) -> impl Iterator<Item = &str> {
         self.webhooks.iter().flat_map(|hook| &hook.secrets).filter_map(|secret| match secret {
             SecretRef::Env(name) => Some(name.as_str()),
-            SecretRef::File(_) | SecretRef::Credential(_) => None,
+            SecretRef::File(_) | SecretRef::Credential(_) | SecretRef::Url(_) => None,
         })
     }
 }

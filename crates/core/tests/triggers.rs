@@ -5,15 +5,20 @@ use std::{fs, path::Path};
 
 use hetuflow_core::{
     id::Namespace,
-    trigger::{self, Known, Problems, Trigger},
+    trigger::{self, Known, Problems, SecretRef, Trigger},
 };
 use serde_json::{Map, Value};
 
 struct Schemes;
 
 impl Known for Schemes {
-    fn check_scheme(&self, scheme: &str, options: &Map<String, Value>, secrets: usize) -> Result<(), String> {
-        match (scheme, secrets) {
+    fn check_scheme(
+        &self,
+        scheme: &str,
+        options: &Map<String, Value>,
+        secrets: &[SecretRef],
+    ) -> Result<(), String> {
+        match (scheme, secrets.len()) {
             ("github", 0) => Err("scheme \"github\" needs a secret".to_owned()),
             ("hmac", _) if !options.contains_key("header") => {
                 Err("scheme \"hmac\" needs the option \"header\"".to_owned())

@@ -144,6 +144,10 @@ pub struct HookLimits {
     pub proxy_header: ProxyHeader,
     /// What senders call before `/hooks/..`; empty where nobody signs addresses.
     pub public_url: String,
+    /// By which published keys are fetched; empty: directly.
+    pub key_proxy: String,
+    /// Certificates that count beside those of the system when they are; empty: none.
+    pub key_authorities: PathBuf,
     #[serde(with = "duration")]
     pub dedupe_for: Duration,
 }

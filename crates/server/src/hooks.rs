@@ -15,6 +15,7 @@ mod refuse;
 mod samples;
 mod sender;
 mod status;
+mod verify;
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,7 +26,7 @@ use axum::{
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::AppState;
+use crate::{AppState, keys::Keyring};
 use rate::Rates;
 pub(crate) use receive::Receipt;
 use samples::Samples;
@@ -43,6 +44,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(10);
 pub(crate) struct Hooks {
     app: AppState,
     rates: Rates,
+    keys: Keyring,
     /// One permit per byte of body in flight.
     room: Arc<Semaphore>,
     samples: Samples,
@@ -62,7 +64,8 @@ impl Hooks {
         let room = Arc::new(Semaphore::new(room.min(Semaphore::MAX_PERMITS)));
         let watchers = Arc::new(Semaphore::new(MAX_WATCHERS));
         let (samples, observed) = (Samples::new(SAMPLES), Samples::new(OBSERVED));
-        Arc::new(Self { app, rates, room, samples, observed, watchers, shutdown })
+        let keys = Keyring::new(limits, Arc::clone(&app.metrics));
+        Arc::new(Self { app, rates, keys, room, samples, observed, watchers, shutdown })
     }
 }
 

@@ -17,6 +17,7 @@ mod housekeeping;
 mod hub;
 mod ingest;
 mod intake;
+mod keys;
 mod leader;
 mod listen;
 mod metrics;

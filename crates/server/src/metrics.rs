@@ -63,6 +63,10 @@ metrics! {
     hooks_limited "hetuflow_hooks_limited_total"
     /// Deliveries that could not be committed.
     hooks_unavailable "hetuflow_hooks_unavailable_total"
+    /// Times that public keys of a sender were fetched.
+    keys_fetched "hetuflow_keys_fetched_total"
+    /// Times that they could not be.
+    keys_failed "hetuflow_keys_failed_total"
     /// Transactions of the ingest loop.
     ingest_commits "hetuflow_ingest_commits_total"
     /// Events that went through the ingest loop.

@@ -37,6 +37,8 @@ pub(crate) enum SecretError {
     Unreadable(String, String),
     #[error("secret credential {0:?} is not there: the unit has no LoadCredential= for it")]
     NoCredential(String),
+    #[error("it is published and no secret")]
+    Published,
     #[error("secret {0} cannot be used: {1}")]
     Unusable(String, String),
 }
@@ -60,6 +62,8 @@ impl Vault {
             SecretRef::Env(name) => self.variable(name)?,
             SecretRef::File(path) => read(&format!("file {path}"), Path::new(path))?,
             SecretRef::Credential(name) => self.credential(name)?,
+            // Asked for when a delivery needs it.
+            SecretRef::Url(_) => return Err(SecretError::Published),
         };
         if bytes.trim_ascii().is_empty() {
             return Err(SecretError::Empty(describe(reference)));
@@ -125,18 +129,22 @@ pub(crate) fn create(path: &str, secret: &[u8]) -> std::io::Result<()> {
     linked
 }
 
-/// Where it is kept, in words: `env DEPLOY_SECRET`.
 /// Why a secret is not to be had in this process's environment; nothing where it is.
 #[must_use]
 pub fn unresolved(reference: &SecretRef) -> Option<String> {
+    if matches!(reference, SecretRef::Url(_)) {
+        return None;
+    }
     Vault::new(None).resolve(reference).err().map(|error| error.to_string())
 }
 
+/// Where it is kept, in words: `env DEPLOY_SECRET`.
 pub(crate) fn describe(reference: &SecretRef) -> String {
     match reference {
         SecretRef::Env(name) => format!("env {name}"),
         SecretRef::File(path) => format!("file {path}"),
         SecretRef::Credential(name) => format!("credential {name}"),
+        SecretRef::Url(url) => format!("url {url}"),
     }
 }
 

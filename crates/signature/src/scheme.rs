@@ -68,6 +68,15 @@ pub(crate) struct SignatureRule {
     pub(crate) jwt: Option<JwtRule>,
 }
 
+impl SignatureRule {
+    pub(crate) fn is_public(&self) -> bool {
+        match &self.jwt {
+            Some(jwt) => jwt.algorithms.iter().all(|(_, algorithm)| algorithm.is_public()),
+            None => self.algorithm.is_public(),
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub(crate) struct KeyRule {
     /// What a secret of this rule starts with; not part of the key.
@@ -192,6 +201,16 @@ impl Scheme {
     pub fn signs_url(&self) -> bool {
         let hashed = self.hashes.iter().map(|rule| &rule.of);
         self.signatures.iter().map(|rule| &rule.message).chain(hashed).any(|m| m.holds(&template::Value::Url))
+    }
+
+    /// Whether every key that counts may be known to all. Only such keys are taken from an address.
+    pub fn has_public_keys(&self) -> bool {
+        self.signatures.iter().all(SignatureRule::is_public)
+    }
+
+    /// Whether it shows where keys are published: a trigger then needs no secret.
+    pub fn finds_keys(&self) -> bool {
+        self.signatures.iter().all(|rule| rule.key.fetch.is_some())
     }
 
     /// What an owner should know before relying on it; empty where there is nothing to say.

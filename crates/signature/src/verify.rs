@@ -51,7 +51,7 @@ pub enum Rejection {
     BadSecret { place: usize, why: String },
     /// Verification can be run again with what is there as the secret.
     #[error(
-        "its key is at {url}, and hetuflow fetches no keys yet: put {gives} where the trigger's secret says (a file is best)"
+        "its key is published at {url}: what is there ({gives}) can stand where the trigger's secret says"
     )]
     KeyNeeded { url: String, gives: String },
     #[error("secret {} of the list is a certificate that is not valid now", .place + 1)]

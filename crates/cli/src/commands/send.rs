@@ -125,7 +125,7 @@ fn secret(args: &SendArgs, hook: &Hook) -> Result<Secret, CliError> {
                     return Ok(Secret::new(text.trim_end_matches(['\n', '\r'])));
                 }
             }
-            SecretRef::Credential(_) => {}
+            SecretRef::Credential(_) | SecretRef::Url(_) => {}
         }
     }
     Err(CliError::Usage(

@@ -124,7 +124,7 @@ fn signed_curl(hook: &WebhookSource, places: &Places<'_>, now: Timestamp) -> Opt
         SecretRef::Env(name) => {
             places.secrets.get(name).map(str::to_owned).or_else(|| std::env::var(name).ok())
         }
-        SecretRef::File(_) | SecretRef::Credential(_) => None,
+        SecretRef::File(_) | SecretRef::Credential(_) | SecretRef::Url(_) => None,
     })?;
     let (event_type, body) = scheme.sample();
     let id = EventId::at(now).to_string();

@@ -76,7 +76,7 @@ mod tests {
             &self,
             _: &str,
             _: &serde_json::Map<String, serde_json::Value>,
-            _: usize,
+            _: &[crate::trigger::SecretRef],
         ) -> Result<(), String> {
             Ok(())
         }

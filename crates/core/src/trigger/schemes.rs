@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::{Known, WebhookSource, reader::Table};
+use super::{Known, SecretRef, WebhookSource, reader::Table};
 
 /// The option that carries the text.
 const DEFINITION: &str = "definition";
@@ -43,7 +43,12 @@ impl<'k> WithSchemes<'k> {
 }
 
 impl Known for WithSchemes<'_> {
-    fn check_scheme(&self, scheme: &str, options: &Map<String, Value>, secrets: usize) -> Result<(), String> {
+    fn check_scheme(
+        &self,
+        scheme: &str,
+        options: &Map<String, Value>,
+        secrets: &[SecretRef],
+    ) -> Result<(), String> {
         let Some(text) = self.texts.get(scheme) else {
             return self.known.check_scheme(scheme, options, secrets);
         };

@@ -20,8 +20,11 @@ const MAX_BODY: u64 = 25 * 1024 * 1024;
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 
-const SECRET_HELP: &str =
-    "name where it is kept: secret = { env = \"NAME\" }, { file = \"/path\" } or { credential = \"name\" }";
+const SECRET_HELP: &str = "name where it is kept: secret = { env = \"NAME\" }, { file = \"/path\" } or { credential = \"name\" }; public keys \
+     also { url = \"https://..\" }";
+
+/// Of an address of public keys.
+const MAX_URL: usize = 2048;
 
 pub(super) fn read_webhook(
     mut table: Table<'_>,
@@ -32,9 +35,10 @@ pub(super) fn read_webhook(
     let secrets = read_secrets(&mut table);
     let options = read_options(&mut table);
     // A secret that is wrong in itself has a problem of its own; it must not hide one of the scheme.
-    let count = secrets.as_ref().map_or(1, Vec::len);
+    let some = [SecretRef::Env(String::new())];
+    let kept = secrets.as_deref().unwrap_or(&some);
     if let (Some(scheme), Some(options)) = (&scheme, &options)
-        && let Err(reason) = known.check_scheme(&scheme.value, options, count)
+        && let Err(reason) = known.check_scheme(&scheme.value, options, kept)
     {
         table.problem(scheme.span.clone(), reason, "");
     }
@@ -153,11 +157,13 @@ fn read_secret<'d>(table: &Table<'d>, value: &'d Spanned<DeValue<'d>>) -> Option
     let env = secret.text("env").filter(|text| check::variable(&secret, text));
     let file = secret.text("file").filter(|text| not_empty(&secret, text, "file"));
     let credential = secret.text("credential").filter(|text| credential_name(&secret, text));
+    let url = secret.text("url").filter(|text| https(&secret, text));
     let keys = secret.entries().count();
     let mut found = [
         env.map(|text| SecretRef::Env(text.value)),
         file.map(|text| SecretRef::File(text.value)),
         credential.map(|text| SecretRef::Credential(text.value)),
+        url.map(|text| SecretRef::Url(text.value)),
     ]
     .into_iter()
     .flatten();
@@ -176,6 +182,19 @@ fn not_empty(table: &Table<'_>, text: &Text, key: &str) -> bool {
         table.problem(text.span.clone(), format!("{key} is empty"), SECRET_HELP);
     }
     !empty
+}
+
+/// Without a user name: that would be a secret.
+fn https(table: &Table<'_>, text: &Text) -> bool {
+    let rest = text.value.strip_prefix("https://").unwrap_or_default();
+    let host = rest.split(['/', '?']).next().unwrap_or_default();
+    let plain = text.value.len() <= MAX_URL && text.value.bytes().all(|byte| byte.is_ascii_graphic());
+    let good = plain && !host.is_empty() && !host.contains('@') && !rest.contains('#');
+    if !good {
+        let help = "where public keys are published, such as \"https://example.com/jwks.json\"";
+        table.problem(text.span.clone(), format!("url cannot be {:?}", text.value), help);
+    }
+    good
 }
 
 fn credential_name(table: &Table<'_>, text: &Text) -> bool {

@@ -50,6 +50,8 @@ mod tests {
             trusted_proxies: Vec::new(),
             proxy_header: crate::config::ProxyHeader::XForwardedFor,
             public_url: String::new(),
+            key_proxy: String::new(),
+            key_authorities: std::path::PathBuf::new(),
             dedupe_for: Duration::ZERO,
         };
         let check = |received: usize, expected: u64| {

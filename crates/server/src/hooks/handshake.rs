@@ -11,7 +11,7 @@ use http::StatusCode;
 
 use axum::response::{IntoResponse, Response};
 
-use super::{Hooks, delivery::Delivery, receive::Receipt};
+use super::{Hooks, delivery::Delivery, receive::Receipt, verify::Signers};
 use crate::{api::error::ApiError, triggers::Route};
 
 /// The answer of the scheme. A secret that came with the request is kept first, or there is no answer.
@@ -49,6 +49,7 @@ pub(super) async fn ping(
     body: Bytes,
     event_type: Option<String>,
     verified: Option<Verified>,
+    signers: &Signers,
 ) -> Result<Response, ApiError> {
     hooks.app.metrics.hooks_handshakes.inc();
     let event_type = event_type.unwrap_or_else(|| "ping".to_owned());
@@ -58,7 +59,7 @@ pub(super) async fn ping(
         None => return Ok(StatusCode::NO_CONTENT.into_response()),
     };
     let mut event = delivery.event(route, body, event_type);
-    event.secret = verified.and_then(|verified| route.secrets_from.get(verified.secret).cloned());
+    event.secret = verified.and_then(|verified| signers.of(route, &verified));
     record(hooks, event, reason.to_owned()).await
 }
 

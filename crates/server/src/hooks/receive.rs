@@ -28,10 +28,11 @@ use super::{
     refuse::{observe, reject},
     sender,
     status::{self, EventStatus, TaskStatus},
+    verify::verify,
 };
 use crate::{
     api::error::ApiError,
-    intake::{Candidates, SMALL},
+    intake::Candidates,
     listen::{Peer, Prefix},
     triggers::{Route, route_key},
 };
@@ -129,11 +130,11 @@ async fn accept(hooks: &Hooks, delivery: &Delivery, route: &Route, body: Body) -
     let body = body::read(body, route.max_body, &hooks.app.config.hooks).await?;
     failpoint!("verify.before");
     let verified = match of_head {
-        Ok(()) => verify(delivery, route, &body, url).await?,
+        Ok(()) => verify(hooks, delivery, route, &body, &url).await?,
         Err(reason) => Err(reason),
     };
-    let judged = match verified {
-        Ok(judged) => judged,
+    let (judged, signers) = match verified {
+        Ok(verified) => verified,
         Err(reason) if route.observes(delivery.now) => {
             return observe(hooks, delivery, route, body, reason).await;
         }
@@ -144,10 +145,11 @@ async fn accept(hooks: &Hooks, delivery: &Delivery, route: &Route, body: Body) -
         Judged::Delivery(verified) => verified,
         Judged::Answer(answer) => return handshake::answer(hooks, delivery, route, body, answer).await,
         Judged::Ping { event_type, verified } => {
-            return handshake::ping(hooks, delivery, route, body, event_type, verified).await;
+            return handshake::ping(hooks, delivery, route, body, event_type, verified, &signers).await;
         }
     };
-    let committed = commit(hooks, delivery, route, body, verified).await;
+    let signer = signers.of(route, &verified);
+    let committed = commit(hooks, delivery, route, body, verified, signer).await;
     drop(room);
     let (receipt, response) = committed?;
     let answer = match (receipt, wait) {
@@ -169,48 +171,18 @@ fn make_room(hooks: &Hooks, size: u64) -> Result<OwnedSemaphorePermit, ApiError>
     Arc::clone(&hooks.room).try_acquire_many_owned(size).map_err(|_| full())
 }
 
-/// A large body takes its time, on a thread of its own.
-async fn verify(
-    delivery: &Delivery,
-    route: &Route,
-    body: &Bytes,
-    url: String,
-) -> Result<Result<Judged, String>, ApiError> {
-    let method = delivery.parts.method.to_string();
-    if body.len() <= SMALL {
-        let request = Signed { method: &method, url: &url, headers: &delivery.headers, body };
-        let judged = route.scheme.judge(&request, &route.secrets, Some(delivery.now), route.waiting());
-        return Ok(judged.map_err(|rejection| rejection.to_string()));
-    }
-    let (set, key, headers, now, body) = (
-        Arc::clone(&delivery.set),
-        delivery.key.clone(),
-        delivery.headers.clone(),
-        delivery.now,
-        body.clone(),
-    );
-    let verify = move || {
-        let route = set.routes.get(&key)?;
-        let request = Signed { method: &method, url: &url, headers: &headers, body: &body };
-        Some(route.scheme.judge(&request, &route.secrets, Some(now), route.waiting()))
-    };
-    let judged = tokio::task::spawn_blocking(verify).await;
-    let judged = judged.map_err(|error| ApiError::Internal(format!("verification broke: {error}")))?;
-    let judged = judged.ok_or_else(unknown)?;
-    Ok(judged.map_err(|rejection| rejection.to_string()))
-}
-
 async fn commit(
     hooks: &Hooks,
     delivery: &Delivery,
     route: &Route,
     body: Bytes,
     verified: Verified,
+    signer: Option<String>,
 ) -> Result<(Receipt, Option<String>), ApiError> {
     let metrics = &hooks.app.metrics;
     let event_type = verified.event_type.unwrap_or_else(|| "webhook".to_owned());
     let mut event = delivery.event(route, body, event_type);
-    event.secret = route.secrets_from.get(verified.secret).cloned();
+    event.secret = signer;
     let candidates = Candidates::Route(delivery.key.clone());
     failpoint!("match.before");
     let judged = hooks.app.judge.judge(event, Arc::clone(&delivery.set), candidates).await;
@@ -248,7 +220,7 @@ fn said(route: &Route, body: String) -> Option<Response> {
     Some((status, [(header::CONTENT_TYPE, content_type)], body).into_response())
 }
 
-fn unknown() -> ApiError {
+pub(super) fn unknown() -> ApiError {
     ApiError::NotFound("there is no such hook".to_owned())
 }
 

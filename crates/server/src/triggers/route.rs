@@ -23,6 +23,8 @@ pub(crate) struct Route {
     pub(crate) secrets: Vec<Secret>,
     /// Where each of them is kept.
     pub(crate) secrets_from: Vec<String>,
+    /// Addresses of the keys that senders publish, behind those.
+    pub(crate) published: Vec<String>,
     /// Why the others could not.
     pub(crate) missing_secrets: Vec<String>,
     /// The triggers, by `namespace/name`, each with the places of its sources.
@@ -89,6 +91,7 @@ impl Route {
         Ok(Self {
             secrets: Vec::new(),
             secrets_from: Vec::new(),
+            published: Vec::new(),
             missing_secrets: Vec::new(),
             members: BTreeMap::from([(name.to_owned(), vec![index])]),
             max_body: source.max_body,
@@ -138,6 +141,18 @@ impl Route {
         if waits { Waiting::ForSecret } else { Waiting::No }
     }
 
+    /// Whether there are keys that nobody has to keep.
+    pub(crate) fn finds_keys(&self) -> bool {
+        !self.published.is_empty() || self.agreed.secrets.is_empty() && self.scheme.finds_keys()
+    }
+
+    /// Whether this secret is one of those that count.
+    pub(crate) fn uses(&self, secret: &str) -> bool {
+        let published =
+            secret.strip_prefix("url ").is_some_and(|url| self.published.iter().any(|one| one == url));
+        published || self.secrets_from.iter().any(|one| one == secret)
+    }
+
     /// Whether this address may send at all.
     pub(crate) fn lets_in(&self, sender: IpAddr) -> bool {
         let allowed = &self.agreed.allow_from;
@@ -174,6 +189,10 @@ impl Route {
     /// Reads files: not for an async thread.
     pub(super) fn resolve(&mut self, vault: &Vault) {
         for reference in &self.agreed.secrets {
+            if let SecretRef::Url(url) = reference {
+                self.published.push(url.clone());
+                continue;
+            }
             let usable =
                 vault.resolve(reference).and_then(|secret| match self.scheme.check_secret(&secret) {
                     Ok(()) => Ok(secret),

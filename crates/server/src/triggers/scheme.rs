@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fs, path::Path};
 
-use hetuflow_core::trigger::Known;
+use hetuflow_core::trigger::{Known, SecretRef};
 use hetuflow_signature::Scheme;
 use serde_json::{Map, Value};
 
@@ -16,10 +16,20 @@ const MAX_FILE: u64 = 128 * 1024;
 pub struct KnownSchemes;
 
 impl Known for KnownSchemes {
-    fn check_scheme(&self, scheme: &str, options: &Map<String, Value>, secrets: usize) -> Result<(), String> {
-        Scheme::named(scheme, options).map_err(|error| error.to_string())?;
-        if secrets == 0 {
+    fn check_scheme(
+        &self,
+        scheme: &str,
+        options: &Map<String, Value>,
+        secrets: &[SecretRef],
+    ) -> Result<(), String> {
+        let known = Scheme::named(scheme, options).map_err(|error| error.to_string())?;
+        if secrets.is_empty() && !known.finds_keys() {
             return Err(format!("scheme {scheme:?} needs a secret: secret = {{ env = \"NAME\" }}"));
+        }
+        if secrets.iter().any(|secret| matches!(secret, SecretRef::Url(_))) && !known.has_public_keys() {
+            return Err(format!(
+                "scheme {scheme:?} signs with a secret that only you and the sender know: it is not published at a url"
+            ));
         }
         Ok(())
     }

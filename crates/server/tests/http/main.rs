@@ -7,6 +7,7 @@ mod guide;
 mod handshakes;
 mod hooks;
 mod journal;
+mod keys;
 mod listeners;
 mod logs;
 mod senders;

@@ -36,6 +36,7 @@ pub(crate) const BUILTIN: &[(&str, &str)] = builtin![
     "gitlab",
     "gocardless",
     "gogs",
+    "google",
     "grafana",
     "graph",
     "heroku",

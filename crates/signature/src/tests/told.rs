@@ -211,10 +211,7 @@ fn a_key_that_must_be_fetched_is_told_with_its_address() {
         let reason = scheme.verify(&request, &[], None).expect_err("no key").to_string();
         assert!(reason.contains(expected), "{reason}");
     };
-    check(
-        "https://api.paypal.com/certs/1",
-        "its key is at https://api.paypal.com/certs/1, and hetuflow fetches no keys yet",
-    );
+    check("https://api.paypal.com/certs/1", "its key is published at https://api.paypal.com/certs/1");
     check("https://api.paypal.com.evil.example/certs/1", "it is not an https address at api.paypal.com or");
     check("http://api.paypal.com/certs/1", "it is not an https address");
 }

@@ -85,7 +85,7 @@ async fn last_use(
     let unseen = walked.next.filter(|_| last.is_none());
     Ok(SecretUse {
         hook: source,
-        usable: route.is_some_and(|route| route.secrets_from.contains(&secret)),
+        usable: route.is_some_and(|route| route.uses(&secret)),
         secret,
         last,
         looked_back_to: unseen.and_then(|id| EventId::from_uuid(id).time()),

@@ -53,6 +53,10 @@ fn kinds(rules: &[SignatureRule]) -> Result<(), Problem> {
                 "it would take the same secrets as another kind of algorithm above",
             ));
         }
+        if rule.key.fetch.is_some() && !rule.is_public() {
+            let wrong = "a key that signs must be known to nobody else: it is not published at an address";
+            return Err(Problem::new(format!("signature.{n}.key.fetch"), wrong));
+        }
         if rule.jwt.is_some() != rules[0].jwt.is_some() {
             return Err(Problem::new(at, "tokens and other signatures do not mix in one scheme"));
         }

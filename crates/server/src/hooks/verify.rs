@@ -1,0 +1,116 @@
+//! Whether a delivery is authentic. The keys that its sender publishes are fetched first, where its hook has none of its own.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hetuflow_signature::{Judged, Rejection, Request as Signed, Secret, Verified};
+
+use super::{Hooks, delivery::Delivery};
+use crate::{api::error::ApiError, intake::SMALL, keys::KeyError, triggers::Route};
+
+/// Whose signature it was, by the place of a secret in the list that was judged by.
+#[derive(Debug, Default)]
+pub(super) struct Signers {
+    /// Addresses of the keys behind the secrets of the route itself.
+    published: Vec<String>,
+}
+
+impl Signers {
+    /// Where the secret is kept, in words.
+    pub(super) fn of(&self, route: &Route, verified: &Verified) -> Option<String> {
+        let own = route.secrets_from.get(verified.secret).cloned();
+        own.or_else(|| Some(format!("url {}", self.url(route, verified)?)))
+    }
+
+    fn url(&self, route: &Route, verified: &Verified) -> Option<&String> {
+        self.published.get(verified.secret.checked_sub(route.secrets.len())?)
+    }
+}
+
+/// The inner error is the reason why it is not authentic; the outer one says that nobody can tell now.
+pub(super) async fn verify(
+    hooks: &Hooks,
+    delivery: &Delivery,
+    route: &Route,
+    body: &Bytes,
+    url: &str,
+) -> Result<Result<(Judged, Signers), String>, ApiError> {
+    let found = route.secrets.is_empty() && route.finds_keys();
+    if route.published.is_empty() && !found {
+        let judged = judge(delivery, route, body, url, &route.secrets).await?;
+        return Ok(judged.map(|judged| (judged, Signers::default())).map_err(|why| why.to_string()));
+    }
+    let mut signers = Signers { published: route.published.clone() };
+    let mut secrets = route.secrets.clone();
+    if found && signers.published.is_empty() {
+        match judge(delivery, route, body, url, &[]).await? {
+            Err(Rejection::KeyNeeded { url, .. }) => signers.published.push(url),
+            judged => return Ok(judged.map(|judged| (judged, signers)).map_err(|why| why.to_string())),
+        }
+    }
+    for url in &signers.published {
+        secrets.push(hooks.keys.get(url).await?);
+    }
+    let mut judged = judge(delivery, route, body, url, &secrets).await?;
+    // Perhaps with a key that is newer than what is known.
+    if matches!(judged, Err(Rejection::Mismatch | Rejection::Expired { .. }))
+        && renew(hooks, &signers.published, &mut secrets[route.secrets.len()..]).await
+    {
+        judged = judge(delivery, route, body, url, &secrets).await?;
+    }
+    if let Ok(Judged::Delivery(verified)) = &judged
+        && let Some(url) = signers.url(route, verified)
+    {
+        hooks.keys.proved(url);
+    }
+    Ok(judged.map(|judged| (judged, signers)).map_err(|why| why.to_string()))
+}
+
+/// Whether anything has changed.
+async fn renew(hooks: &Hooks, urls: &[String], secrets: &mut [Secret]) -> bool {
+    let mut changed = false;
+    for (url, secret) in urls.iter().zip(secrets) {
+        if let Some(newer) = hooks.keys.newer(url, secret).await {
+            (*secret, changed) = (newer, true);
+        }
+    }
+    changed
+}
+
+/// A large body takes its time, on a thread of its own.
+async fn judge(
+    delivery: &Delivery,
+    route: &Route,
+    body: &Bytes,
+    url: &str,
+    secrets: &[Secret],
+) -> Result<Result<Judged, Rejection>, ApiError> {
+    let method = delivery.parts.method.as_str();
+    if body.len() <= SMALL {
+        let request = Signed { method, url, headers: &delivery.headers, body };
+        return Ok(route.scheme.judge(&request, secrets, Some(delivery.now), route.waiting()));
+    }
+    let (set, key, headers, now, body) = (
+        Arc::clone(&delivery.set),
+        delivery.key.clone(),
+        delivery.headers.clone(),
+        delivery.now,
+        body.clone(),
+    );
+    let (method, url, secrets) = (method.to_owned(), url.to_owned(), secrets.to_owned());
+    let verify = move || {
+        let route = set.routes.get(&key)?;
+        let request = Signed { method: &method, url: &url, headers: &headers, body: &body };
+        Some(route.scheme.judge(&request, &secrets, Some(now), route.waiting()))
+    };
+    let judged = tokio::task::spawn_blocking(verify).await;
+    let judged = judged.map_err(|error| ApiError::Internal(format!("verification broke: {error}")))?;
+    judged.ok_or_else(super::receive::unknown)
+}
+
+/// Its sender comes again.
+impl From<KeyError> for ApiError {
+    fn from(error: KeyError) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}
