@@ -99,6 +99,12 @@ impl Status {
         matches!(self, Self::Failed | Self::TimedOut | Self::Lost | Self::Cancelled | Self::Succeeded)
     }
 
+    /// It ended badly, and for good unless somebody decides otherwise.
+    #[must_use]
+    pub const fn is_dead(self) -> bool {
+        matches!(self, Self::Failed | Self::TimedOut | Self::Lost)
+    }
+
     /// An agent holds it, or is about to.
     #[must_use]
     pub const fn is_leased(self) -> bool {
@@ -111,7 +117,7 @@ impl Status {
         matches!(self, Self::Pending | Self::WaitingRetry)
     }
 
-    /// The transition table of a task. Only an operator's retry leaves a final state.
+    /// The transition table of a task. Only an operator leaves a final state: by a retry, or by giving up what is dead.
     #[must_use]
     pub const fn can_become(self, next: Self) -> bool {
         match self {
@@ -126,9 +132,8 @@ impl Status {
                         (Self::Locked, Self::Dispatched | Self::Running) | (Self::Dispatched, Self::Running)
                     )
             }
-            Self::Failed | Self::TimedOut | Self::Lost | Self::Cancelled | Self::Succeeded => {
-                matches!(next, Self::Pending)
-            }
+            Self::Failed | Self::TimedOut | Self::Lost => matches!(next, Self::Pending | Self::Cancelled),
+            Self::Cancelled | Self::Succeeded => matches!(next, Self::Pending),
         }
     }
 }

@@ -117,7 +117,7 @@ pub enum Report {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cancelled {
-    /// It had not been given to an agent; it is cancelled.
+    /// No agent had it; it is cancelled.
     Now,
     /// An agent holds it and must be told; the mark is stored.
     Asked { agent_id: AgentId, lease: Lease },
@@ -245,7 +245,8 @@ pub trait TaskStore: Send + Sync {
     /// attempt that has been declared lost meanwhile is `Fenced`.
     async fn finish(&self, batch: &[Finish], now: Timestamp, random: f64) -> Result<Vec<Report>, StoreError>;
 
-    /// Cancels a task that waits, or marks one that is held. `Conflict` when it has ended.
+    /// Cancels a task that waits, or marks one that is held. One that is dead is given up: its outcome and its end stay as they
+    /// were. `Conflict` when it has succeeded or is cancelled, and for a dead run of a daemon.
     async fn cancel(&self, task_id: TaskId, now: Timestamp) -> Result<Cancelled, StoreError>;
 
     /// Makes an ended task pending once more, due at `now`; attempts are counted on, its outcome is that of its

@@ -36,7 +36,8 @@ pub(crate) enum TaskVerb {
         #[arg(long, short)]
         follow: bool,
     },
-    /// Cancel a task, or with --all many: one that waits never starts, one that runs is ended.
+    /// Cancel a task: one that waits never starts, one that runs is ended, one that failed is given up. With --all many
+    /// that have not ended.
     #[command(after_help = CANCEL_HELP)]
     Cancel(ManyArgs),
     /// Run an ended task once more, or with --all many.

@@ -110,6 +110,23 @@ args = ["-c", 'test ! -e $DIR/broken && echo "$HETUFLOW_FILE_NAME" >> $DIR/effec
     world
         .until("the last has run", async |world| world.effects().contains(&"e.csv".to_owned()).then_some(()))
         .await;
+
+    // One that can never succeed is given up.
+    let old = self::failed(&world).await["id"].clone();
+    fs::write(&broken, "").expect("written");
+    fs::write(inbox.join("f.csv"), "1").expect("written");
+    let hopeless = async |world: &World| {
+        let tasks = world.tasks().await;
+        tasks.into_iter().find(|task| task["status"] == "failed" && task["id"] != old)
+    };
+    let hopeless = world.until("it has failed", hopeless).await["id"].as_str().expect("an id").to_owned();
+    fs::write(inbox.join("g.csv"), "1").expect("written");
+    fs::remove_file(&broken).expect("removed");
+    assert_eq!(world.cli(&["task", "cancel", &hopeless]).await.0, Some(0));
+    world
+        .until("the next has run", async |world| world.effects().contains(&"g.csv".to_owned()).then_some(()))
+        .await;
+    assert!(!world.effects().contains(&"f.csv".to_owned()));
 }
 
 async fn files_wait_on_disk_while_the_server_has_enough(database: Database) {

@@ -172,7 +172,7 @@ async fn cancel(db: &Postgres, task_id: TaskId, now: Timestamp) -> Result<Cancel
 
 async fn cancel_in(tx: &mut Tx, task_id: TaskId, now: Timestamp) -> Result<Cancelled, StoreError> {
     let row = sqlx::query(
-        "select id, status, fence, instance_id, agent_id from sched_task
+        "select id, status, fence, instance_id, agent_id, policy from sched_task
          where id = $1 and created_at = $2 for update",
     )
     .bind(task_id.uuid())
@@ -189,6 +189,10 @@ async fn cancel_in(tx: &mut Tx, task_id: TaskId, now: Timestamp) -> Result<Cance
             .await?;
         return Ok(Cancelled::Asked { agent_id: row::name(&row, "agent_id")?, lease: row::lease(&row)? });
     }
+    if status.is_dead() && !row.json::<RetryPolicy>("policy")?.daemon {
+        give_up(tx, task_id).await?;
+        return Ok(Cancelled::Now);
+    }
     if !status.is_waiting() {
         return Err(StoreError::Conflict(format!("the task has ended ({status})")));
     }
@@ -204,6 +208,16 @@ async fn cancel_in(tx: &mut Tx, task_id: TaskId, now: Timestamp) -> Result<Cance
     .execute(&mut **tx)
     .await?;
     Ok(Cancelled::Now)
+}
+
+async fn give_up(tx: &mut Tx, task_id: TaskId) -> Result<(), StoreError> {
+    sqlx::query("update sched_task set status = $1 where id = $2 and created_at = $3")
+        .bind(Status::Cancelled.number())
+        .bind(task_id.uuid())
+        .bind(at(task_id.uuid()))
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
 }
 
 async fn retry(db: &Postgres, task_id: TaskId, now: Timestamp) -> Result<(), StoreError> {

@@ -155,15 +155,20 @@ impl TaskStore for Sqlite {
 }
 
 async fn cancel(tx: &mut Tx, task_id: TaskId, now: Timestamp) -> Result<Cancelled, StoreError> {
-    let row = sqlx::query("select id, status, fence, instance_id, agent_id from sched_task where id = ?")
-        .bind(task_id.uuid())
-        .fetch_optional(&mut **tx)
-        .await?
-        .ok_or(StoreError::NotFound)?;
+    let row =
+        sqlx::query("select id, status, fence, instance_id, agent_id, policy from sched_task where id = ?")
+            .bind(task_id.uuid())
+            .fetch_optional(&mut **tx)
+            .await?
+            .ok_or(StoreError::NotFound)?;
     let status = row::status(&row, "status")?;
     if status.is_leased() {
         ask_to_end(tx, task_id).await?;
         return Ok(Cancelled::Asked { agent_id: row::name(&row, "agent_id")?, lease: row::lease(&row)? });
+    }
+    if status.is_dead() && !row.json::<RetryPolicy>("policy")?.daemon {
+        give_up(tx, task_id).await?;
+        return Ok(Cancelled::Now);
     }
     if !status.is_waiting() {
         return Err(StoreError::Conflict(format!("the task has ended ({status})")));
@@ -184,6 +189,15 @@ pub(super) async fn end(tx: &mut Tx, task_id: TaskId, now: Timestamp) -> Result<
 
 async fn ask_to_end(tx: &mut Tx, task_id: TaskId) -> Result<(), StoreError> {
     sqlx::query("update sched_task set cancel_requested = 1 where id = ?")
+        .bind(task_id.uuid())
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+async fn give_up(tx: &mut Tx, task_id: TaskId) -> Result<(), StoreError> {
+    sqlx::query("update sched_task set status = ? where id = ?")
+        .bind(Status::Cancelled.number())
         .bind(task_id.uuid())
         .execute(&mut **tx)
         .await?;

@@ -50,6 +50,23 @@ pub(crate) async fn an_ended_task_is_not_cancelled(db: &Db) {
     conflict(store.cancel(claimed.task.id, at(4)).await, "succeeded");
 }
 
+pub(crate) async fn a_dead_task_is_given_up_and_keeps_how_it_ended(db: &Db) {
+    let store = &*db.store;
+    for (outcome, dead) in
+        [(Outcome::exit(3), Status::Failed), (Outcome::because(EndReason::Lost, "gone"), Status::Lost)]
+    {
+        let claimed = claimed(store, |task| task.policy.on_lost = OnLost::Hold).await;
+        store.finish(&[finish(claimed.lease, outcome.clone())], at(3), 0.0).await.expect("ended");
+        assert_eq!(task(store, claimed.task.id).await.status, dead);
+        assert_eq!(store.cancel(claimed.task.id, at(9)).await.expect("given up"), Cancelled::Now);
+        let task = task(store, claimed.task.id).await;
+        assert_eq!((task.status, task.finished_at), (Status::Cancelled, Some(at(3))));
+        assert_eq!(task.outcome.map(|was| was.reason), Some(outcome.reason));
+        conflict(store.cancel(claimed.task.id, at(10)).await, "cancelled");
+        store.retry(claimed.task.id, at(11)).await.expect("runs again all the same");
+    }
+}
+
 pub(crate) async fn cancel_requests_name_connected_agents_only(db: &Db) {
     let store = &*db.store;
     let mut away = Visitor::new("away");

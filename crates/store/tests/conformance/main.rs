@@ -98,6 +98,7 @@ promises! {
         a_waiting_task_is_cancelled_at_once,
         a_held_task_is_asked_to_end,
         an_ended_task_is_not_cancelled,
+        a_dead_task_is_given_up_and_keeps_how_it_ended,
         cancel_requests_name_connected_agents_only,
         an_ended_task_runs_again_when_asked,
         attempts_are_counted_on_after_a_retry,
