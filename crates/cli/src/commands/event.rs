@@ -31,7 +31,12 @@ struct Shown {
     tasks: Vec<Task>,
     #[serde(default)]
     replays: Vec<EventId>,
+    #[serde(default)]
+    body_size: u64,
 }
+
+/// Characters of one header.
+const HEADER: usize = 200;
 
 pub(crate) async fn run(verb: EventVerb, client: &Client, output: Output) -> Result<(), CliError> {
     match verb {
@@ -125,7 +130,7 @@ async fn show(id: EventId, client: &Client, output: Output) -> Result<(), CliErr
     if output.is_json() {
         return output.json(&answer);
     }
-    let Shown { event, tasks, replays } = typed(&answer)?;
+    let Shown { event, tasks, replays, body_size } = typed(&answer)?;
     output.fields(&[
         ("event", event.id.to_string()),
         ("source", plain(&event.source)),
@@ -136,8 +141,14 @@ async fn show(id: EventId, client: &Client, output: Output) -> Result<(), CliErr
         ("reason", plain(event.verdict.reason().unwrap_or_default())),
         ("sender", event.sender.map(|sender| sender.to_string()).unwrap_or_default()),
         ("signed with", plain(event.secret.as_deref().unwrap_or_default())),
+        ("query", plain(event.query.as_deref().unwrap_or_default())),
+        ("body", body(body_size, event.content_type.as_deref())),
         ("replay of", event.replay_of.map(|id| id.to_string()).unwrap_or_default()),
     ])?;
+    for (name, value) in &event.headers {
+        let value: String = plain(value).chars().take(HEADER).collect();
+        output.line(&output.tone(&format!("{}: {value}", plain(name)), Tone::Faint))?;
+    }
     for decision in &event.decisions {
         decision::print(output, decision)?;
     }
@@ -158,6 +169,11 @@ async fn show(id: EventId, client: &Client, output: Output) -> Result<(), CliErr
     output.line(
         &output.tone(&format!("hetuflow event show {id} --body prints what was received."), Tone::Faint),
     )
+}
+
+fn body(size: u64, content_type: Option<&str>) -> String {
+    let of = content_type.map(|kind| format!(" of {}", plain(kind))).unwrap_or_default();
+    if size == 0 { "empty".to_owned() } else { format!("{size} bytes{of}") }
 }
 
 fn matched(decisions: &[Decision]) -> String {

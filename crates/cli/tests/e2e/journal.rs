@@ -35,6 +35,9 @@ async fn what_did_not_match_is_found_and_replayed(database: Database) {
     assert_eq!(code, Some(0), "{said}");
     assert!(shown.contains("- body.ref == \"main\"    body.ref is \"dev\", wanted == \"main\""), "{shown}");
     assert!(shown.contains("signed with"), "{shown}");
+    assert!(shown.contains(" bytes of application/json"), "{shown}");
+    assert!(shown.contains("x-github-event: push"), "{shown}");
+    assert!(shown.contains("x-hub-signature-256: [redacted]"), "{shown}");
     let search = ["event", "list", "--trigger", "deploy", "--decision", "no-match", "--json", "ref=dev"];
     let (code, listed, said) = world.cli(&search).await;
     assert_eq!(code, Some(0), "{said}");
