@@ -78,3 +78,16 @@ fn bounded(key: &str) -> String {
         text
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_long_key_is_kept_as_its_digest() {
+        let longest = "k".repeat(MAX_KEY);
+        assert_eq!(bounded(&longest), longest);
+        let digest = bounded(&format!("{longest}k"));
+        assert_eq!((&digest[..7], digest.len()), ("sha256:", 71));
+    }
+}
