@@ -287,6 +287,40 @@ create table sched_agent (
     last_seen_at   integer not null
 ) strict;
 
+-- The keys by which agents of other machines are known. One that was taken back stays, so that it never counts again.
+create table sched_agent_key (
+    -- SHA-256 of the public key.
+    fingerprint  blob not null primary key,
+    agent_id     text not null,
+    -- Of the token; null: the agent's own configuration says them.
+    labels       text,
+    joined_at    integer not null,
+    revoked_at   integer
+) strict;
+
+create unique index sched_agent_key_one on sched_agent_key (agent_id) where revoked_at is null;
+create index sched_agent_key_agent on sched_agent_key (agent_id);
+
+-- What agents join with, once. Of the secret only the hash is kept.
+create table sched_join_token (
+    hash        blob not null primary key,
+    labels      text,
+    -- The only agent that may use it.
+    agent_id    text,
+    made_at     integer not null,
+    expires_at  integer not null,
+    used_at     integer,
+    -- Fingerprint of the key that joined.
+    used_by     blob
+) strict;
+
+-- The keys of the servers of this database, which agents are told.
+create table sched_server_key (
+    fingerprint    blob not null primary key,
+    first_seen_at  integer not null,
+    last_seen_at   integer not null
+) strict;
+
 -- Who looks after the whole database, and until when by the database's clock.
 create table sched_leader (
     name        text not null primary key check (name = 'main'),

@@ -15,8 +15,12 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("hetuflow-signature", &["hetuflow-core"]),
     ("hetuflow-store", &["hetuflow-core", "hetuflow-failpoint"]),
     ("hetuflow-watch", &["hetuflow-core", "hetuflow-failpoint"]),
-    ("hetuflow-server", &["hetuflow-core", "hetuflow-failpoint", "hetuflow-signature", "hetuflow-store"]),
-    ("hetuflow-agent", &["hetuflow-core", "hetuflow-failpoint", "hetuflow-watch"]),
+    ("hetuflow-trust", &["hetuflow-core"]),
+    (
+        "hetuflow-server",
+        &["hetuflow-core", "hetuflow-failpoint", "hetuflow-signature", "hetuflow-store", "hetuflow-trust"],
+    ),
+    ("hetuflow-agent", &["hetuflow-core", "hetuflow-failpoint", "hetuflow-trust", "hetuflow-watch"]),
     (
         "hetuflow",
         &[
@@ -24,6 +28,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "hetuflow-signature",
             "hetuflow-store",
             "hetuflow-server",
+            "hetuflow-trust",
             "hetuflow-watch",
             "hetuflow-agent",
         ],

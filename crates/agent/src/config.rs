@@ -15,6 +15,10 @@ use hetuflow_core::{
 };
 use serde::Deserialize;
 
+mod token;
+
+pub use token::TokenSource;
+
 /// `config/agent.toml`, every key with its default and its meaning.
 pub const SAMPLE: &str = include_str!("../../../config/agent.toml");
 
@@ -37,6 +41,10 @@ pub struct Agent {
     pub server_url: String,
     /// That stand in for the first.
     pub servers: Vec<String>,
+    /// With which it joins, once.
+    pub join_token: Option<TokenSource>,
+    /// Authorities that sign for the names of servers; without them servers are known by their keys.
+    pub ca: Option<PathBuf>,
     pub data_dir: PathBuf,
     pub max_concurrent_tasks: u32,
 }
@@ -159,9 +167,9 @@ impl Config {
 }
 
 fn check_url(key: &'static str, url: &str) -> Result<(), ConfigError> {
-    let host = url.strip_prefix("ws://").unwrap_or_default();
+    let host = url.strip_prefix("ws://").or_else(|| url.strip_prefix("wss://")).unwrap_or_default();
     if host.is_empty() || host.starts_with(['/', ':']) || host.contains(char::is_whitespace) {
-        let allowed = "write ws://HOST:PORT, such as ws://127.0.0.1:8081";
+        let allowed = "write wss://HOST:PORT, or ws://127.0.0.1:PORT for a server on this machine";
         return Err(wrong("agent", key, url.to_owned(), allowed));
     }
     Ok(())
@@ -267,8 +275,10 @@ mod tests {
             assert!(message.contains(part), "{message}");
         };
         check("[agent]\nmax_concurrent_tasks = 0\n", "from 1 to 1000");
-        check("[agent]\nserver_url = \"https://x\"\n", "ws://127.0.0.1:8081");
-        check("[agent]\nserver_url = \"wss://x\"\n", "ws://HOST:PORT");
+        check("[agent]\nserver_url = \"https://x\"\n", "ws://127.0.0.1:PORT");
+        check("[agent]\nserver_url = \"wss://\"\n", "wss://HOST:PORT");
+        check("[agent]\njoin_token = \"x\"\n", "no join token");
+        check("[agent]\njoin_token = { path = \"x\" }\n", "unknown");
         check("[agent]\nservers = [\"ws://a:1\", \"http://b\"]\n", "servers = \"http://b\"");
         check("[agent]\nslots = 3\n", "slots");
         check("[executor]\ngrace = \"soon\"\n", "is not a duration");

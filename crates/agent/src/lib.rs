@@ -11,6 +11,7 @@ mod config;
 mod files;
 mod identity;
 mod journal;
+mod keys;
 mod link;
 mod output;
 mod process;
@@ -19,7 +20,8 @@ mod runner;
 mod spool;
 mod workplace;
 
-pub use config::{Config, ConfigError, Executor, Files, LogFormat, Logging, SAMPLE};
+pub use config::{Config, ConfigError, Executor, Files, LogFormat, Logging, SAMPLE, TokenSource};
 pub use identity::{IdentityError, agent_id};
 pub use journal::JournalError;
+pub use keys::{KeysError, LookError, look};
 pub use run::{AgentError, run};

@@ -3,6 +3,7 @@
 //! and each connection starts from there. A cut link never ends a run.
 
 mod bodies;
+mod dial;
 mod outbox;
 mod session;
 mod writer;
@@ -13,16 +14,24 @@ use hetuflow_core::{id::AgentId, labels::Labels, protocol};
 use hetuflow_watch::Watcher;
 use tokio_util::sync::CancellationToken;
 
-use crate::{journal::JournalError, runner::Runner};
+use crate::{
+    journal::JournalError,
+    keys::{Keys, KeysError},
+    runner::Runner,
+};
 
 const SHORTEST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// Reasons that are remembered as told, at most.
+const MAX_TOLD: usize = 16;
 
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) agent_id: AgentId,
     /// Of one database, in the order in which they stand in for each other; never empty.
     pub(crate) servers: Vec<String>,
+    /// Where one of them is dialled with TLS.
+    pub(crate) keys: Option<Keys>,
     pub(crate) labels: Labels,
     pub(crate) slots: u32,
     pub(crate) runner: Runner,
@@ -46,6 +55,10 @@ enum Cut {
     Refused(String),
     #[error("the server's first answer is not a welcome")]
     NoWelcome,
+    #[error("{0:?} is not the address of a server")]
+    Address(String),
+    #[error(transparent)]
+    Keys(#[from] KeysError),
     #[error(transparent)]
     Journal(#[from] JournalError),
     #[error("a message cannot be written")]
@@ -65,6 +78,7 @@ impl Link {
     /// Holds a connection until `stop`.
     pub(crate) async fn run(self, stop: CancellationToken) {
         let mut failures = 0;
+        let mut told = Vec::new();
         let mut order = self.servers.iter().cycle();
         let mut server = order.next();
         while let Some(url) = server {
@@ -76,7 +90,10 @@ impl Link {
                     server = order.next();
                 }
                 Err(cut) => {
-                    report(url, &cut, failures, welcomed);
+                    if welcomed {
+                        told.clear();
+                    }
+                    report(url, &cut, failures, &mut told);
                     // A cable that was cut is no reason to move.
                     server = if welcomed { server } else { order.next() };
                 }
@@ -99,13 +116,18 @@ fn address(server: &str) -> String {
     format!("{}{}", server.trim_end_matches('/'), protocol::PATH)
 }
 
-/// Once per outage, and then now and then.
-fn report(server: &str, cut: &Cut, failures: u32, welcomed: bool) {
-    if welcomed || failures.is_multiple_of(20) {
+/// Each reason once per outage, and then now and then: a server that could not be reached at first may refuse later.
+fn report(server: &str, cut: &Cut, failures: u32, told: &mut Vec<String>) {
+    let reason = format!("{server} {}", Chain(cut));
+    let new = told.len() < MAX_TOLD && !told.contains(&reason);
+    if new || failures.is_multiple_of(20) {
         let error = cut as &dyn std::error::Error;
         tracing::warn!(server, error, "no link to the server; trying on");
     } else {
         tracing::debug!(server, cut = %Chain(cut), "no link to the server");
+    }
+    if new {
+        told.push(reason);
     }
 }
 

@@ -15,6 +15,7 @@ use crate::{
     config::Config,
     identity::{self, IdentityError},
     journal::{Journal, JournalError, Journalled},
+    keys::{Keys, KeysError},
     link::Link,
     process::{self, Spawner},
     runner::Runner,
@@ -35,6 +36,8 @@ const SWEEP: Duration = Duration::from_mins(1);
 pub enum AgentError {
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    #[error(transparent)]
+    Keys(#[from] KeysError),
     #[error("the journal {} cannot be used", .path.display())]
     Journal { path: PathBuf, source: JournalError },
     #[error("the directory of spooled output {} cannot be used", .path.display())]
@@ -60,6 +63,7 @@ pub async fn run(
     let data_dir = config.agent.data_dir.clone();
     // Held to the end: the lock on the data directory is in it.
     let identity = identity::claim_patiently(&data_dir, config.agent.id.as_ref()).await?;
+    let keys = Keys::open(&config)?;
     let (runner, left) = prepare(&config, &identity.agent_id, clock).await?;
     runner.adopt(left).await;
     tracing::info!(
@@ -71,6 +75,7 @@ pub async fn run(
     let link = Link {
         agent_id: identity.agent_id.clone(),
         servers: config.server_urls(),
+        keys,
         labels: config.labels.clone(),
         slots: config.agent.max_concurrent_tasks,
         runner: runner.clone(),

@@ -1,5 +1,6 @@
 //! The command line: nouns first, then verbs. Help texts teach: each says what comes next.
 
+mod agent;
 mod event;
 mod task;
 mod trigger;
@@ -7,8 +8,8 @@ mod trigger;
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use hetuflow_core::id::AgentId;
 
+pub(crate) use agent::{AgentVerb, TokenArgs};
 pub(crate) use event::{EventFilterArgs, EventListArgs, EventVerb, ReplayArgs, SendArgs};
 pub(crate) use task::{ManyArgs, TaskFilterArgs, TaskListArgs, TaskVerb};
 pub(crate) use trigger::{TestArgs, TriggerVerb};
@@ -177,24 +178,6 @@ pub(crate) enum ScheduleVerb {
         name: String,
         #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
         count: u32,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum AgentVerb {
-    /// List agents: labels, slots, and whether they are connected.
-    List,
-    /// Show one agent with what it watches.
-    Show { id: AgentId },
-    /// Give an agent no more tasks, from now on and over its restarts: it ends what it runs, and watches files as before.
-    Drain {
-        id: AgentId,
-        /// Give it tasks again.
-        #[arg(long)]
-        undo: bool,
-        /// Return only when it runs nothing any more.
-        #[arg(long, conflicts_with = "undo")]
-        wait: bool,
     },
 }
 

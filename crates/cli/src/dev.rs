@@ -31,8 +31,9 @@ pub(crate) async fn run(args: DevArgs, output: Output) -> Result<(), CliError> {
     prepare_folders(&args)?;
     let secrets = Arc::new(Mutex::new(DevSecrets::read(&args.data_dir)?));
     let server = server_config(&args, &secrets)?;
-    let listeners = Listeners::bind(&server).await.map_err(|error| failed("cannot listen", &error))?;
-    let agent = agent_config(&args, &format!("ws://{}", listeners.addresses().agents))?;
+    let mut listeners = Listeners::bind(&server).await.map_err(|error| failed("cannot listen", &error))?;
+    let own = listeners.own_agents().await.map_err(|error| failed("cannot listen", &error))?;
+    let agent = agent_config(&args, &format!("ws://{own}"))?;
     // With its first hello: an agent that lacked a label for a moment would be told to forget what it watches.
     let mut machine = Machine::start(server, agent, listeners, |triggers, agent| {
         agent.labels = follow::wanted(triggers);
@@ -84,6 +85,7 @@ fn server_config(
         Some(url) => url.clone(),
         None => format!("sqlite:{}", args.data_dir.join("hetuflow.db").display()),
     };
+    config.tls.directory = args.data_dir.join("tls");
     config.triggers.directory = Some(args.triggers.clone());
     let secrets = Arc::clone(secrets);
     config.embedded.make_secret = Some(Arc::new(move |name| {

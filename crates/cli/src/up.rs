@@ -18,9 +18,10 @@ pub(crate) async fn run(args: UpArgs, _output: Output) -> Result<(), CliError> {
     let mut agent = agent_config(args.agent_config.or_else(|| beside(&args.config)).as_deref())?;
     log::start(&agent.logging.level, agent.logging.format == hetuflow_agent::LogFormat::Json);
     let stop = stop_on_signal()?;
-    let listeners = Listeners::bind(&server).await.map_err(|error| failed("cannot listen", &error))?;
+    let mut listeners = Listeners::bind(&server).await.map_err(|error| failed("cannot listen", &error))?;
     // The server is this very process; no other one stands in for it.
-    agent.agent.server_url = format!("ws://{}", listeners.addresses().agents);
+    let own = listeners.own_agents().await.map_err(|error| failed("cannot listen", &error))?;
+    agent.agent.server_url = format!("ws://{own}");
     agent.agent.servers.clear();
     let mut machine = Machine::start(server, agent, listeners, |_, _| {}).await?;
     tokio::select! {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{id::AgentId, labels::Labels};
+use crate::{fingerprint::Fingerprint, id::AgentId, labels::Labels};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Agent {
@@ -22,8 +22,18 @@ pub struct Agent {
     /// By trigger: up to when it has told of every file that was complete, where there are deadlines.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub watermarks: BTreeMap<String, Timestamp>,
+    /// None: it is on the server's own machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<AgentKey>,
     pub first_seen_at: Timestamp,
     pub last_seen_at: Timestamp,
+}
+
+/// By which an agent that has joined is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentKey {
+    pub fingerprint: Fingerprint,
+    pub joined_at: Timestamp,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,7 +1,8 @@
 //! The words and rules of hetuflow: no I/O, no async, no clock. Server and agent share this crate
 //! and meet only in its [`protocol`].
 //!
-//! - words: [`event`], [`trigger`], [`job`], [`schedule`], [`task`], [`agent`], [`labels`], [`id`]
+//! - words: [`event`], [`trigger`], [`job`], [`schedule`], [`task`], [`agent`], [`labels`], [`id`],
+//!   [`fingerprint`]
 //! - rules: [`matching`], [`condition`], [`template`], [`retry`], [`status`]
 //! - how users write things: [`config`], [`duration`], [`size`], [`path_text`]
 //! - between server and agent: [`protocol`]
@@ -12,6 +13,7 @@ pub mod condition;
 pub mod config;
 pub mod duration;
 pub mod event;
+pub mod fingerprint;
 pub mod id;
 pub mod job;
 pub mod labels;

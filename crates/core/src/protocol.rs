@@ -11,7 +11,7 @@ mod message;
 
 pub use message::{
     Assignment, EventBrief, FileBatchAck, FileEvent, FileOutcome, FileVerdict, FromAgent, Held, HeldPhase,
-    Hello, Kept, ResultVerdict, RunResult, ToAgent, Watch, WatchHealth, WatchState, Welcome,
+    Hello, Join, Kept, ResultVerdict, RunResult, ToAgent, Watch, WatchHealth, WatchState, Welcome,
 };
 
 /// The version in [`Hello::protocol`]. A server refuses an agent whose version it does not speak.

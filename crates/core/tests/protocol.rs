@@ -5,12 +5,14 @@ use std::{fmt::Debug, time::Duration};
 
 use hetuflow_core::{
     event::{FileFacts, FileKind},
+    fingerprint::{Fingerprint, TokenSecret},
     id::{AgentId, EventId, InstanceId, JournalId, ServerId, TaskId},
     job::{Command, ResourceLimits},
     labels::Labels,
     protocol::{
         Assignment, EventBrief, FileBatchAck, FileEvent, FileOutcome, FileVerdict, FromAgent, Held,
-        HeldPhase, Hello, Kept, ResultVerdict, RunResult, ToAgent, Watch, WatchHealth, WatchState, Welcome,
+        HeldPhase, Hello, Join, Kept, ResultVerdict, RunResult, ToAgent, Watch, WatchHealth, WatchState,
+        Welcome,
     },
     task::{EndReason, Lease, Outcome},
     trigger::{After, FileBatch, FileField, FileSource, Verify},
@@ -109,6 +111,11 @@ fn from_agent() {
             watermark: Some(Timestamp::UNIX_EPOCH),
             problem: Some("/data does not exist".to_owned()),
         }),
+        FromAgent::Join(Join {
+            protocol: 1,
+            agent_id: AgentId::new("web-1").expect("an id"),
+            token: TokenSecret([0xef; 32]),
+        }),
         FromAgent::Ping,
         FromAgent::Bye,
     ];
@@ -124,7 +131,10 @@ fn to_agent() {
             heartbeat: Duration::from_secs(10),
             keep: vec![Kept { lease: lease(), next_seq: 8 }],
             stop: vec![lease()],
+            servers: vec![Fingerprint([0xab; 32])],
         }),
+        ToAgent::Joined,
+        ToAgent::Servers { keys: vec![Fingerprint([0xcd; 32])] },
         ToAgent::Refuse { reason: "too old".to_owned() },
         ToAgent::Assign(Box::new(Assignment {
             lease: lease(),

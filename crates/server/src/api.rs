@@ -17,6 +17,7 @@ mod page;
 mod schedules;
 mod system;
 mod tasks;
+mod tokens;
 mod triggers;
 mod waiting;
 
@@ -29,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{AppState, health::Loops, housekeeping::Reports, leader::Leader};
 
 pub(crate) use error::{ApiError, explain};
+pub(crate) use guard::from_this_machine;
 
 /// What the handlers share.
 #[derive(Clone)]
@@ -64,6 +66,8 @@ pub(crate) fn router(api: Api) -> Router {
         .route("/agents/query", post(agents::query))
         .route("/agents/{id}", get(agents::show))
         .route("/agents/{id}/update", post(agents::update))
+        .route("/agents/{id}/revoke", post(tokens::revoke))
+        .route("/agent-tokens", post(tokens::make))
         .route("/jobs", get(jobs::list))
         .route("/jobs/item", post(jobs::create))
         .route("/jobs/{id}", get(jobs::show))
@@ -82,7 +86,7 @@ pub(crate) fn router(api: Api) -> Router {
     this_machine_only(Router::new().route("/docs", get(docs::show)).nest("/api/v1", v1).with_state(api))
 }
 
-/// For every router whose clients show no credentials yet.
-pub(crate) fn this_machine_only(router: Router) -> Router {
+/// It takes no credentials yet.
+fn this_machine_only(router: Router) -> Router {
     router.layer(middleware::from_fn(guard::this_machine_only))
 }

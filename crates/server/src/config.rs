@@ -32,6 +32,7 @@ const PREFIX: &str = "HETUFLOW_SERVER";
 #[serde(deny_unknown_fields)]
 pub struct Config {
     pub server: ServerSection,
+    pub tls: TlsSection,
     pub database: DatabaseSection,
     pub triggers: TriggersSection,
     pub agents: AgentsSection,
@@ -52,6 +53,19 @@ pub struct ServerSection {
     pub hook_port: Address,
     #[serde(with = "duration")]
     pub shutdown_timeout: Duration,
+}
+
+/// Of the agents' listener, where it faces a network.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsSection {
+    /// Where the key is kept that the server makes for itself.
+    pub directory: PathBuf,
+    /// In the place of that one, both or none.
+    #[serde(default)]
+    pub certificate: Option<PathBuf>,
+    #[serde(default)]
+    pub key: Option<PathBuf>,
 }
 
 #[derive(Clone, Deserialize)]

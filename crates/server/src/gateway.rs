@@ -7,7 +7,9 @@
 mod follow;
 mod hello;
 mod inbound;
+mod join;
 mod keep;
+mod servers;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -17,17 +19,24 @@ mod writer;
 use std::time::Duration;
 
 use axum::{
-    Router,
+    Extension, Router,
     extract::{State, WebSocketUpgrade},
     http::{HeaderMap, StatusCode, header},
+    middleware,
     response::{IntoResponse, Response},
     routing::get,
 };
 use hetuflow_core::protocol;
+use join::Visitor;
 
+pub(crate) use join::Tries;
 pub(crate) use keep::keep_sessions;
 
-use crate::{AppState, hub::Patience};
+use crate::{
+    AppState,
+    hub::Patience,
+    listen::{Caller, Peer},
+};
 
 /// Frames are as large as messages, because the usual clients never split a message.
 const MAX_FRAME: usize = protocol::MAX_MESSAGE;
@@ -65,18 +74,30 @@ fn silence(state: &AppState) -> Duration {
 struct Gateway {
     state: AppState,
     timing: Timing,
+    tries: Tries,
 }
 
 /// `GET /agent/v1`, and nothing else.
-pub(crate) fn router(state: AppState) -> Router {
-    router_with(state, Timing::default())
+pub(crate) fn router(state: AppState, tries: Tries) -> Router {
+    routes(Gateway { state, timing: Timing::default(), tries }).layer(middleware::from_fn(join::guard))
 }
 
+#[cfg(test)]
 pub(crate) fn router_with(state: AppState, timing: Timing) -> Router {
-    Router::new().route(protocol::PATH, get(upgrade)).with_state(Gateway { state, timing })
+    routes(Gateway { state, timing, tries: Tries::default() })
 }
 
-async fn upgrade(State(gateway): State<Gateway>, headers: HeaderMap, upgrade: WebSocketUpgrade) -> Response {
+fn routes(gateway: Gateway) -> Router {
+    Router::new().route(protocol::PATH, get(upgrade)).with_state(gateway)
+}
+
+async fn upgrade(
+    State(gateway): State<Gateway>,
+    caller: Option<Extension<Caller>>,
+    peer: Option<Extension<Peer>>,
+    headers: HeaderMap,
+    upgrade: WebSocketUpgrade,
+) -> Response {
     // Only browsers send it, and no agent is one: a page must not talk to this port from inside.
     if headers.contains_key(header::ORIGIN) {
         return (StatusCode::FORBIDDEN, "agents send no Origin header\n").into_response();
@@ -85,6 +106,7 @@ async fn upgrade(State(gateway): State<Gateway>, headers: HeaderMap, upgrade: We
         return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "5")], "the server stops\n")
             .into_response();
     }
+    let visitor = Visitor::new(caller.map(|Extension(caller)| caller), peer.map(|Extension(peer)| peer));
     let upgrade = upgrade.protocols([protocol::SUBPROTOCOL]);
     if upgrade.selected_protocol().is_none() {
         let advice = format!("offer the subprotocol {}\n", protocol::SUBPROTOCOL);
@@ -96,5 +118,5 @@ async fn upgrade(State(gateway): State<Gateway>, headers: HeaderMap, upgrade: We
         .max_write_buffer_size(MAX_WRITE_BUFFER)
         .max_message_size(protocol::MAX_MESSAGE)
         .max_frame_size(MAX_FRAME)
-        .on_upgrade(move |socket| session::serve(socket, gateway.state, gateway.timing))
+        .on_upgrade(move |socket| session::serve(socket, visitor, gateway))
 }

@@ -27,7 +27,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::{AppState, keys::Keyring};
-use rate::Rates;
+pub(crate) use rate::Rates;
 pub(crate) use receive::Receipt;
 use samples::Samples;
 pub(crate) use sender::is_trusted;

@@ -145,6 +145,13 @@ impl Hub {
         self.with(key, |connection| connection.close());
     }
 
+    /// Ends the agent's session, whichever it is.
+    pub(crate) fn cut(&self, agent_id: &AgentId) {
+        for (id, epoch) in self.sessions().into_iter().filter(|(id, _)| id == agent_id) {
+            self.close(&SessionKey { agent_id: id, epoch });
+        }
+    }
+
     /// Every session that this server has to renew.
     pub(crate) fn sessions(&self) -> Vec<(AgentId, i64)> {
         self.table().iter().map(|(agent_id, connection)| (agent_id.clone(), connection.epoch())).collect()

@@ -28,6 +28,7 @@ mod scheduler;
 mod secrets;
 mod state;
 mod systemd;
+mod tls;
 pub mod triggers;
 #[cfg(test)]
 mod world;
@@ -39,3 +40,4 @@ pub use run::{Server, ServerError, start};
 pub use secrets::{SecretSource, unresolved};
 pub use state::AppState;
 pub use systemd::{NotifyState, tell_systemd};
+pub use tls::{TlsError, key_file};

@@ -10,11 +10,16 @@ mod prefix;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body};
-use hetuflow_core::network::Network;
+use hetuflow_core::{fingerprint::Fingerprint, network::Network};
+use hetuflow_trust::{Acceptor, is_handshake};
 use http::Request;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
@@ -29,15 +34,29 @@ pub(crate) use prefix::Prefix;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
+/// A handshake must be done this soon.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
+
 /// Who is at the other end, as an extension of every request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peer(pub(crate) SocketAddr);
+
+/// How they have shown who they are, likewise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Caller {
+    /// Not at all.
+    Plain,
+    /// By TLS, with this key.
+    Key(Fingerprint),
+}
 
 /// What the connections of a listener are given, and who is told of them.
 pub(crate) struct Shared {
     pub(crate) router: Router,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) proxies: Vec<Network>,
+    /// Takes handshakes, where there may be some; what is not one is plain HTTP.
+    pub(crate) tls: Option<Acceptor>,
     /// Knows when all have ended.
     pub(crate) connections: TaskTracker,
     /// No more of them; each finishes what it began.
@@ -117,19 +136,39 @@ async fn listen_to(rules: &Rules, stream: TcpStream, peer: SocketAddr) {
     // Looked at, not taken; an end is none.
     let mut first = [0];
     let said = tokio::select! {
-        said = tokio::time::timeout(rules.first_word, stream.peek(&mut first)) => said,
+        said = timeout(rules.first_word, stream.peek(&mut first)) => said,
         () = rules.shared.shutdown.cancelled() => return,
     };
     if matches!(said, Ok(Ok(1))) {
         // In a place of its own, or every silent one would have room for it.
-        Box::pin(converse(rules, stream, peer)).await;
+        match &rules.shared.tls {
+            Some(tls) if is_handshake(first[0]) => Box::pin(shake_hands(rules, tls, stream, peer)).await,
+            Some(_) | None => Box::pin(converse(rules, stream, peer, Caller::Plain)).await,
+        }
     }
 }
 
-async fn converse(rules: &Rules, stream: TcpStream, peer: SocketAddr) {
+async fn shake_hands(rules: &Rules, tls: &Acceptor, stream: TcpStream, peer: SocketAddr) {
+    let shaken = tokio::select! {
+        shaken = timeout(HANDSHAKE_WITHIN, tls.accept(stream)) => shaken,
+        () = rules.shared.shutdown.cancelled() => return,
+    };
+    match shaken {
+        Ok(Ok((stream, key))) => return converse(rules, stream, peer, Caller::Key(key)).await,
+        Ok(Err(error)) => tracing::debug!(%error, %peer, "a TLS handshake failed"),
+        Err(_) => tracing::debug!(%peer, "a TLS handshake took too long"),
+    }
+    rules.shared.metrics.handshakes_failed.inc();
+}
+
+async fn converse<S>(rules: &Rules, stream: S, peer: SocketAddr, caller: Caller)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let service = service_fn(|request: Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(Peer(peer));
+        request.extensions_mut().insert(caller);
         rules.shared.router.clone().oneshot(request)
     });
     let connection = rules.http.serve_connection(TokioIo::new(stream), service).with_upgrades();

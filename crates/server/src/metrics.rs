@@ -47,6 +47,10 @@ metrics! {
     connections_accepted "hetuflow_connections_accepted_total"
     /// Connections that were closed at once because of a limit.
     connections_refused "hetuflow_connections_refused_total"
+    /// TLS handshakes that failed, or took too long.
+    handshakes_failed "hetuflow_handshakes_failed_total"
+    /// Agents that were turned away: no key that has joined, no good token, labels that are not theirs.
+    agents_refused "hetuflow_agents_refused_total"
     /// Deliveries that were committed.
     hooks_accepted "hetuflow_hooks_accepted_total"
     /// Deliveries that had been committed before.

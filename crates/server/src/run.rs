@@ -7,6 +7,7 @@
 //! One that ends before its time takes the server down: half a server would accept what nobody runs.
 
 use std::{
+    net::SocketAddr,
     panic::AssertUnwindSafe,
     sync::{Arc, OnceLock},
     time::Duration,
@@ -14,15 +15,17 @@ use std::{
 
 use axum::{Router, middleware};
 use futures_util::FutureExt;
-use hetuflow_core::{Clock, id::ServerId};
+use hetuflow_core::{Clock, fingerprint::Fingerprint, id::ServerId};
 use hetuflow_store::{Options, StoreError};
+use hetuflow_trust::Acceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     AppState, Config, Listeners,
     api::{self, Api, ApiError, explain},
     dispatch::{self, Dispatcher},
-    ends, gateway,
+    ends,
+    gateway::{self, Tries},
     health::{self, Health, Loops, Status},
     hooks::{self, Hooks},
     housekeeping::{Housekeeping, Reports},
@@ -35,6 +38,7 @@ use crate::{
     results::{NOTE_AFTER, ReportLoop, Reporter},
     scheduler,
     secrets::Vault,
+    tls::{self, TlsError},
     triggers::{Loader, TriggerFolder},
 };
 
@@ -48,6 +52,8 @@ const LOOPS_WITHIN: Duration = Duration::from_secs(10);
 
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     #[error("the database cannot be used")]
     Store(#[source] StoreError),
     #[error("triggers could not be loaded")]
@@ -63,8 +69,12 @@ pub async fn start(
     listeners: Listeners,
     shutdown: CancellationToken,
 ) -> Result<Server, ServerError> {
+    let tls = tls::acceptor(&config, &listeners)?;
     let options = Options { url: config.database.url.clone(), pool_size: config.database.pool_size };
     let store = hetuflow_store::open(&options).await.map_err(ServerError::Store)?;
+    if let Some(tls) = &tls {
+        store.know_server(tls.fingerprint()).await.map_err(ServerError::Store)?;
+    }
     let (clock, metrics) = (Clock::system(), Arc::new(Metrics::default()));
     let hub = Hub::default();
     let (ingester, ingest) = Ingester::new(Dispatcher {
@@ -97,8 +107,9 @@ pub async fn start(
     let (election, lead) = Election::new();
     let (housekeeping, kept) = Housekeeping::new(state.clone(), lead.clone());
     let server = Server::new(state, lead, kept, listeners.addresses(), &shutdown);
-    server.start_loops(Starting { loader, ingest, reports, election, housekeeping });
-    server.open(listeners);
+    let server_key = tls.as_ref().map(Acceptor::fingerprint);
+    server.start_loops(Starting { loader, ingest, reports, election, housekeeping, server_key });
+    server.open(listeners, tls.as_ref());
     Ok(server)
 }
 
@@ -109,6 +120,8 @@ struct Starting {
     reports: ReportLoop,
     election: Election,
     housekeeping: Housekeeping,
+    /// That agents of other machines know this server by.
+    server_key: Option<Fingerprint>,
 }
 
 /// A server that runs.
@@ -175,7 +188,7 @@ impl Server {
     }
 
     fn start_loops(&self, starting: Starting) {
-        let Starting { loader, ingest, reports, election, housekeeping } = starting;
+        let Starting { loader, ingest, reports, election, housekeeping, server_key } = starting;
         let (state, stop) = (&self.state, &self.stop);
         let shutdown = || stop.shutdown.clone();
         self.spawn(&stop.ingest, "ingest", ingest.run(stop.last_commit.clone()));
@@ -186,7 +199,7 @@ impl Server {
         self.spawn(
             &stop.loops,
             "sessions",
-            gateway::keep_sessions(state.clone(), self.lead.clone(), shutdown()),
+            gateway::keep_sessions(state.clone(), self.lead.clone(), server_key, shutdown()),
         );
         self.spawn(&stop.loops, "scheduler", scheduler::run(state.clone(), shutdown()));
         self.spawn(&stop.loops, "ends", ends::run(state.clone(), self.lead.clone(), shutdown()));
@@ -214,19 +227,23 @@ impl Server {
         });
     }
 
-    fn open(&self, listeners: Listeners) {
+    fn open(&self, listeners: Listeners, tls: Option<&Acceptor>) {
         let Addresses { http, agents, hooks } = self.addresses;
         tracing::info!(api = %http, %agents, %hooks, "listening");
+        if let Some(tls) = tls {
+            tracing::info!(key = %tls.fingerprint(), "agents of other machines connect with TLS, and know this server by its key");
+        }
+        let tries = Tries::default();
         let hooks = Hooks::new(self.state.clone(), self.stop.shutdown.clone());
         let shutdown = self.stop.shutdown.clone();
         let (loops, leader) = (self.loops.clone(), self.lead.clone());
         let (app, reports) = (self.state.clone(), self.reports.clone());
         let api = Api { app, loops, leader, reports, shutdown };
-        for Door { listener, serves, .. } in listeners.doors {
+        for Door { listener, serves, address } in listeners.doors {
             let router = serves.iter().fold(Router::new(), |router, entrance| {
                 router.merge(match entrance {
                     Entrance::Http => api::router(api.clone()),
-                    Entrance::Agents => api::this_machine_only(gateway::router(self.state.clone())),
+                    Entrance::Agents => gateway::router(self.state.clone(), tries.clone()),
                     Entrance::Hooks => hooks::router(Arc::clone(&hooks)),
                 })
             });
@@ -235,6 +252,7 @@ impl Server {
                 router,
                 metrics: Arc::clone(&self.state.metrics),
                 proxies: self.state.config.hooks.trusted_proxies.clone(),
+                tls: tls.filter(|_| speaks_tls(&serves, address)).cloned(),
                 connections: self.stop.connections.clone(),
                 shutdown: self.stop.shutdown.clone(),
                 cut: self.stop.cut.clone(),
@@ -244,6 +262,7 @@ impl Server {
         }
         let sweep = hooks::sweep(hooks, self.stop.shutdown.clone());
         self.spawn(&self.stop.loops, "sweep", sweep);
+        self.spawn(&self.stop.loops, "sweep", tries.sweep(self.stop.shutdown.clone()));
     }
 
     /// Waits for the shutdown and drains: requests that have begun are finished, agents are told to go
@@ -265,6 +284,11 @@ impl Server {
         self.state.store.close().await;
         self.ended.get().map_or(Ok(()), |name| Err(ServerError::LoopEnded(name)))
     }
+}
+
+/// Agents that come over loopback need none.
+fn speaks_tls(serves: &[Entrance], address: SocketAddr) -> bool {
+    serves.contains(&Entrance::Agents) && !address.ip().to_canonical().is_loopback()
 }
 
 async fn end(what: &'static str, tracker: &TaskTracker) {

@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
+use aws_lc_rs::signature::{self, VerificationAlgorithm};
 use hmac::{Hmac, KeyInit, Mac};
-use ring::signature::{self, VerificationAlgorithm};
 use sha1::Sha1;
 use sha2::{Digest, Sha224, Sha256, Sha384, Sha512};
 

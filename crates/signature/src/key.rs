@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
+use aws_lc_rs::signature::{RsaPublicKeyComponents, UnparsedPublicKey};
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
-use ring::signature::{RsaPublicKeyComponents, UnparsedPublicKey};
 use subtle::{Choice, ConstantTimeEq as _};
 
 use crate::{

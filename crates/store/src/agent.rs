@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use hetuflow_core::{
     agent::{Agent, Duty},
+    fingerprint::Fingerprint,
     id::{AgentId, ServerId, TaskId},
     labels::Labels,
     protocol::{Hello, Kept},
@@ -14,6 +15,21 @@ use hetuflow_core::{
 use jiff::Timestamp;
 
 use crate::{Leadership, StoreError};
+
+/// Who says hello.
+#[derive(Debug, Clone, Copy)]
+pub struct Arrival<'a> {
+    pub hello: &'a Hello,
+    /// That the connection has proved; none on the server's own machine.
+    pub key: Option<Fingerprint>,
+}
+
+/// One that shows no key.
+impl<'a> From<&'a Hello> for Arrival<'a> {
+    fn from(hello: &'a Hello) -> Self {
+        Self { hello, key: None }
+    }
+}
 
 /// What a hello comes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,9 +59,11 @@ pub trait AgentStore: Send + Sync {
     /// Unless the journal is another one than before (`journal_id` differs, or `journal_epoch` did not grow). A hello
     /// that waited for the database while its agent came back elsewhere looks the same, so nothing happens yet:
     /// `InDoubt`, with the epoch of the session that is known.
+    ///
+    /// `NotAdmitted` when the agent has a key and this is not it, or has none and one is shown.
     async fn open_session(
         &self,
-        hello: &Hello,
+        arrival: Arrival<'_>,
         server_id: ServerId,
         lease: Duration,
         now: Timestamp,
@@ -57,7 +75,7 @@ pub trait AgentStore: Send + Sync {
     /// everything it says it holds must be stopped. `InDoubt` once more when the session is not `known` any more.
     async fn replace_journal(
         &self,
-        hello: &Hello,
+        arrival: Arrival<'_>,
         known: i64,
         server_id: ServerId,
         lease: Duration,

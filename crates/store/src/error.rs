@@ -16,6 +16,9 @@ pub enum StoreError {
     /// of the same agent has overtaken it. Nothing was changed.
     #[error("the journal is not the one that is known, or a newer hello was quicker")]
     InDoubt { session_epoch: i64 },
+    /// A hello by somebody who has not shown the agent's key. Nothing was changed.
+    #[error("this agent has another key, or its key was taken back")]
+    NotAdmitted,
     /// A row that hetuflow did not write this way.
     #[error("corrupt row: {0}")]
     CorruptRow(String),

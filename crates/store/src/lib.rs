@@ -13,6 +13,7 @@ mod body;
 mod daemon;
 mod error;
 mod event;
+mod key;
 mod lanes;
 mod leader;
 mod migration;
@@ -27,12 +28,13 @@ mod task;
 mod trigger;
 mod turn;
 
-pub use agent::{AgentStore, Session};
+pub use agent::{AgentStore, Arrival, Session};
 pub use daemon::{DaemonNow, DaemonPlace, DaemonStart, DaemonState, Tended, Tending};
 pub use error::StoreError;
 pub use event::{
     ByTrigger, Committed, EventFilter, EventStore, Ingest, Ingested, Offer, Order, Walk, Walked,
 };
+pub use key::{Joined, KeyStore, NewToken, NotJoined};
 pub use leader::{LeaderStore, Leadership};
 pub use open::{Options, examine, open};
 pub use retention::{Dropped, Piece, RetentionStore, Size, Stock, Trimmed, Weighed, Weight, Whose};
@@ -54,7 +56,7 @@ use uuid::Uuid;
 /// What a server needs of its database.
 #[async_trait]
 pub trait Store:
-    EventStore + TaskStore + AgentStore + TriggerStore + ScheduleStore + LeaderStore + RetentionStore
+    EventStore + TaskStore + AgentStore + KeyStore + TriggerStore + ScheduleStore + LeaderStore + RetentionStore
 {
     /// Commits something and reads it back: the store can keep its word now.
     async fn probe(&self) -> Result<(), StoreError>;

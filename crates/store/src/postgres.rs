@@ -7,6 +7,7 @@ mod agent;
 mod columns;
 mod event;
 mod fitness;
+mod key;
 mod lanes;
 mod leader;
 mod migrate;

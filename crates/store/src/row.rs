@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 
 use hetuflow_core::{
-    agent::{Agent, Connection, Duty},
+    agent::{Agent, AgentKey, Connection, Duty},
     event::{Event, SourceKind, Verdict},
+    fingerprint::Fingerprint,
     id::{AgentId, EventId, InstanceId, JobId, Namespace, ScheduleId, ServerId, StatusToken, TaskId},
     job::Job,
     labels::Lane,
@@ -18,8 +19,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use uuid::Uuid;
 
 use crate::{
-    ByTrigger, Ended, LaneId, Leadership, Page, Piece, Revision, StoreError, StoredSchedule, StoredTrigger,
-    WaitingLane,
+    ByTrigger, Ended, Joined, LaneId, Leadership, NotJoined, Page, Piece, Revision, StoreError,
+    StoredSchedule, StoredTrigger, WaitingLane,
 };
 
 /// The columns of one row by name. Integers of any width come as `i64`.
@@ -245,9 +246,52 @@ pub(crate) fn agent(row: &impl Columns) -> Result<Agent, StoreError> {
         duty: duty(row)?,
         running: number(row, "running")?,
         watermarks: watermarks(row)?,
+        key: agent_key(row)?,
         first_seen_at: row.time("first_seen_at")?,
         last_seen_at: row.time("last_seen_at")?,
     })
+}
+
+fn agent_key(row: &impl Columns) -> Result<Option<AgentKey>, StoreError> {
+    let Some(joined_at) = row.time_or_null("joined_at")? else { return Ok(None) };
+    Ok(Some(AgentKey { fingerprint: fingerprint(row, "fingerprint")?, joined_at }))
+}
+
+pub(crate) fn fingerprint(row: &impl Columns, column: &str) -> Result<Fingerprint, StoreError> {
+    let bytes = row.bytes(column)?;
+    let length = bytes.len();
+    bytes.try_into().map(Fingerprint).map_err(|_| corrupt(column, format_args!("{length} bytes, not 32")))
+}
+
+pub(crate) fn joined(row: &impl Columns) -> Result<Joined, StoreError> {
+    Ok(Joined {
+        agent_id: name(row, "agent_id")?,
+        labels: row.json_or_null("labels")?,
+        joined_at: row.time("joined_at")?,
+    })
+}
+
+/// A token that did not serve, with the key that used it, if there is one. It may be the one that asks.
+pub(crate) fn why_not_joined(
+    row: &impl Columns,
+    agent_id: &AgentId,
+) -> Result<Result<Joined, NotJoined>, StoreError> {
+    let Some(at) = row.time_or_null("used_at")? else {
+        let for_another = row.text_or_null("only_for")?.is_some_and(|id| id != agent_id.as_str());
+        let why = if for_another {
+            NotJoined::ForAnother(name(row, "only_for")?)
+        } else {
+            NotJoined::Expired { at: row.time("expires_at")? }
+        };
+        return Ok(Err(why));
+    };
+    if !row.flag("same_key")? {
+        return Ok(Err(NotJoined::Used { at }));
+    }
+    if row.time_or_null("revoked_at")?.is_some() {
+        return Ok(Err(NotJoined::Revoked));
+    }
+    joined(row).map(Ok)
 }
 
 pub(crate) fn job(row: &impl Columns) -> Result<Job, StoreError> {

@@ -7,6 +7,7 @@ mod batch;
 mod columns;
 mod event;
 mod fitness;
+mod key;
 mod leader;
 mod migrate;
 mod open;

@@ -3,38 +3,26 @@
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt, stream::SplitStream};
-use hetuflow_core::protocol::{
-    Assignment, FromAgent, Hello, MAX_MESSAGE, SUBPROTOCOL, ToAgent, VERSION, Welcome,
+use hetuflow_core::{
+    fingerprint::Fingerprint,
+    protocol::{Assignment, FromAgent, Hello, ToAgent, VERSION, Welcome},
 };
 use hetuflow_failpoint::failpoint;
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, timeout},
 };
-use tokio_tungstenite::{
-    connect_async_with_config,
-    tungstenite::{
-        Error, Message,
-        client::IntoClientRequest,
-        http::{HeaderValue, header::SEC_WEBSOCKET_PROTOCOL},
-        protocol::WebSocketConfig,
-    },
-};
+use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
     Cut, End, Link,
     bodies::Bodies,
+    dial::{PATIENCE, answer, dial, not_taken},
     outbox::{Item, Outbox},
     writer::{self, Socket},
 };
 use crate::{files::FileReports, journal::JournalError, runner::Answers};
-
-/// To dial, to be welcomed, to say good-bye.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// An agent lives next to the work of its host: it keeps no 128 KiB ready per direction.
-const BUFFER: usize = 8 * 1024;
 
 /// Messages that are handled together, at most.
 const AT_ONCE: usize = 64;
@@ -85,7 +73,7 @@ pub(super) async fn hold(
 ) -> Result<End, Cut> {
     let socket = tokio::select! {
         () = stop.cancelled() => return Ok(End::Stopped),
-        socket = dial(url) => socket?,
+        socket = dial(link, url) => socket?,
     };
     let (sink, mut incoming) = socket.split();
     let (queue, writer) = writer::start(sink);
@@ -95,6 +83,7 @@ pub(super) async fn hold(
     let welcome = timeout(PATIENCE, welcome(&mut incoming)).await.map_err(|_| Cut::Late("the hello"))??;
     *welcomed = true;
     tracing::info!(server.id = %welcome.server_id, session.epoch = welcome.session_epoch, "linked to the server");
+    learn(link, &welcome.servers);
     for lease in &welcome.stop {
         link.runner.abandon(*lease).await;
     }
@@ -120,21 +109,10 @@ pub(super) async fn hold(
     Ok(end)
 }
 
-async fn dial(url: &str) -> Result<Socket, Cut> {
-    let connect = |error| Cut::Connect(Box::new(error));
-    let mut request = url.into_client_request().map_err(connect)?;
-    request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
-    let config = WebSocketConfig::default()
-        .read_buffer_size(BUFFER)
-        .write_buffer_size(BUFFER)
-        // Must hold one whole message besides what is buffered.
-        .max_write_buffer_size(MAX_MESSAGE + 8 * BUFFER)
-        .max_message_size(Some(MAX_MESSAGE))
-        // The server's library does not split messages, so a frame is as large as a message.
-        .max_frame_size(Some(MAX_MESSAGE));
-    let connected = timeout(PATIENCE, connect_async_with_config(request, Some(config), true)).await;
-    let (socket, _) = connected.map_err(|_| Cut::Late("the dial"))?.map_err(connect)?;
-    Ok(socket)
+fn learn(link: &Link, servers: &[Fingerprint]) {
+    if let Some(keys) = &link.keys {
+        keys.learn(servers);
+    }
 }
 
 async fn hello(link: &Link) -> Result<FromAgent, Cut> {
@@ -156,22 +134,8 @@ async fn hello(link: &Link) -> Result<FromAgent, Cut> {
 }
 
 async fn welcome(incoming: &mut SplitStream<Socket>) -> Result<Welcome, Cut> {
-    loop {
-        let message =
-            incoming.next().await.ok_or(Cut::Closed)?.map_err(|error| Cut::Broken(Box::new(error)))?;
-        match message {
-            Message::Text(text) => {
-                return match serde_json::from_str(&text) {
-                    Ok(ToAgent::Welcome(welcome)) => Ok(welcome),
-                    Ok(ToAgent::Refuse { reason }) => Err(Cut::Refused(reason)),
-                    Ok(_) | Err(_) => Err(Cut::NoWelcome),
-                };
-            }
-            Message::Close(_) => return Err(Cut::Closed),
-            Message::Binary(_) => return Err(Cut::NoWelcome),
-            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
-        }
-    }
+    let said = answer(incoming).await?;
+    if let ToAgent::Welcome(welcome) = said { Ok(welcome) } else { Err(not_taken(said)) }
 }
 
 async fn send(queue: &mpsc::Sender<Message>, message: &FromAgent) -> Result<(), Cut> {
@@ -304,10 +268,15 @@ impl Session<'_> {
             ToAgent::FileOutcomes { outcomes } => self.files.settle(&outcomes).await,
             ToAgent::FileRooms { rooms } => self.files.give_rooms(&rooms).await,
             ToAgent::Watches { watches } => self.link.watcher.set(watches),
+            ToAgent::Servers { keys } => learn(self.link, &keys),
             ToAgent::Drain => return Ok(Some(End::Drained)),
             ToAgent::Refuse { reason } => return Err(Cut::Refused(reason)),
             // The spool is kept until the result is acknowledged, whatever is stored of it.
-            ToAgent::OutputAck { .. } | ToAgent::Welcome(_) | ToAgent::Pong | ToAgent::Unknown => {}
+            ToAgent::OutputAck { .. }
+            | ToAgent::Welcome(_)
+            | ToAgent::Joined
+            | ToAgent::Pong
+            | ToAgent::Unknown => {}
         }
         Ok(None)
     }

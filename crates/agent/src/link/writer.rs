@@ -2,13 +2,15 @@
 //! queue in front of it and nothing else.
 
 use futures_util::{SinkExt, stream::SplitSink};
+use hetuflow_trust::TlsStream;
 use tokio::{net::TcpStream, sync::mpsc, task::JoinHandle};
 use tokio_tungstenite::{
-    MaybeTlsStream, WebSocketStream,
+    WebSocketStream,
     tungstenite::{Error, Message},
 };
+use tokio_util::either::Either;
 
-pub(super) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+pub(super) type Socket = WebSocketStream<Either<TcpStream, TlsStream<TcpStream>>>;
 
 /// Short, because what is in it cannot be overtaken: full, the session chooses the most urgent
 /// message each time that a place gets free.

@@ -145,7 +145,15 @@ impl Session {
 
     pub(crate) async fn welcome_with(&mut self, heartbeat: Duration, keep: Vec<Kept>, stop: Vec<Lease>) {
         let server_id = ServerId::at(Timestamp::UNIX_EPOCH);
-        self.say(ToAgent::Welcome(Welcome { server_id, session_epoch: 1, heartbeat, keep, stop })).await;
+        self.say(ToAgent::Welcome(Welcome {
+            server_id,
+            session_epoch: 1,
+            heartbeat,
+            keep,
+            stop,
+            servers: Vec::new(),
+        }))
+        .await;
     }
 
     pub(crate) async fn say(&mut self, message: ToAgent) {

@@ -50,7 +50,7 @@ impl Ours {
             held: Vec::new(),
         };
         let server_id = ServerId::at(clock.now());
-        let session = store.open_session(&hello, server_id, LEASE, clock.now(), 0.5).await?;
+        let session = store.open_session((&hello).into(), server_id, LEASE, clock.now(), 0.5).await?;
         let slot = Slot { agent_id, session_epoch: session.epoch };
         let life = Life::new(clock.clone());
         Ok(Self { store, clock, life, slot, lane: None, reached: LowWater::START, taken: Vec::new() })

@@ -211,6 +211,8 @@ impl Agent {
                 },
                 ToAgent::Refuse { reason } => bail!("refused: {reason}"),
                 ToAgent::Welcome(_)
+                | ToAgent::Joined
+                | ToAgent::Servers { .. }
                 | ToAgent::Cancel { .. }
                 | ToAgent::OutputAck { .. }
                 | ToAgent::FileAck { .. }

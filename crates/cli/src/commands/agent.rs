@@ -1,9 +1,12 @@
 //! `hetuflow agent ..`
 
+mod token;
+
 use std::time::Duration;
 
 use hetuflow_core::{
     agent::{Agent, Connection, Duty},
+    fingerprint::Fingerprint,
     protocol::{WatchHealth, WatchState},
 };
 use serde_json::{Value, json};
@@ -23,6 +26,8 @@ pub(crate) async fn run(verb: AgentVerb, client: &Client, output: Output) -> Res
     match verb {
         AgentVerb::List => list(client, output).await,
         AgentVerb::Show { id } => show(client, output, id.as_str()).await,
+        AgentVerb::Token(args) => token::make(client, output, args).await,
+        AgentVerb::Revoke { id } => token::revoke(client, output, id.as_str()).await,
         AgentVerb::Drain { id, undo: true, .. } => set(client, output, id.as_str(), Duty::Active).await,
         AgentVerb::Drain { id, wait, .. } => {
             set(client, output, id.as_str(), Duty::Drained).await?;
@@ -47,13 +52,14 @@ async fn list(client: &Client, output: Output) -> Result<(), CliError> {
                 format!("{}/{}", agent.running, agent.slots),
                 plain(&pairs(&agent.labels)),
                 plain(&agent.hostname),
+                agent.key.map_or_else(|| "local".to_owned(), |key| brief(key.fingerprint)),
                 agent.version.clone(),
                 time(agent.last_seen_at),
             ]
         })
         .collect();
-    let heads = ["AGENT", "STATE", "RUNNING", "LABELS", "HOST", "VERSION", "LAST SEEN"];
-    output.table(&heads, rows, "No agent has connected yet. Start one with `hetuflow-agent`.")
+    let heads = ["AGENT", "STATE", "RUNNING", "LABELS", "HOST", "KEY", "VERSION", "LAST SEEN"];
+    output.table(&heads, rows, "No agent has connected yet. Start `hetuflow-agent` on this machine; another one joins with `hetuflow agent token`.")
 }
 
 async fn set(client: &Client, output: Output, id: &str, duty: Duty) -> Result<(), CliError> {
@@ -91,10 +97,23 @@ async fn show(client: &Client, output: Output, id: &str) -> Result<(), CliError>
         ("labels", plain(&pairs(&agent.labels))),
         ("host", plain(&agent.hostname)),
         ("version", agent.version.clone()),
+        (
+            "key",
+            agent.key.map_or_else(
+                || "none: on the server's machine".to_owned(),
+                |key| key.fingerprint.to_string(),
+            ),
+        ),
+        ("joined", agent.key.map_or_else(String::new, |key| time(key.joined_at))),
         ("first seen", time(agent.first_seen_at)),
         ("last seen", time(agent.last_seen_at)),
     ])?;
     watches(output, answer.get("watches").and_then(Value::as_array).map_or(&[], Vec::as_slice))
+}
+
+/// Enough to tell keys apart.
+fn brief(key: Fingerprint) -> String {
+    key.to_string().chars().take("sha256:".len() + 12).collect()
 }
 
 fn watches(output: Output, watches: &[Value]) -> Result<(), CliError> {

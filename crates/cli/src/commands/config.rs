@@ -64,9 +64,12 @@ fn show(file: Option<&Path>, agent: bool, output: Output) -> Result<(), CliError
     Ok(())
 }
 
-/// An address may hold a password.
+/// An address may hold a password, and a token is one.
 fn shown(value: &toml::Value) -> toml::Value {
     let hidden = |text: &str| {
+        if text.starts_with("hetuflow-join-") {
+            return Some("hetuflow-join-***".to_owned());
+        }
         let (scheme, rest) = text.split_once("://")?;
         let (user, place) = rest.rsplit_once('@')?;
         let (user, _) = user.split_once(':')?;
@@ -125,5 +128,6 @@ mod tests {
         check("postgres://me@host/db", "postgres://me@host/db");
         check("sqlite:///var/lib/hetuflow.db", "sqlite:///var/lib/hetuflow.db");
         check("triggers", "triggers");
+        check("hetuflow-join-AQID", "hetuflow-join-***");
     }
 }

@@ -49,7 +49,9 @@ pub(crate) fn print(
         args.data_dir.display()
     ))?;
     output.line(&format!("  API       http://{}", addresses.http))?;
-    output.line(&format!("  agents    ws://{}", addresses.agents))?;
+    // Beyond loopback they speak TLS.
+    let scheme = if addresses.agents.ip().to_canonical().is_loopback() { "ws" } else { "wss" };
+    output.line(&format!("  agents    {scheme}://{}", addresses.agents))?;
     output.line(&format!("  webhooks  http://{}/hooks/\n", addresses.hooks))?;
     triggers(server, args, &places, output)?;
     let Places { program, .. } = places;

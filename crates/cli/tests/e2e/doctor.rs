@@ -48,6 +48,22 @@ async fn doctor_says_what_would_not_work() {
     );
     assert!(!dir.path().join("data").exists() && !dir.path().join("agent").exists(), "nothing is made");
 
+    server("[tls]\ndirectory = \"DIR/tls\"\n".replace("DIR", &dir.path().display().to_string()).as_str());
+    let text = fs::read_to_string(&config)
+        .expect("there")
+        .replace("websocket_port = 0", "websocket_port = \"0.0.0.0:0\"");
+    fs::write(&config, &text).expect("written");
+    let (code, verdict) = doctor(&[]).await;
+    assert_eq!(code, Some(0));
+    assert!(verdict("key for agents").starts_with(r#""good": "it is made at the first start"#));
+    assert!(!dir.path().join("tls").exists(), "nothing is made");
+    fs::create_dir(path("tls")).expect("made");
+    fs::write(path("tls/server.pem"), "open to all").expect("written");
+    let (code, verdict) = doctor(&[]).await;
+    assert_eq!(code, Some(1));
+    assert!(verdict("key for agents").contains("can be read by everybody"), "{}", verdict("key for agents"));
+    fs::remove_dir_all(path("tls")).expect("removed");
+
     fs::write(path("triggers/torn.toml"), "[on.api]\n[job]\ncmd = \n").expect("written");
     let (code, verdict) = doctor(&[]).await;
     assert_eq!(code, Some(1));

@@ -11,6 +11,7 @@ mod fate;
 mod files;
 mod files_in_order;
 mod guide;
+mod join;
 mod journal;
 mod link;
 mod process;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     event::FileFacts,
+    fingerprint::{Fingerprint, TokenSecret},
     id::{AgentId, EventId, JournalId, ServerId},
     job::Command,
     labels::Labels,
@@ -20,6 +21,8 @@ use crate::{
 pub enum FromAgent {
     /// The first message of a connection.
     Hello(Hello),
+    /// Before the hello, by an agent that the server does not know yet: from now on the key of this connection is its own.
+    Join(Join),
     /// Processes that the agent could start now, every assignment counted that it has answered before. Absolute, so
     /// that a lost message does no harm. Said on every change, and after every [`FromAgent::Accepted`] even when the
     /// number is the same, because the server takes one off for it.
@@ -78,6 +81,12 @@ pub enum FromAgent {
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ToAgent {
     Welcome(Welcome),
+    /// The key is known; the hello may follow.
+    Joined,
+    /// The keys of all servers of this database, when one has come or gone since the welcome. Absolute.
+    Servers {
+        keys: Vec<Fingerprint>,
+    },
     /// The connection is refused, with what to do about it.
     Refuse {
         reason: String,
@@ -137,6 +146,13 @@ pub struct Hello {
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Join {
+    pub protocol: u16,
+    pub agent_id: AgentId,
+    pub token: TokenSecret,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Held {
     pub lease: Lease,
     pub phase: HeldPhase,
@@ -162,6 +178,9 @@ pub struct Welcome {
     pub keep: Vec<Kept>,
     /// Held attempts that are not its any more: end the process, forget the result.
     pub stop: Vec<Lease>,
+    /// The keys of all servers of this database, for an agent that knows servers by their keys.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub servers: Vec<Fingerprint>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -137,6 +137,7 @@ impl From<StoreError> for ApiError {
             }
             StoreError::NotLeader
             | StoreError::InDoubt { .. }
+            | StoreError::NotAdmitted
             | StoreError::CorruptRow(_)
             | StoreError::Unfit(_)
             | StoreError::Database(_) => Self::Internal(chain(&error)),

@@ -18,10 +18,15 @@ const MAX_BODY: u64 = 1024 * 1024;
 const BODY_WITHIN: Duration = Duration::from_secs(30);
 
 pub(super) async fn this_machine_only(request: Request, next: Next) -> Response {
-    match check(request.uri(), request.headers()) {
+    match from_this_machine(&request) {
         Ok(()) => next.run(request).await,
-        Err(reason) => ApiError::Forbidden(reason).into_response(),
+        Err(error) => error.into_response(),
     }
+}
+
+/// As far as its head tells.
+pub(crate) fn from_this_machine(request: &Request) -> Result<(), ApiError> {
+    check(request.uri(), request.headers()).map_err(ApiError::Forbidden)
 }
 
 fn check(uri: &Uri, headers: &HeaderMap) -> Result<(), String> {

@@ -241,7 +241,12 @@ async fn an_offer_to_a_session_that_has_moved_on_leaves_the_task_waiting() {
     hello.journal_epoch += 1;
     let lease = std::time::Duration::from_mins(1);
     let elsewhere = hetuflow_core::id::ServerId::at(world.now());
-    world.state.store.open_session(&hello, elsewhere, lease, world.now(), 0.0).await.expect("a session");
+    world
+        .state
+        .store
+        .open_session((&hello).into(), elsewhere, lease, world.now(), 0.0)
+        .await
+        .expect("a session");
     let id = world.task(&[], b"").await;
     let task = world.stored(id).await;
     assert_eq!((task.status, task.attempt, task.fence), (Status::Pending, 0, 0));

@@ -2,7 +2,7 @@
 
 use axum::extract::ws::{Message, WebSocket};
 use bytes::Bytes;
-use hetuflow_core::protocol::{self, FromAgent, Hello, ToAgent};
+use hetuflow_core::protocol::{self, FromAgent, Hello, Join, ToAgent};
 use serde::Deserialize;
 use tokio::time::timeout;
 
@@ -14,7 +14,13 @@ struct AnyHello {
     protocol: u16,
 }
 
-pub(super) async fn read(socket: &mut WebSocket) -> Result<Hello, String> {
+/// How a connection may begin.
+pub(super) enum First {
+    Hello(Hello),
+    Join(Join),
+}
+
+pub(super) async fn read(socket: &mut WebSocket) -> Result<First, String> {
     let first = match socket.recv().await {
         Some(Ok(Message::Text(text))) => text,
         Some(Ok(_)) => return Err("the first message must be a hello, as JSON text".to_owned()),
@@ -22,7 +28,8 @@ pub(super) async fn read(socket: &mut WebSocket) -> Result<Hello, String> {
     };
     check_version(first.as_str())?;
     match serde_json::from_str(first.as_str()) {
-        Ok(FromAgent::Hello(hello)) => Ok(hello),
+        Ok(FromAgent::Hello(hello)) => Ok(First::Hello(hello)),
+        Ok(FromAgent::Join(join)) => Ok(First::Join(join)),
         Ok(_) => Err("the first message must be a hello".to_owned()),
         Err(error) => Err(format!("the hello cannot be read: {error}")),
     }
@@ -55,6 +62,11 @@ pub(super) async fn is_there(socket: &mut WebSocket, timing: Timing) -> bool {
         None
     };
     timeout(timing.hello, asked).await.is_ok_and(|answer| answer.is_some())
+}
+
+pub(super) async fn joined(socket: &mut WebSocket) -> Result<(), String> {
+    let gone = |_| "the connection ended before its hello".to_owned();
+    socket.send(writer::encode(&ToAgent::Joined)).await.map_err(gone)
 }
 
 pub(super) async fn refuse(mut socket: WebSocket, reason: String, timing: Timing) {

@@ -128,7 +128,9 @@ impl Session {
             FromAgent::Watch(state) => self.watch(state).await?,
             FromAgent::Ping => self.say(ToAgent::Pong).await?,
             FromAgent::Bye => self.state.hub.leave(&self.key),
-            FromAgent::Hello(_) => return Err(Stop::Garbled("a second hello".to_owned())),
+            FromAgent::Hello(_) | FromAgent::Join(_) => {
+                return Err(Stop::Garbled("a second hello".to_owned()));
+            }
             FromAgent::Unknown => {}
             // Runs of their own; here only for completeness.
             FromAgent::Accepted { lease } => self.accepted(&[lease]).await?,

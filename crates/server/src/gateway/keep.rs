@@ -5,11 +5,12 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use hetuflow_core::id::AgentId;
+use hetuflow_core::{fingerprint::Fingerprint, id::AgentId};
 use hetuflow_store::{Leadership, StoreError};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::servers::Servers;
 use crate::{
     AppState,
     hub::{Hub, Online, SessionKey},
@@ -42,12 +43,19 @@ struct Keeper {
 }
 
 /// Runs until `shutdown`, then drains: it returns when every connection is closed, or after a few seconds.
-pub(crate) async fn keep_sessions(state: AppState, leader: Leader, shutdown: CancellationToken) {
+pub(crate) async fn keep_sessions(
+    state: AppState,
+    leader: Leader,
+    server_key: Option<Fingerprint>,
+    shutdown: CancellationToken,
+) {
     let mut keeper = Keeper::default();
+    let mut servers = Servers::new(server_key);
     // Three chances before a session runs out.
     let pause = (state.config.agents.lease / 3).max(SHORTEST);
     while let Wake::Renew = wake(pause, &shutdown).await {
         keeper.turn(&state, leader.leadership()).await;
+        servers.follow(&state).await;
     }
     drain(&state.hub).await;
 }

@@ -13,13 +13,14 @@ use futures_util::{
     stream::{FuturesOrdered, ReadyChunks, SplitStream},
 };
 use hetuflow_core::{
+    fingerprint::Fingerprint,
     id::EventId,
     labels::Labels,
     protocol::{self, Hello, ResultVerdict, ToAgent, Watch, Welcome},
     task::Lease,
 };
 use hetuflow_failpoint::failpoint;
-use hetuflow_store::StoreError;
+use hetuflow_store::{Arrival, StoreError};
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, Interval, MissedTickBehavior, interval, timeout},
@@ -28,8 +29,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::{
-    Timing, follow, hello,
+    Gateway, Timing, follow,
+    hello::{self, First},
     inbound::{self, Inbound, Stop},
+    join::Visitor,
     watches, writer,
 };
 use crate::{
@@ -80,21 +83,48 @@ enum Wake {
     Closing,
 }
 
-pub(super) async fn serve(mut socket: WebSocket, state: AppState, timing: Timing) {
-    let hello = match timeout(timing.hello, hello::read(&mut socket)).await {
+pub(super) async fn serve(mut socket: WebSocket, visitor: Visitor, gateway: Gateway) {
+    let timing = gateway.timing;
+    let hello = match timeout(timing.hello, introduce(&mut socket, visitor, &gateway)).await {
         Ok(Ok(hello)) => hello,
-        Ok(Err(reason)) => return hello::refuse(socket, reason, timing).await,
+        Ok(Err(reason)) => {
+            gateway.state.metrics.agents_refused.inc();
+            return hello::refuse(socket, reason, timing).await;
+        }
         Err(_) => return hello::refuse(socket, format!("no hello within {:?}", timing.hello), timing).await,
     };
     let span = tracing::info_span!("agent.session", agent.id = %hello.agent_id, agent.host = hello.hostname);
-    converse(socket, hello, state, timing).instrument(span).await;
+    converse(socket, visitor, hello, gateway).instrument(span).await;
 }
 
-async fn converse(mut socket: WebSocket, hello: Hello, state: AppState, timing: Timing) {
+/// Up to the hello of an agent that is who it says.
+async fn introduce(socket: &mut WebSocket, visitor: Visitor, gateway: &Gateway) -> Result<Hello, String> {
+    let Gateway { state, tries, .. } = gateway;
+    let mut first = hello::read(socket).await?;
+    if let First::Join(join) = first {
+        visitor.join(&join, state, tries).await.map_err(|refused| refused.to_string())?;
+        hello::joined(socket).await?;
+        first = hello::read(socket).await?;
+    }
+    let First::Hello(hello) = first else { return Err("a second join".to_owned()) };
+    visitor.known(hello, state, tries).await.map_err(|refused| refused.to_string())
+}
+
+async fn converse(mut socket: WebSocket, visitor: Visitor, hello: Hello, gateway: Gateway) {
+    let Gateway { state, timing, .. } = gateway;
     failpoint!("hello.before_session");
-    let opened = match open(&mut socket, &hello, &state, timing).await {
+    let arrival = Arrival { hello: &hello, key: visitor.key };
+    let opened = match open(&mut socket, arrival, &state, timing).await {
         Ok(opened) => opened,
+        Err(StoreError::NotAdmitted) => {
+            state.metrics.agents_refused.inc();
+            return hello::refuse(socket, visitor.not_admitted(&hello).to_string(), timing).await;
+        }
         // Nothing to tell the agent to do: it dials again.
+        Err(error) => return tracing::warn!(error = chain(&error), "the session could not be opened"),
+    };
+    let servers = match servers(&state, visitor).await {
+        Ok(servers) => servers,
         Err(error) => return tracing::warn!(error = chain(&error), "the session could not be opened"),
     };
     tracing::info!(
@@ -108,7 +138,7 @@ async fn converse(mut socket: WebSocket, hello: Hello, state: AppState, timing: 
     );
     state.metrics.reports_fenced.add(opened.stop.len() as u64);
     failpoint!("hello.before_welcome");
-    let Some((session, outgoing)) = Session::register(state, timing, hello, &opened) else {
+    let Some((session, outgoing)) = Session::register(state, timing, hello, &opened, servers) else {
         return tracing::info!("a newer connection of this agent was quicker");
     };
     let (sink, stream) = socket.split();
@@ -124,21 +154,26 @@ async fn converse(mut socket: WebSocket, hello: Hello, state: AppState, timing: 
 /// came back elsewhere. Only an agent that is still on this connection can have another journal.
 async fn open(
     socket: &mut WebSocket,
-    hello: &Hello,
+    arrival: Arrival<'_>,
     state: &AppState,
     timing: Timing,
 ) -> Result<hetuflow_store::Session, StoreError> {
     let (store, lease, now) = (&state.store, state.config.agents.lease, state.clock.now());
-    match store.open_session(hello, state.server_id, lease, now, rand::random()).await {
+    match store.open_session(arrival, state.server_id, lease, now, rand::random()).await {
         Err(doubt @ StoreError::InDoubt { session_epoch }) => {
             if !hello::is_there(socket, timing).await {
                 return Err(doubt);
             }
             let now = state.clock.now();
-            store.replace_journal(hello, session_epoch, state.server_id, lease, now, rand::random()).await
+            store.replace_journal(arrival, session_epoch, state.server_id, lease, now, rand::random()).await
         }
         opened => opened,
     }
+}
+
+/// An agent that shows a key knows servers by theirs.
+async fn servers(state: &AppState, visitor: Visitor) -> Result<Vec<Fingerprint>, StoreError> {
+    if visitor.key.is_some() { state.store.server_keys().await } else { Ok(Vec::new()) }
 }
 
 impl Session {
@@ -148,11 +183,13 @@ impl Session {
         timing: Timing,
         hello: Hello,
         opened: &hetuflow_store::Session,
+        servers: Vec<Fingerprint>,
     ) -> Option<(Self, Outgoing)> {
         let (outbox, outgoing) = outbox();
         // Queued before the connection is known to anybody: nothing may come before the welcome.
         outbox.try_send(ToAgent::Welcome(Welcome {
             server_id: state.server_id,
+            servers,
             session_epoch: opened.epoch,
             heartbeat: state.config.agents.heartbeat,
             keep: opened.keep.clone(),

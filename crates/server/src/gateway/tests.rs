@@ -290,7 +290,12 @@ async fn a_session_that_moved_to_another_server_is_dropped() {
     let elsewhere = hetuflow_core::id::ServerId::at(world.now());
     let hello = Hello { journal_epoch: 2, ..agent.hello.clone() };
     let lease = world.state.config.agents.lease;
-    world.state.store.open_session(&hello, elsewhere, lease, world.now(), 0.5).await.expect("a session");
+    world
+        .state
+        .store
+        .open_session((&hello).into(), elsewhere, lease, world.now(), 0.5)
+        .await
+        .expect("a session");
     keep::tick(&world.state, Some(world.lead().await)).await.expect("a turn");
     agent.closed().await;
 }
@@ -339,7 +344,7 @@ async fn a_stop_drains_and_takes_last_results() {
     let lease = agent.take().await;
     agent.sync().await;
     let stop = tokio_util::sync::CancellationToken::new();
-    let keeper = tokio::spawn(keep_sessions(world.state.clone(), Election::new().1, stop.clone()));
+    let keeper = tokio::spawn(keep_sessions(world.state.clone(), Election::new().1, None, stop.clone()));
     stop.cancel();
     assert_eq!(agent.hear().await, ToAgent::Drain);
     assert_eq!(world.free("a"), 0);

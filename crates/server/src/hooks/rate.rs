@@ -12,14 +12,14 @@ use crate::listen::Prefix;
 /// Senders that are counted apart; more than these share one allowance until the next sweep.
 const MAX_SENDERS: usize = 65_536;
 
-pub(super) struct Rates {
+pub(crate) struct Rates {
     by_sender: DefaultKeyedRateLimiter<Prefix>,
     others: DefaultDirectRateLimiter,
     clock: DefaultClock,
 }
 
 impl Rates {
-    pub(super) fn new(per_second: u32, burst: u32) -> Self {
+    pub(crate) fn new(per_second: u32, burst: u32) -> Self {
         let at_least_one = |n| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
         let quota = Quota::per_second(at_least_one(per_second)).allow_burst(at_least_one(burst));
         Self {
@@ -30,7 +30,7 @@ impl Rates {
     }
 
     /// The error is the whole seconds after which the next delivery is welcome.
-    pub(super) fn check(&self, sender: Prefix) -> Result<(), u64> {
+    pub(crate) fn check(&self, sender: Prefix) -> Result<(), u64> {
         if sender == Prefix::Loopback {
             return Ok(());
         }
@@ -42,7 +42,7 @@ impl Rates {
         checked.map_err(|until| until.wait_time_from(self.clock.now()).as_secs() + 1)
     }
 
-    pub(super) fn sweep(&self) {
+    pub(crate) fn sweep(&self) {
         self.by_sender.retain_recent();
         self.by_sender.shrink_to_fit();
     }

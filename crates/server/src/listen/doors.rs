@@ -43,8 +43,8 @@ pub struct Addresses {
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     #[error(
-        "[server] {key} = \"{address}\" is not loopback: until agents join with keys, the API and the agents' \
-         listener take connections from this machine only (127.0.0.1 or [::1])"
+        "[server] {key} = \"{address}\" is not loopback: the API takes no tokens yet, and so connections from this \
+         machine only (127.0.0.1 or [::1])"
     )]
     NotLoopback { key: &'static str, address: Address },
     #[error(
@@ -91,6 +91,19 @@ impl Listeners {
         Ok(Self { doors: doors.into_iter().map(|(_, door)| door).collect() })
     }
 
+    /// Where an agent of this very process connects: the agents' listener, or one of its own where that one takes nobody
+    /// without a key.
+    pub async fn own_agents(&mut self) -> Result<SocketAddr, BindError> {
+        let agents = self.addresses().agents;
+        if agents.ip().to_canonical().is_loopback() {
+            return Ok(agents);
+        }
+        let door = Door::open(Entrance::Agents, Address::port(0)).await?;
+        let address = door.address;
+        self.doors.push(door);
+        Ok(address)
+    }
+
     pub fn addresses(&self) -> Addresses {
         Addresses {
             http: self.address_of(Entrance::Http),
@@ -121,9 +134,10 @@ impl Door {
     }
 }
 
+/// Agents show keys where they come from elsewhere, and deliveries are signed; the API has neither yet.
 fn check_loopback(entrance: Entrance, address: Address) -> Result<(), BindError> {
     let loopback = address.socket_addr().ip().to_canonical().is_loopback();
-    if loopback || entrance == Entrance::Hooks {
+    if loopback || entrance != Entrance::Http {
         return Ok(());
     }
     Err(BindError::NotLoopback { key: entrance.key(), address })
@@ -155,14 +169,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_hooks_may_face_a_network() {
+    async fn the_api_faces_no_network() {
         let error =
             Listeners::bind(&config("0.0.0.0:0", "127.0.0.1:0", "127.0.0.1:0")).await.expect_err("refused");
         assert!(error.to_string().contains("http_port"), "{error}");
-        let error =
-            Listeners::bind(&config("127.0.0.1:0", "[::]:0", "127.0.0.1:0")).await.expect_err("refused");
-        assert!(error.to_string().contains("until agents join with keys"), "{error}");
         Listeners::bind(&config("127.0.0.1:0", "127.0.0.1:0", "0.0.0.0:0")).await.expect("bound");
+    }
+
+    #[tokio::test]
+    async fn an_agent_of_this_process_always_comes_over_loopback() {
+        let mut listeners =
+            Listeners::bind(&config("127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0")).await.expect("bound");
+        assert_eq!(listeners.own_agents().await.expect("there"), listeners.addresses().agents);
+        let mut listeners =
+            Listeners::bind(&config("127.0.0.1:0", "0.0.0.0:0", "127.0.0.1:0")).await.expect("bound");
+        let own = listeners.own_agents().await.expect("bound");
+        assert!(own.ip().is_loopback());
+        assert_ne!(own.port(), listeners.addresses().agents.port());
     }
 
     #[tokio::test]

@@ -91,11 +91,11 @@ async fn the_stop_finishes_what_was_begun() {
 }
 
 #[tokio::test]
-async fn agents_and_api_stay_on_this_machine() {
+async fn the_api_stays_on_this_machine() {
     let mut config = Config::read(None, &[]).expect("the defaults parse");
     config.server.http_port = "0.0.0.0:0".parse::<std::net::SocketAddr>().expect("an address").into();
     let error = Listeners::bind(&config).await.expect_err("refused");
-    let expected = "[server] http_port = \"0.0.0.0:0\" is not loopback: until agents join with keys, the API and the \
-                    agents' listener take connections from this machine only (127.0.0.1 or [::1])";
+    let expected = "[server] http_port = \"0.0.0.0:0\" is not loopback: the API takes no tokens yet, and so connections \
+                    from this machine only (127.0.0.1 or [::1])";
     assert_eq!(error.to_string(), expected);
 }

@@ -32,8 +32,10 @@ async fn attempt(world: &World) -> Lease {
         held: Vec::new(),
     };
     let lease = Duration::from_mins(1);
-    let session =
-        store.open_session(&hello, world.server.state.server_id, lease, now, 0.0).await.expect("a session");
+    let session = store
+        .open_session((&hello).into(), world.server.state.server_id, lease, now, 0.0)
+        .await
+        .expect("a session");
     let lane = store.waiting_lanes(&[]).await.expect("lanes").pop().expect("a lane");
     let slot = Slot { agent_id, session_epoch: session.epoch };
     let claimed =

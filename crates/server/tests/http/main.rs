@@ -11,6 +11,7 @@ mod keys;
 mod listeners;
 mod logs;
 mod senders;
+mod tls;
 mod triggers;
 mod waiting;
 mod world;

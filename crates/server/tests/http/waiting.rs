@@ -40,7 +40,7 @@ async fn elsewhere(world: &World, id: &str, label: (&str, &str), lease: Duration
     };
     let store = &world.server.state.store;
     let session =
-        store.open_session(&hello, ServerId::at(now()), lease, now(), 0.5).await.expect("a session");
+        store.open_session((&hello).into(), ServerId::at(now()), lease, now(), 0.5).await.expect("a session");
     Slot { agent_id: hello.agent_id, session_epoch: session.epoch }
 }
 

@@ -19,12 +19,13 @@ use sqlx::{postgres::PgArguments, query::Query};
 use super::{
     Postgres, Tx,
     columns::{at, text, time},
+    key::admit,
     leader::guard,
     retrying,
     task::attempt::{end_attempts, lost, return_attempt},
 };
 use crate::{
-    AgentStore, Finish, Leadership, Session, StoreError,
+    AgentStore, Arrival, Finish, Leadership, Session, StoreError,
     row::{self, Columns},
     settle,
 };
@@ -33,27 +34,27 @@ use crate::{
 impl AgentStore for Postgres {
     async fn open_session(
         &self,
-        hello: &Hello,
+        arrival: Arrival<'_>,
         server_id: ServerId,
         lease: Duration,
         now: Timestamp,
         random: f64,
     ) -> Result<Session, StoreError> {
-        let session = retrying!(open_session(self, hello, None, server_id, lease, now, random))?;
+        let session = retrying!(open_session(self, arrival, None, server_id, lease, now, random))?;
         self.tasks_changed();
         Ok(session)
     }
 
     async fn replace_journal(
         &self,
-        hello: &Hello,
+        arrival: Arrival<'_>,
         known: i64,
         server_id: ServerId,
         lease: Duration,
         now: Timestamp,
         random: f64,
     ) -> Result<Session, StoreError> {
-        let session = retrying!(open_session(self, hello, Some(known), server_id, lease, now, random))?;
+        let session = retrying!(open_session(self, arrival, Some(known), server_id, lease, now, random))?;
         self.tasks_changed();
         Ok(session)
     }
@@ -98,9 +99,11 @@ impl AgentStore for Postgres {
 
     async fn agent(&self, id: &AgentId) -> Result<Agent, StoreError> {
         let row = sqlx::query(
-            "select a.*, a.online and a.session_until > now() as connected,
+            "select a.*, k.fingerprint, k.joined_at, a.online and a.session_until > now() as connected,
                 (select count(*) from sched_task t where t.agent_id = a.id and t.status in (5, 8, 10)) as running
-             from sched_agent a where a.id = $1",
+             from sched_agent a
+             left join sched_agent_key k on k.agent_id = a.id and k.revoked_at is null
+             where a.id = $1",
         )
         .bind(id.as_str())
         .fetch_optional(&self.pool)
@@ -112,9 +115,11 @@ impl AgentStore for Postgres {
     async fn agents(&self) -> Result<Vec<Agent>, StoreError> {
         // Ids are ASCII: the order of bytes, as on SQLite, whatever the database's language.
         let rows = sqlx::query(
-            "select a.*, a.online and a.session_until > now() as connected,
+            "select a.*, k.fingerprint, k.joined_at, a.online and a.session_until > now() as connected,
                 (select count(*) from sched_task t where t.agent_id = a.id and t.status in (5, 8, 10)) as running
-             from sched_agent a order by a.id collate \"C\"",
+             from sched_agent a
+             left join sched_agent_key k on k.agent_id = a.id and k.revoked_at is null
+             order by a.id collate \"C\"",
         )
         .fetch_all(&self.pool)
         .await?;
@@ -169,14 +174,16 @@ async fn decide(
 /// `replaces` is the session epoch at which another journal may take over.
 async fn open_session(
     db: &Postgres,
-    hello: &Hello,
+    arrival: Arrival<'_>,
     replaces: Option<i64>,
     server_id: ServerId,
     lease: Duration,
     now: Timestamp,
     random: f64,
 ) -> Result<Session, StoreError> {
+    let Arrival { hello, key } = arrival;
     let mut tx = db.begin().await?;
+    admit(&mut tx, &hello.agent_id, key).await?;
     let same_journal = continues(&mut tx, hello, replaces).await?;
     let mut session = upsert(&mut tx, hello, server_id, lease, now).await?;
     let mut losses: Vec<Finish> = Vec::new();

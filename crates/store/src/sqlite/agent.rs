@@ -17,11 +17,12 @@ use sqlx::{query::Query, sqlite::SqliteArguments};
 
 use super::{
     Sqlite, Tx,
+    key::admit,
     leader::guard,
     task::attempt::{end_attempts, lost, return_attempt},
 };
 use crate::{
-    AgentStore, Leadership, Session, StoreError,
+    AgentStore, Arrival, Leadership, Session, StoreError,
     row::{self, Columns},
     settle,
 };
@@ -30,27 +31,27 @@ use crate::{
 impl AgentStore for Sqlite {
     async fn open_session(
         &self,
-        hello: &Hello,
+        arrival: Arrival<'_>,
         server_id: ServerId,
         lease: Duration,
         now: Timestamp,
         random: f64,
     ) -> Result<Session, StoreError> {
-        let session = open_session(self, hello, None, server_id, lease, now, random).await?;
+        let session = open_session(self, arrival, None, server_id, lease, now, random).await?;
         self.tasks_changed();
         Ok(session)
     }
 
     async fn replace_journal(
         &self,
-        hello: &Hello,
+        arrival: Arrival<'_>,
         known: i64,
         server_id: ServerId,
         lease: Duration,
         now: Timestamp,
         random: f64,
     ) -> Result<Session, StoreError> {
-        let session = open_session(self, hello, Some(known), server_id, lease, now, random).await?;
+        let session = open_session(self, arrival, Some(known), server_id, lease, now, random).await?;
         self.tasks_changed();
         Ok(session)
     }
@@ -136,10 +137,11 @@ impl AgentStore for Sqlite {
 
     async fn agent(&self, id: &AgentId) -> Result<Agent, StoreError> {
         let row = sqlx::query(
-            "select a.*, \
+            "select a.*, k.fingerprint, k.joined_at, \
              (a.online = 1 and a.session_until > cast(unixepoch('now', 'subsec') * 1000000 as integer)) as connected, \
              (select count(*) from sched_task t where t.agent_id = a.id and t.status in (5, 8, 10)) as running \
-             from sched_agent a where a.id = ?",
+             from sched_agent a \
+             left join sched_agent_key k on k.agent_id = a.id and k.revoked_at is null where a.id = ?",
         )
         .bind(id.as_str())
         .fetch_optional(&self.readers)
@@ -150,10 +152,11 @@ impl AgentStore for Sqlite {
 
     async fn agents(&self) -> Result<Vec<Agent>, StoreError> {
         let rows = sqlx::query(
-            "select a.*, \
+            "select a.*, k.fingerprint, k.joined_at, \
              (a.online = 1 and a.session_until > cast(unixepoch('now', 'subsec') * 1000000 as integer)) as connected, \
              (select count(*) from sched_task t where t.agent_id = a.id and t.status in (5, 8, 10)) as running \
-             from sched_agent a order by a.id",
+             from sched_agent a \
+             left join sched_agent_key k on k.agent_id = a.id and k.revoked_at is null order by a.id",
         )
         .fetch_all(&self.readers)
         .await?;
@@ -211,14 +214,16 @@ async fn decide(
 /// `replaces` is the session epoch at which another journal may take over.
 async fn open_session(
     db: &Sqlite,
-    hello: &Hello,
+    arrival: Arrival<'_>,
     replaces: Option<i64>,
     server_id: ServerId,
     lease: Duration,
     now: Timestamp,
     random: f64,
 ) -> Result<Session, StoreError> {
+    let Arrival { hello, key } = arrival;
     let mut tx = db.begin().await?;
+    admit(&mut tx, &hello.agent_id, key).await?;
     let same_journal = continues(&mut tx, hello, replaces).await?;
     let mut session = upsert(&mut tx, hello, server_id, lease, now).await?;
     let mut losses = Vec::new();

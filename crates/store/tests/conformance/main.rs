@@ -11,6 +11,7 @@ mod database;
 mod decide;
 mod ends;
 mod event;
+mod key;
 mod leader;
 mod list;
 mod output;
@@ -147,6 +148,19 @@ promises! {
         an_agent_stays_drained_over_hellos,
         watermarks_are_kept_until_the_next_session,
         agents_are_listed_with_what_they_run;
+    key:
+        a_key_that_joins_is_known_with_its_labels,
+        a_token_serves_once,
+        of_twenty_with_one_token_one_joins,
+        of_twenty_that_want_one_name_one_joins,
+        a_token_expires_by_the_databases_clock,
+        a_token_may_be_for_one_agent_alone,
+        an_id_that_was_here_is_only_given_by_name,
+        nobody_else_says_hello_for_a_key,
+        a_key_taken_back_never_counts_again,
+        a_new_key_takes_the_place_of_the_old,
+        nothing_is_leased_to_a_session_whose_key_was_taken_back,
+        servers_are_known_by_their_keys;
     trigger:
         a_trigger_declares_its_job_and_schedules,
         the_same_text_changes_nothing,

@@ -178,7 +178,7 @@ impl Visitor {
         self.hello.journal_epoch += 1;
         self.hello.held =
             held.iter().map(|lease| Held { lease: *lease, phase: HeldPhase::Running }).collect();
-        match store.open_session(&self.hello, self.server_id, self.lease, at(100), 0.0).await {
+        match store.open_session((&self.hello).into(), self.server_id, self.lease, at(100), 0.0).await {
             // A visitor is always there.
             Err(StoreError::InDoubt { session_epoch }) => self.replace(store, session_epoch).await,
             opened => opened,
@@ -188,7 +188,7 @@ impl Visitor {
 
     /// The epoch of the session that is known, because this hello does not continue it.
     pub(crate) async fn doubt(&self, store: &dyn Store) -> i64 {
-        let opened = store.open_session(&self.hello, self.server_id, self.lease, at(100), 0.0).await;
+        let opened = store.open_session((&self.hello).into(), self.server_id, self.lease, at(100), 0.0).await;
         match opened {
             Err(StoreError::InDoubt { session_epoch }) => session_epoch,
             other => panic!("{other:?} instead of a doubt"),
@@ -197,7 +197,7 @@ impl Visitor {
 
     /// After a doubt, and a proof that the agent is there.
     pub(crate) async fn replace(&self, store: &dyn Store, known: i64) -> Result<Session, StoreError> {
-        store.replace_journal(&self.hello, known, self.server_id, self.lease, at(100), 0.0).await
+        store.replace_journal((&self.hello).into(), known, self.server_id, self.lease, at(100), 0.0).await
     }
 
     pub(crate) fn slot(&self, session: &Session) -> Slot {

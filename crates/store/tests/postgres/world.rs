@@ -135,7 +135,7 @@ pub(crate) fn hello(name: &str, journal_id: JournalId, journal_epoch: u64) -> He
 
 pub(crate) async fn say_hello(store: &Arc<dyn Store>, hello: &Hello) -> Slot {
     let session = store
-        .open_session(hello, ServerId::at(now()), Duration::from_secs(30), now(), 0.0)
+        .open_session(hello.into(), ServerId::at(now()), Duration::from_secs(30), now(), 0.0)
         .await
         .expect("a session");
     Slot { agent_id: hello.agent_id.clone(), session_epoch: session.epoch }

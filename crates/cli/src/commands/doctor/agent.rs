@@ -2,6 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
+use hetuflow_agent::Config;
 use tokio::{net::TcpStream, time::timeout};
 
 use super::{Finding, host};
@@ -23,14 +24,14 @@ pub(super) async fn look(file: &Path) -> Vec<Finding> {
     };
     let mut found = vec![Finding::good(&what, "it can be read")];
     found.push(host::disk("the agent's disk", &config.agent.data_dir));
-    for server in std::iter::once(&config.agent.server_url).chain(&config.agent.servers) {
-        found.push(server_at(server).await);
+    for server in config.server_urls() {
+        found.push(server_at(&config, &server).await);
     }
     found.extend(config.files.roots.iter().map(|root| watched(root)));
     found
 }
 
-async fn server_at(url: &str) -> Finding {
+async fn server_at(config: &Config, url: &str) -> Finding {
     let what = format!("server {url}");
     let remedy = "start it, or correct [agent] server_url; the agent tries on by itself";
     let parsed = match reqwest::Url::parse(url) {
@@ -39,10 +40,24 @@ async fn server_at(url: &str) -> Finding {
     };
     let place =
         (parsed.host_str().unwrap_or_default().to_owned(), parsed.port_or_known_default().unwrap_or(80));
-    match timeout(ANSWERS_WITHIN, TcpStream::connect(place)).await {
-        Ok(Ok(_)) => Finding::good(&what, "it takes connections"),
-        Ok(Err(error)) => Finding::warning(&what, error.to_string(), remedy),
-        Err(_) => Finding::warning(&what, format!("no answer within {} s", ANSWERS_WITHIN.as_secs()), remedy),
+    let late = || Finding::warning(&what, format!("no answer within {} s", ANSWERS_WITHIN.as_secs()), remedy);
+    let stream = match timeout(
+        ANSWERS_WITHIN,
+        TcpStream::connect((place.0.trim_matches(['[', ']']), place.1)),
+    )
+    .await
+    {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return Finding::warning(&what, error.to_string(), remedy),
+        Err(_) => return late(),
+    };
+    if parsed.scheme() != "wss" {
+        return Finding::good(&what, "it takes connections");
+    }
+    match timeout(ANSWERS_WITHIN, hetuflow_agent::look(config, &place.0, stream)).await {
+        Ok(Ok(known)) => Finding::good(&what, known),
+        Ok(Err(error)) => Finding::bad(&what, error.to_string(), "docs/agents.md says what to do"),
+        Err(_) => late(),
     }
 }
 

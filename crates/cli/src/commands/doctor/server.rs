@@ -2,8 +2,9 @@
 
 use std::{error::Error as _, path::Path, time::Duration};
 
-use hetuflow_core::{id::Namespace, trigger};
-use hetuflow_server::{Config, Listeners, triggers::KnownSchemes, unresolved};
+use hetuflow_core::{Clock, id::Namespace, trigger};
+use hetuflow_server::{Config, Listeners, key_file, triggers::KnownSchemes, unresolved};
+use hetuflow_trust::{Identity, IdentityError};
 use serde_json::Value;
 
 use super::{Finding, host};
@@ -14,6 +15,9 @@ use crate::{
         trigger::{files, read},
     },
 };
+
+/// A certificate that expires this soon is to be renewed.
+const SOON: Duration = Duration::from_hours(14 * 24);
 
 const ANSWERS_WITHIN: Duration = Duration::from_secs(3);
 
@@ -30,6 +34,7 @@ pub(super) async fn look(file: &Path) -> Vec<Finding> {
         found.push(host::disk("the database's disk", Path::new(path).parent().unwrap_or(Path::new("."))));
     }
     found.push(listeners(&config).await);
+    found.extend(tls(&config));
     let folder = config.triggers.directory.filter(|folder| !folder.as_os_str().is_empty());
     found.extend(folder.iter().flat_map(|folder| triggers(folder)));
     found
@@ -70,6 +75,44 @@ async fn listeners(config: &Config) -> Finding {
         Ok(_) | Err(_) => {
             Finding::bad(what, error.to_string(), "another address in [server], or end what has it")
         }
+    }
+}
+
+/// The key by which agents of other machines know the server, where there may be some. None is made.
+fn tls(config: &Config) -> Option<Finding> {
+    let what = "key for agents";
+    if config.server.websocket_port.socket_addr().ip().to_canonical().is_loopback() {
+        return None;
+    }
+    let of_files = config.tls.certificate.as_ref().zip(config.tls.key.as_ref());
+    let identity = match of_files {
+        Some((certificate, key)) => Identity::of_files(certificate, key),
+        None => Identity::existing(&key_file(config)),
+    };
+    Some(match identity {
+        Ok(identity) if of_files.is_some() => expiry(what, &identity),
+        Ok(identity) => Finding::good(what, identity.fingerprint().to_string()),
+        Err(IdentityError::NoKey { .. }) if of_files.is_none() => {
+            Finding::good(what, format!("it is made at the first start, {}", key_file(config).display()))
+        }
+        Err(error) => Finding::bad(
+            what,
+            error.to_string(),
+            "[tls] says where the key is; docs/agents.md what it is for",
+        ),
+    })
+}
+
+/// Of a certificate that somebody else made.
+fn expiry(what: &str, identity: &Identity) -> Finding {
+    let left = identity.expires().and_then(|until| until.duration_since(Clock::system().now().into()).ok());
+    match left {
+        None => Finding::bad(what, "its certificate has expired", "renew it: agents refuse the server"),
+        Some(left) if left < SOON => {
+            let days = left.as_secs() / 86_400;
+            Finding::warning(what, format!("its certificate expires in {days} days"), "renew it")
+        }
+        Some(_) => Finding::good(what, format!("a certificate, with the key {}", identity.fingerprint())),
     }
 }
 
