@@ -24,8 +24,9 @@ use serde::{Deserialize, Serialize};
 
 pub use files::{
     After, Backend, CaptureRule, Captures, Claim, Collision, DateRange, DateRule, FileBatch, FileChange,
-    FileDedupe, FileField, FileLimits, FileSequence, FileSource, FileStrict, Hardlinks, Initial, LoopGuard,
-    MarkerAfter, NameTemplate, Names, OnFailure, OnReject, OnTimeout, RunOn, Symlinks, Verify, WriterCheck,
+    FileDedupe, FileField, FileLimits, FileSequence, FileSource, FileStrict, Hardlinks, Initial, Kind,
+    LoopGuard, MarkerAfter, NameTemplate, Names, OnFailure, OnReject, OnTimeout, RunOn, Symlinks, Verify,
+    WriterCheck,
 };
 pub use problem::{Problem, Problems};
 

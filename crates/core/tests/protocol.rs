@@ -45,6 +45,8 @@ fn facts() -> FileFacts {
         size: 12,
         mtime: Timestamp::UNIX_EPOCH,
         kind: FileKind::Link,
+        count: Some(2),
+        identity: Some("7-8".to_owned()),
         change: "arrived".to_owned(),
         labels: Labels::new(),
         captures: [("day".to_owned(), "1".to_owned())].into(),

@@ -19,7 +19,7 @@ use rustix::{
 
 use crate::{
     claim, links,
-    probe::{Seen, see_in, see_link, see_open},
+    probe::{FileFact, Seen, see_in, see_link, see_open},
     version::Version,
 };
 
@@ -46,7 +46,7 @@ impl Beneath {
         Self { links, ..self }
     }
 
-    /// The version of a file, if there is one.
+    /// The version of a file or a directory, if there is one.
     pub(crate) fn version(&self, path: &Path) -> io::Result<Option<Version>> {
         let (parent, name) = match self.parent(path, Missing::Refuse) {
             Ok(found) => found,
@@ -56,7 +56,8 @@ impl Beneath {
         match see_in(&parent, name) {
             Seen::File(fact) => Ok(Some(fact.version)),
             Seen::Other if self.links != Symlinks::Ignore => Ok(self.version_behind(path, &parent, name)?),
-            Seen::Directory(_) | Seen::Other | Seen::Absent => Ok(None),
+            Seen::Directory(fact) => Ok(Some(FileFact::whole(fact).told())),
+            Seen::Other | Seen::Absent => Ok(None),
             Seen::Unknown(errno) => Err(errno.into()),
         }
     }

@@ -24,9 +24,11 @@ use crate::{
     links::Links,
     listing::Listing,
     noise::Noise,
-    probe::{FileFact, Seen, Way, see_open},
+    probe::{FileFact, FsKinds, Seen, Way, see_open},
     proof::Proven,
     rule::Rule,
+    tree::{self, Measure},
+    worker::Pulse,
 };
 
 /// One path and what becomes of it.
@@ -127,6 +129,13 @@ impl Walk<'_> {
                     continue;
                 }
                 match if listing.may_be_link(name) { ground.see(&path) } else { listing.see(name) } {
+                    Seen::Directory(_) if self.is_piece(&path) => {
+                        let (fate, reason) = self.piece(ground, &path);
+                        self.note(path, fate, reason);
+                    }
+                    Seen::File(_) if self.source.tells_directories() => {
+                        self.note(path, Fate::Left, "a file: `kinds` asks for directories".to_owned());
+                    }
                     Seen::Directory(_) if self.links.enters(self.rule, &path) => queue.push(path),
                     Seen::Directory(_) => {
                         let own = name == OWN;
@@ -161,6 +170,21 @@ impl Walk<'_> {
         self.note(path, fate, reason);
     }
 
+    /// Whether a directory is told, with all that is in it.
+    fn is_piece(&self, path: &Path) -> bool {
+        self.source.tells_directories() && self.rule.covers(path) && !self.rule.bars(path)
+    }
+
+    fn piece(&self, ground: &Ground, path: &Path) -> (Fate, String) {
+        let (kinds, pulse) = (&mut FsKinds::default(), &Pulse::new());
+        let most = tree::most(self.source.limits.files);
+        match (Measure { ground, kinds, pulse, check: self.source.writer_check }).of(path, most) {
+            Ok((_, Writer::Open)) => (Fate::Waits, "somebody has a file in it open for writing".to_owned()),
+            Ok((fact, _)) => self.pass(ground, path, fact),
+            Err(_) => (Fate::Waits, "it cannot be looked at".to_owned()),
+        }
+    }
+
     /// What is taken is renamed first, if the trigger claims: that works within one file system.
     fn claims(&self, ground: &Ground, fact: FileFact) -> (Fate, String) {
         let start = ground.directory(ground.dir()).map(|start| see_open(&start));
@@ -183,6 +207,11 @@ impl Walk<'_> {
         if fact.way != Way::Out && lease::test(ground.open(path)) == Writer::Open {
             return (Fate::Waits, "somebody has it open for writing".to_owned());
         }
+        self.pass(ground, path, fact)
+    }
+
+    /// Of what is complete.
+    fn pass(&self, ground: &Ground, path: &Path, fact: FileFact) -> (Fate, String) {
         let passage = self.rule.gate.pass(&Subject {
             path,
             captures: &self.rule.captures(path),
@@ -226,6 +255,54 @@ mod tests {
             (Fate::Taken, "it is renamed into .hetuflow/claimed first"),
         ];
         assert_eq!(all, expected);
+    }
+
+    #[test]
+    fn what_directories_are_is_said() {
+        let base = tempfile::tempdir().expect("a folder");
+        for name in [
+            "in/a/1",
+            "in/a/sub/2",
+            "in/b/_SUCCESS",
+            "in/c.part/3",
+            "in/.d/4",
+            "in/f/6",
+            "in/done/5/x",
+            "in/file",
+        ] {
+            let path = base.path().join(name);
+            fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+            fs::write(&path, "1").expect("written");
+        }
+        let open = fs::OpenOptions::new().append(true).open(base.path().join("in/f/6")).expect("opened");
+        let explained = |more: &str| -> Vec<String> {
+            let source = format!(
+                "paths = ['in/*']\nkinds = ['directory']\nafter_success = {{ move = 'done/{{name}}' }}\n{more}"
+            );
+            let source = toml::from_str(&source).expect("a source");
+            let all = explain(&source, base.path(), Path::new("/none"), 100).expect("explained");
+            let name = |one: &Explained| one.path.file_name().unwrap_or_default().display().to_string();
+            let told = |one: &Explained| format!("{}: {} {}", name(one), one.fate.name(), one.reason);
+            all.iter().map(|one| told(one).replace(&base.path().display().to_string(), "")).collect()
+        };
+        let no_glob = "left a directory that no glob reaches, or that is excluded or too deep";
+        let expected = |a: &str, b: &str| {
+            [
+                format!(".d: {no_glob}"),
+                format!("a: {a}"),
+                format!("b: {b}"),
+                format!("c.part: {no_glob}"),
+                format!("done: {no_glob}"),
+                "f: waits somebody has a file in it open for writing".to_owned(),
+                "file: left a file: `kinds` asks for directories".to_owned(),
+            ]
+        };
+        assert_eq!(explained(""), expected("taken ", "taken "));
+        let missing = "waits `/in/a/_SUCCESS` is not there";
+        assert_eq!(explained("done_marker = '_SUCCESS'"), expected(missing, "taken "));
+        let large = "rejected more than 1 files and directories are in it";
+        assert_eq!(explained("limits.files = 1"), expected(large, "taken "));
+        drop(open);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use jiff::{Timestamp, civil::Date, fmt::strtime::BrokenDownTime, tz::TimeZone};
 use crate::{
     probe::{FileFact, Way},
     rule::RuleError,
+    tree,
 };
 
 #[derive(Debug, Clone)]
@@ -26,6 +27,8 @@ pub(crate) struct Gate {
     names: Names,
     hardlinks: Hardlinks,
     date: Option<(DateRule, TimeZone)>,
+    /// In a directory.
+    most: u64,
 }
 
 /// What is asked about.
@@ -69,6 +72,7 @@ impl Gate {
             names: source.names,
             hardlinks: source.hardlinks,
             date: date.transpose()?,
+            most: tree::most(source.limits.files),
         })
     }
 
@@ -77,9 +81,13 @@ impl Gate {
         checks.iter().find_map(|check| check(self, subject)).unwrap_or(Passage::Take)
     }
 
-    #[expect(clippy::unused_self, reason = "one of several checks")]
     fn way(&self, subject: &Subject<'_>) -> Option<Passage> {
-        (subject.fact.way == Way::Out).then(|| Passage::Reject(LEADS_OUT.to_owned()))
+        match subject.fact.way {
+            Way::Itself | Way::Link => None,
+            Way::Out => Some(Passage::Reject(LEADS_OUT.to_owned())),
+            Way::Whole { files } => (files > self.most)
+                .then(|| Passage::Reject(format!("more than {} files and directories are in it", self.most))),
+        }
     }
 
     fn name(&self, subject: &Subject<'_>) -> Option<Passage> {

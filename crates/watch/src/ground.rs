@@ -185,11 +185,15 @@ impl Spot<'_> {
         see_in(&self.directory, self.name)
     }
 
-    /// NONBLOCK, so that a pipe that took the place of a file does not hang us.
     pub(crate) fn open(&self) -> rustix::io::Result<File> {
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        Ok(openat(&self.directory, self.name, flags, Mode::empty())?.into())
+        open_in(&self.directory, self.name)
     }
+}
+
+/// NONBLOCK, so that a pipe that took the place of a file does not hang us.
+pub(crate) fn open_in(directory: &OwnedFd, name: &OsStr) -> rustix::io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(openat(directory, name, flags, Mode::empty())?.into())
 }
 
 /// The whole way must be without links, from the top.

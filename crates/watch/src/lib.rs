@@ -9,7 +9,7 @@
 //! - what is watched: `rule` (globs), `noise` (names never reported), `root` (where walks start)
 //! - finding: `hint` (the system's events), `ground` (never outside of a root), `links`, `listing`, `probe` (facts), `live` (looks,
 //!   walks, judges)
-//! - deciding: `settle` and `gate` (pure), `lease` (who writes), `proof` (markers, checksums), `digest` (large files, apart
+//! - deciding: `settle` and `gate` (pure), `tree` (directories as one piece), `lease` (who writes), `proof` (markers, checksums), `digest` (large files, apart
 //!   from the turns), `version` (identity and event ids)
 //! - claimed before they are told: `claim`
 //! - afterwards: `fate` (moved, deleted), `beneath` (never outside of a directory)
@@ -44,6 +44,7 @@ mod settle;
 mod since;
 mod snapshot;
 mod state;
+mod tree;
 mod turn;
 mod version;
 mod watcher;

@@ -3,13 +3,17 @@
 use std::{
     collections::HashSet,
     ffi::{OsStr, OsString},
+    fs::File,
     io,
     os::{fd::OwnedFd, unix::ffi::OsStrExt},
 };
 
 use rustix::fs::{FileType, Mode, OFlags, RawDir, openat};
 
-use crate::probe::{Seen, see_in};
+use crate::{
+    ground::open_in,
+    probe::{Seen, see_in},
+};
 
 /// Bytes of names that the kernel gives at once.
 const CHUNK: usize = 32 * 1024;
@@ -56,6 +60,11 @@ impl Listing {
     /// What is now at a name in the very directory that was listed.
     pub(crate) fn see(&self, name: impl AsRef<OsStr>) -> Seen {
         see_in(&self.directory, name.as_ref())
+    }
+
+    /// A file in it, to be read.
+    pub(crate) fn open(&self, name: impl AsRef<OsStr>) -> rustix::io::Result<File> {
+        open_in(&self.directory, name.as_ref())
     }
 
     pub(crate) fn may_be_link(&self, name: &OsStr) -> bool {

@@ -12,6 +12,7 @@ mod links;
 mod look;
 mod mark;
 mod order;
+mod pieces;
 mod rate;
 mod sequence;
 mod tell;
@@ -184,7 +185,7 @@ impl Live {
     pub(crate) fn watched(&self) -> impl Iterator<Item = PathBuf> {
         self.roots.iter().flat_map(|root| {
             let dirs = root.known.keys().map(PathBuf::as_path).chain(root.links.heeded());
-            dirs.filter_map(|dir| root.in_system(dir))
+            dirs.chain(self.watched_inside()).filter_map(|dir| root.in_system(dir))
         })
     }
 
@@ -200,7 +201,7 @@ impl Live {
             match file.version {
                 Some(version) => {
                     self.snapshot.insert(&file.path, version);
-                    if self.waiting.candidates.get(&file.path).is_some_and(|c| c.fact.version == version) {
+                    if self.waiting.candidates.get(&file.path).is_some_and(|c| c.fact.told() == version) {
                         self.waiting.candidates.remove(&file.path);
                     }
                 }

@@ -39,7 +39,31 @@ impl FileFact {
         match self.way {
             Way::Itself => FileKind::File,
             Way::Link | Way::Out => FileKind::Link,
+            Way::Whole { .. } => FileKind::Directory,
         }
+    }
+
+    /// The version that is told and remembered. A directory is told once, whatever is in it.
+    pub(crate) const fn told(&self) -> Version {
+        match self.way {
+            Way::Itself | Way::Link | Way::Out => self.version,
+            Way::Whole { .. } => self.version.of_directory(),
+        }
+    }
+
+    /// In a directory.
+    pub(crate) const fn files(&self) -> u64 {
+        match self.way {
+            Way::Itself | Way::Link | Way::Out => 1,
+            Way::Whole { files } => files,
+        }
+    }
+
+    /// A directory of which nothing is known but which it is.
+    pub(crate) const fn whole(directory: DirFact) -> Self {
+        let DirFact { identity: DirIdentity { ino, btime }, changed, device } = directory;
+        let version = Version { ino, btime, size: 0, mtime: 0 };
+        Self { version, changed, device, links: 1, way: Way::Whole { files: 0 } }
     }
 }
 
@@ -51,6 +75,10 @@ pub(crate) enum Way {
     Link,
     /// It is a link that leads out of where we look, and all that is known is about the link.
     Out,
+    /// It is a directory, with so many files in it; more than can be told: more than may be.
+    Whole {
+        files: u64,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

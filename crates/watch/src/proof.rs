@@ -25,6 +25,8 @@ use crate::{
 #[derive(Debug, Clone)]
 pub(crate) struct Proof {
     marker: Option<NameTemplate>,
+    /// They are in it, because it is a directory.
+    inside: bool,
     /// The marker of a file goes once the file is taken.
     removes: bool,
     check: Option<Check>,
@@ -67,6 +69,7 @@ impl Proof {
         });
         Ok(Self {
             marker: source.done_marker.as_ref().map(name).transpose()?,
+            inside: source.tells_directories(),
             removes: source.done_marker_after == MarkerAfter::Remove,
             check: check.transpose()?,
             digest: source.dedupe.key.contains(&FileField::Sha256),
@@ -77,7 +80,7 @@ impl Proof {
     pub(crate) fn digest_only(source: &FileSource) -> Self {
         let of_check = matches!(source.verify, Some(Verify::Sha256(_)));
         let digest = of_check || source.dedupe.key.contains(&FileField::Sha256);
-        Self { marker: None, removes: false, check: None, digest }
+        Self { marker: None, inside: false, removes: false, check: None, digest }
     }
 
     /// The marker that is to be removed once the file is taken, as it is now.
@@ -87,7 +90,8 @@ impl Proof {
         path: &Path,
         at: Timestamp,
     ) -> Option<(PathBuf, Version)> {
-        let template = self.marker.as_ref().filter(|marker| self.removes && marker.is_of_one_file())?;
+        let template =
+            self.marker.as_ref().filter(|marker| self.removes && !self.inside && marker.is_of_one_file())?;
         let marker = beside(template, path, at)?;
         match ground.see(&marker) {
             Seen::File(fact) => Some((marker, fact.version)),
@@ -113,7 +117,9 @@ impl Proof {
 
     /// `at` is for dates in names, `digest` what is known of the file's.
     pub(crate) fn prove(&self, ground: &Ground, path: &Path, at: Timestamp, digest: Option<&str>) -> Proven {
-        if let Some(marker) = self.marker.as_ref().and_then(|marker| beside(marker, path, at))
+        let place = if self.inside { inside } else { beside };
+        let marker = self.marker.as_ref().and_then(|marker| place(marker, path, at));
+        if let Some(marker) = marker
             && !is_marker(ground, &marker)
         {
             let why = format!("`{}` is not there", path_text::show(&marker));
@@ -153,6 +159,10 @@ pub(crate) fn unreadable(error: &io::Error) -> Proven {
 fn beside(template: &NameTemplate, path: &Path, at: Timestamp) -> Option<PathBuf> {
     let at = at.to_zoned(TimeZone::system());
     Some(path.parent()?.join(template.expand(path.file_name()?, &at)))
+}
+
+fn inside(template: &NameTemplate, path: &Path, at: Timestamp) -> Option<PathBuf> {
+    Some(path.join(template.expand(path.file_name()?, &at.to_zoned(TimeZone::system()))))
 }
 
 /// A marker that somebody still writes is not there yet.

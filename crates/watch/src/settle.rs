@@ -169,6 +169,10 @@ impl Candidate {
         self.test_at = at;
     }
 
+    pub(crate) fn not_before(&mut self, at: Instant) {
+        self.test_at = self.test_at.max(at);
+    }
+
     /// Its digest makes it be looked at again.
     pub(crate) fn await_digest(&mut self, now: Instant) {
         self.hashing = true;

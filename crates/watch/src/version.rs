@@ -14,6 +14,8 @@ use hetuflow_core::{
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
+use crate::probe::FileFact;
+
 /// Times are nanoseconds since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Version {
@@ -22,6 +24,13 @@ pub(crate) struct Version {
     pub(crate) btime: Option<i64>,
     pub(crate) size: u64,
     pub(crate) mtime: i64,
+}
+
+impl Version {
+    /// Which directory it is, whatever is in it.
+    pub(crate) const fn of_directory(self) -> Self {
+        Self { size: 0, mtime: 0, ..self }
+    }
 }
 
 /// Who tells, and for which trigger.
@@ -43,26 +52,42 @@ pub(crate) struct Finding<'a> {
     pub(crate) relative: &'a Path,
     pub(crate) change: FileChange,
     pub(crate) version: Version,
-    pub(crate) kind: FileKind,
+    /// What is at the path, as far as that is known.
+    pub(crate) fact: Option<FileFact>,
     pub(crate) captures: Captures,
     pub(crate) sha256: Option<String>,
     pub(crate) old_path: Option<&'a Path>,
     pub(crate) reason: Option<String>,
 }
 
+impl Finding<'_> {
+    fn kind(&self) -> FileKind {
+        self.fact.map_or(FileKind::File, |fact| fact.kind())
+    }
+
+    /// With what is in it, if it is a directory.
+    fn seen(&self) -> Version {
+        self.fact.filter(|fact| fact.told() == self.version).map_or(self.version, |fact| fact.version)
+    }
+}
+
 /// The event that says so.
 pub(crate) fn event(teller: Teller<'_>, finding: Finding<'_>, seen_at: Timestamp) -> FileEvent {
     let dedupe = dedupe(teller, &finding);
-    let Finding { path, change, version, kind, captures, sha256, old_path, reason, claimed, relative: _ } =
+    let (seen, kind) = (finding.seen(), finding.kind());
+    let whole = finding.fact.filter(|_| kind == FileKind::Directory);
+    let Finding { path, change, version, fact: _, captures, sha256, old_path, reason, claimed, relative: _ } =
         finding;
     let (now, from) = claimed.map_or((path, None), |claimed| (claimed, Some(path)));
     FileEvent {
         key: teller.key.to_owned(),
         dedupe,
         facts: FileFacts {
-            size: version.size,
-            mtime: Timestamp::from_nanosecond(i128::from(version.mtime)).unwrap_or(Timestamp::UNIX_EPOCH),
+            size: seen.size,
+            mtime: Timestamp::from_nanosecond(i128::from(seen.mtime)).unwrap_or(Timestamp::UNIX_EPOCH),
             kind,
+            count: whole.map(|fact| fact.files()).filter(|count| *count != u64::MAX),
+            identity: whole.map(|_| FileFacts::identity_of(version.ino, version.btime.map(i128::from))),
             change: change.name().to_owned(),
             captures,
             sha256,
@@ -127,7 +152,7 @@ impl Id {
     }
 
     fn part(&mut self, part: &FileField, finding: &Finding<'_>, shared: bool) {
-        let Version { size, mtime, .. } = finding.version;
+        let Version { size, mtime, .. } = finding.seen();
         let path = if shared { finding.relative } else { finding.path };
         match part {
             FileField::Path | FileField::Natural | FileField::Arrival => self.field(bytes(path)),
@@ -188,7 +213,7 @@ mod tests {
             relative,
             change,
             version,
-            kind: FileKind::File,
+            fact: None,
             captures: Captures::from([("day".to_owned(), path.display().to_string())]),
             sha256: Some("abc".to_owned()),
             old_path: None,

@@ -79,10 +79,11 @@ fn of_file(file: &FileFacts) -> impl Iterator<Item = (&'static str, Cow<'_, OsSt
         ("HETUFLOW_FILE_KIND", borrowed(file.kind.name())),
         ("HETUFLOW_FILE_CHANGE", borrowed(&file.change)),
     ];
+    let count = file.count.map(|count| ("HETUFLOW_FILE_COUNT", owned(count.to_string())));
     let from = file.claimed_from.as_ref().map(|_| ("HETUFLOW_FILE_CLAIMED_FROM", owned(file.found_at())));
     let old = file.old_location().map(|path| ("HETUFLOW_FILE_OLD", owned(path)));
     let sha256 = file.sha256.as_ref().map(|digest| ("HETUFLOW_FILE_SHA256", borrowed(digest)));
-    always.into_iter().chain(from).chain(old).chain(sha256)
+    always.into_iter().chain(count).chain(from).chain(old).chain(sha256)
 }
 
 fn borrowed(text: &(impl AsRef<OsStr> + ?Sized)) -> Cow<'_, OsStr> {

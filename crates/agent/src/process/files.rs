@@ -60,10 +60,13 @@ fn is_same(file: &FileFacts) -> bool {
 
 /// In which way a file is not what it was.
 fn difference(file: &FileFacts) -> Option<String> {
+    if file.kind == FileKind::Directory {
+        return difference_of_directory(file);
+    }
     // Of a link the event is about what it leads to.
     let look = match file.kind {
         FileKind::File => fs::symlink_metadata(file.location()),
-        FileKind::Link => fs::metadata(file.location()),
+        FileKind::Link | FileKind::Directory => fs::metadata(file.location()),
     };
     let found = match look {
         Ok(found) if found.is_file() => found,
@@ -78,9 +81,43 @@ fn difference(file: &FileFacts) -> Option<String> {
     Some("has changed since; its new version is an event of its own".to_owned())
 }
 
+/// What is in it may be more by now: it is told once.
+fn difference_of_directory(file: &FileFacts) -> Option<String> {
+    let found = match fs::symlink_metadata(file.location()) {
+        Ok(found) if found.is_dir() => found,
+        Ok(_) => return Some("is not a directory any more".to_owned()),
+        Err(error) => return Some(format!("cannot be looked at: {error}")),
+    };
+    let born = found.created().ok().and_then(|born| Timestamp::try_from(born).ok());
+    let identity = FileFacts::identity_of(found.ino(), born.map(Timestamp::as_nanosecond));
+    let differs = file.identity.as_ref().is_some_and(|known| *known != identity);
+    differs.then(|| "is another directory, which is an event of its own".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_directory_is_the_same_until_it_is_replaced() {
+        let home = tempfile::tempdir().expect("a folder");
+        let path = home.path().join("a");
+        fs::create_dir(&path).expect("made");
+        let found = fs::metadata(&path).expect("there");
+        let born =
+            found.created().ok().map(|born| Timestamp::try_from(born).expect("a time").as_nanosecond());
+        let identity = Some(FileFacts::identity_of(found.ino(), born));
+        let facts = FileFacts { kind: FileKind::Directory, identity, ..FileFacts::of(&path, None, None) };
+        fs::write(path.join("more"), "1").expect("written");
+        assert_eq!(difference(&facts), None);
+        fs::rename(&path, home.path().join("b")).expect("moved");
+        assert!(difference(&facts).is_some_and(|text| text.contains("cannot be looked at")));
+        fs::create_dir(&path).expect("made");
+        assert!(difference(&facts).is_some_and(|text| text.contains("another directory")));
+        fs::remove_dir(&path).expect("removed");
+        fs::write(&path, "1").expect("written");
+        assert!(difference(&facts).is_some_and(|text| text.contains("not a directory")));
+    }
 
     #[test]
     fn a_file_is_the_same_until_it_changes() {

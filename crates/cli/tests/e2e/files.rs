@@ -12,7 +12,7 @@ use crate::{
     world::{Database, World},
 };
 
-on_both! { a_slow_copy_runs_once_when_complete, a_renamed_file_runs_once, files_that_came_while_it_was_down_run_once, many_files_are_one_run, what_is_refused_is_an_event_for_others, files_are_moved_when_their_task_has_ended, a_name_that_is_no_text_reaches_its_job, each_version_that_is_claimed_runs, a_link_is_the_file_that_it_leads_to }
+on_both! { a_slow_copy_runs_once_when_complete, a_renamed_file_runs_once, files_that_came_while_it_was_down_run_once, many_files_are_one_run, what_is_refused_is_an_event_for_others, files_are_moved_when_their_task_has_ended, a_name_that_is_no_text_reaches_its_job, each_version_that_is_claimed_runs, a_link_is_the_file_that_it_leads_to, a_directory_is_one_run }
 
 fn import() -> (&'static str, &'static str) {
     let text = "[on.file]\npaths = [\"inbox/*.csv\"]\nagents = { ingest = \"yes\" }\n\n[job]\ncmd = \"sh\"\n\
@@ -245,6 +245,38 @@ args = ["-c", '''echo "$HETUFLOW_FILE_KIND $HETUFLOW_FILE_NAME $(cat "$HETUFLOW_
     }
     let read = |name: &str| fs::read_to_string(inbox.join("done").join(name)).expect("a link to a file");
     assert_eq!((read("a.csv"), read("a-2.csv")), ("1".to_owned(), "2".to_owned()));
+}
+
+async fn a_directory_is_one_run(database: Database) {
+    let text = r#"
+[on.file]
+paths    = ["inbox/*"]
+kinds    = ["directory"]
+agents   = { ingest = "yes" }
+after_success = { move = "done/{name}" }
+
+[job]
+cmd  = "sh"
+args = ["-c", '''echo "$HETUFLOW_FILE_KIND $HETUFLOW_FILE_COUNT $HETUFLOW_FILE_SIZE $(cat "$HETUFLOW_FILE"/*/*)" >> $DIR/effects''']
+"#;
+    let world = World::dev(database, &[("import", text)]).await;
+    let inbox = world.data().join("inbox");
+    fs::create_dir_all(inbox.join("a/sub")).expect("made");
+    let mut slow = fs::File::create(inbox.join("a/sub/slow")).expect("created");
+    fs::write(inbox.join("a/one"), "1").expect("written");
+    // Another one, complete, shows that the watch works while the first is still written.
+    fs::create_dir_all(world.data().join("b/sub")).expect("made");
+    fs::write(world.data().join("b/sub/quick"), "x").expect("written");
+    fs::rename(world.data().join("b"), inbox.join("b")).expect("renamed");
+    assert_eq!(world.effects_until(1).await, ["directory 1 1 x"]);
+    slow.write_all(b"end").expect("written");
+    drop(slow);
+    assert_eq!(world.effects_until(2).await, ["directory 1 1 x", "directory 2 4 end"]);
+    let moved = async |_: &World| {
+        let there = inbox.join("done/a/sub/slow").exists() && inbox.join("done/b/sub/quick").exists();
+        (there && !inbox.join("a").exists()).then_some(())
+    };
+    world.until("both are moved", moved).await;
 }
 
 async fn all_succeeded(world: &World, count: usize) -> Option<()> {

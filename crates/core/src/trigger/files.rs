@@ -16,7 +16,7 @@ pub use field::FileField;
 pub use name_template::NameTemplate;
 pub use values::{
     After, Backend, Claim, Collision, DateRange, DateRule, FileBatch, FileChange, FileDedupe, FileLimits,
-    FileSequence, FileStrict, Hardlinks, Initial, LoopGuard, MarkerAfter, Names, OnFailure, OnReject,
+    FileSequence, FileStrict, Hardlinks, Initial, Kind, LoopGuard, MarkerAfter, Names, OnFailure, OnReject,
     OnTimeout, RunOn, Symlinks, Verify, WriterCheck,
 };
 
@@ -28,6 +28,9 @@ use crate::labels::Selector;
 pub struct FileSource {
     /// Globs. One that does not start with `/` starts at the agent's data directory.
     pub paths: Vec<String>,
+    /// What is told: one of them.
+    #[serde(skip_serializing_if = "is_files")]
+    pub kinds: Vec<Kind>,
     /// Files that match one of these are not seen, nor are directories entered.
     #[serde(skip_serializing_if = "is_default")]
     pub exclude: Vec<String>,
@@ -163,8 +166,20 @@ const fn is_true(value: &bool) -> bool {
     *value
 }
 
+fn is_files(kinds: &[Kind]) -> bool {
+    *kinds == [Kind::File]
+}
+
 fn is_arrived(events: &[FileChange]) -> bool {
     *events == [FileChange::Arrived]
+}
+
+impl FileSource {
+    /// Whether directories are told, each as one piece, and no files.
+    #[must_use]
+    pub fn tells_directories(&self) -> bool {
+        self.kinds == [Kind::Directory]
+    }
 }
 
 const LONGEST_SETTLE: Duration = Duration::from_hours(6);
@@ -177,6 +192,7 @@ impl Default for FileSource {
     fn default() -> Self {
         Self {
             paths: Vec::new(),
+            kinds: vec![Kind::File],
             exclude: Vec::new(),
             agents: Selector::default(),
             events: vec![FileChange::Arrived],

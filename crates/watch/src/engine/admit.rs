@@ -209,6 +209,7 @@ fn same_files(one: &FileSource, two: &FileSource) -> bool {
         && one.exclude == two.exclude
         && one.hidden == two.hidden
         && one.symlinks == two.symlinks
+        && one.kinds == two.kinds
 }
 
 /// What was covered before the change, so that files which came, but were not complete yet, are not

@@ -23,8 +23,8 @@ impl Live {
         }
         match self.pass(path, fact, cx) {
             Passage::Take => self.prove(path, fact, cx),
-            Passage::Leave(_) => Decided::Leave(fact.version),
-            Passage::Reject(reason) => Decided::Reject(fact.version, reason),
+            Passage::Leave(_) => Decided::Leave(fact.told()),
+            Passage::Reject(reason) => Decided::Reject(fact.told(), reason),
             Passage::Wait(why, after) => {
                 self.postpone(path, why);
                 if let (Some(after), Some(candidate)) = (after, self.waiting.candidates.get_mut(path)) {
@@ -48,13 +48,14 @@ impl Live {
 
     fn prove(&mut self, path: &Path, fact: FileFact, cx: &mut Context<'_>) -> Decided {
         if self.proof_of(path).is_nothing() {
-            return Decided::Complete(fact.version, None);
+            return Decided::Complete(fact.told(), None);
         }
         let Some(ground) = self.ground(path) else { return Decided::NotYet };
         let proven = self.proof(&ground, path, fact, cx);
         // It was read for a while: it must still be what it was.
         match ground.see(path) {
             Seen::File(after) if after.version == fact.version => {}
+            Seen::Directory(after) if FileFact::whole(after).told() == fact.told() => {}
             seen @ (Seen::File(_) | Seen::Directory(_) | Seen::Other | Seen::Absent | Seen::Unknown(_)) => {
                 if let Some(index) = self.root_of(path) {
                     self.sort(index, path, &seen);
@@ -63,10 +64,11 @@ impl Live {
             }
         }
         match proven {
-            Proven::Yes { sha256 } => Decided::Complete(fact.version, sha256),
-            Proven::No(reason) => Decided::Reject(fact.version, reason),
+            Proven::Yes { sha256 } => Decided::Complete(fact.told(), sha256),
+            Proven::No(reason) => Decided::Reject(fact.told(), reason),
             Proven::NotYet { beside, why } => {
                 if let Some(beside) = beside {
+                    self.watch_inside(path, cx);
                     self.waiting.look_out(beside, path);
                 }
                 self.postpone(path, why);

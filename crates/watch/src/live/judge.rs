@@ -22,6 +22,7 @@ use crate::{
     probe::{FileFact, FsKind, Seen, Way},
     root::Root,
     settle::Judgement,
+    tree,
     turn::{Part, Remember, Turn},
     version::Version,
 };
@@ -40,6 +41,7 @@ pub(super) enum Decided {
 
 impl Live {
     pub(crate) fn judge(&mut self, cx: &mut Context<'_>, turn: &mut Turn, part: &mut Part) {
+        self.measure_fresh(cx);
         self.align();
         if self.is_passing() {
             return;
@@ -106,7 +108,7 @@ impl Live {
     }
 
     fn judge_candidate(&mut self, path: &Path, cx: &mut Context<'_>) -> Decided {
-        let check = self.definition.watch.source.writer_check;
+        let (check, began) = (self.definition.watch.source.writer_check, Instant::now());
         let (before, writer, after) = match self.examine(path, check, cx) {
             Ok(examined) => examined,
             Err(seen) => {
@@ -124,7 +126,12 @@ impl Live {
         }
         let settle = self.settle_of(path, after.version);
         let Some(candidate) = self.waiting.candidates.get_mut(path) else { return Decided::NotYet };
-        match candidate.judge(before, writer, after, Instant::now(), settle) {
+        let judgement = candidate.judge(before, writer, after, Instant::now(), settle);
+        if let Way::Whole { .. } = after.way {
+            // A large one is not looked through all the time.
+            candidate.not_before(Instant::now() + began.elapsed() * tree::SHARE);
+        }
+        match judgement {
             Judgement::Ready(fact) => match self.told_elsewhere(path, fact) {
                 Some(decided) => decided,
                 None => self.admit(path, fact, cx),
@@ -165,8 +172,8 @@ impl Live {
             (None, Some(_)) => &[FileChange::Arrived, FileChange::Modified],
             (None, None) => &[FileChange::Arrived, FileChange::Created],
         };
-        let kind = self.kind_of(&path);
-        let about = About { version, kind, sha256, old_path: from.as_deref(), reason: None };
+        let fact = self.fact_of(&path);
+        let about = About { version, fact, sha256, old_path: from.as_deref(), reason: None };
         let events = self.events(changes, &path, &about, cx);
         let was = self.rule.is_claimed(&path).then(|| self.rule.found_at(&path).into_owned());
         let was = was.filter(|was| self.snapshot.get(was).is_some()).or(from);
@@ -184,7 +191,7 @@ impl Live {
         }
         due.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         self.check_roots();
-        let arriving: HashSet<Version> = self.waiting.candidates.values().map(|c| c.fact.version).collect();
+        let arriving: HashSet<Version> = self.waiting.candidates.values().map(|c| c.fact.told()).collect();
         let mut places = HashMap::new();
         let reported: HashSet<PathBuf> = part.files.iter().map(|file| file.path.clone()).collect();
         for (path, gone) in due.into_iter().filter(|(path, _)| !reported.contains(path)) {
@@ -241,8 +248,10 @@ impl Live {
             return false;
         }
         match self.see(path) {
-            Seen::Absent | Seen::Other | Seen::Directory(_) => true,
-            seen @ (Seen::File(_) | Seen::Unknown(_)) => {
+            Seen::Absent | Seen::Other => true,
+            Seen::Directory(_) if !self.tells_directories() => true,
+            Seen::File(_) if self.tells_directories() => true,
+            seen @ (Seen::File(_) | Seen::Directory(_) | Seen::Unknown(_)) => {
                 self.waiting.gone.remove(path);
                 if let Some(index) = self.root_of(path) {
                     self.sort(index, path, &seen);
@@ -275,6 +284,10 @@ impl Live {
         cx: &mut Context<'_>,
     ) -> Result<(FileFact, Writer, FileFact), Seen> {
         let ground = self.ground(path).ok_or(Seen::Unknown(Errno::NOENT))?;
+        if self.tells_directories() {
+            let (fact, writer) = self.measure(&ground, path, check, cx)?;
+            return Ok((fact, writer, fact));
+        }
         // Its directory is held, so that it is the same one for all three.
         let spot = match ground.spot(path) {
             Ok(spot) => spot,
@@ -288,7 +301,7 @@ impl Live {
             return Ok((before, Writer::None, file(look())?));
         }
         let kind = match before.way {
-            Way::Itself | Way::Out => cx.kinds.of(before.device, &spot.directory),
+            Way::Itself | Way::Out | Way::Whole { .. } => cx.kinds.of(before.device, &spot.directory),
             Way::Link => match ground.behind(path, OFlags::PATH) {
                 Ok(open) => cx.kinds.of_open(open),
                 Err(errno) => return Err(Seen::Unknown(errno)),

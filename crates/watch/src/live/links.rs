@@ -26,10 +26,11 @@ impl Live {
     /// Whether a file of this path is watched for, under whichever name.
     pub(super) fn covers(&self, index: usize, path: &Path) -> bool {
         self.roots[index].links.covers(&self.rule, path)
+            && !(self.tells_directories() && self.rule.bars(path))
     }
 
     pub(super) fn enters(&self, index: usize, directory: &Path) -> bool {
-        self.roots[index].links.enters(&self.rule, directory)
+        self.roots[index].links.enters(&self.rule, directory) && !self.is_in_piece(directory)
     }
 
     pub(super) const fn symlinks(&self) -> Symlinks {

@@ -29,6 +29,7 @@ impl Live {
             let Some(directory) = self.roots[index].in_glob(directory) else { continue };
             self.hint_links(index, &directory, names);
             if !self.enters(index, &directory) {
+                self.hint_inside(&directory, names);
                 self.hint_above(index, &directory, names);
                 continue;
             }
@@ -84,7 +85,7 @@ impl Live {
         if self.covers(index, path) {
             self.sort(index, path, &seen);
             if let (Writer::Placed, Some(candidate)) = (writer, self.waiting.candidates.get_mut(path))
-                && candidate.fact.way == Way::Itself
+                && matches!(candidate.fact.way, Way::Itself | Way::Whole { .. })
             {
                 candidate.place(Instant::now(), self.settle);
             }
@@ -112,7 +113,7 @@ impl Live {
 
     /// The one place that decides what a look means.
     pub(super) fn sort(&mut self, index: usize, path: &Path, seen: &Seen) {
-        if !self.note_link(index, path, seen) {
+        if self.sort_piece(index, path, seen) || !self.note_link(index, path, seen) {
             return;
         }
         let remembered = self.snapshot.get(path);
@@ -143,7 +144,7 @@ impl Live {
     /// that was moved here, or written to, after the watch began has a later one. So a
     /// baseline that a crash made us repeat does not swallow what came in the meantime. (The kernel's
     /// clock for it ticks every few milliseconds; who comes in the very tick of the start is old.)
-    fn is_old(&self, index: usize, path: &Path, fact: &FileFact) -> bool {
+    pub(super) fn is_old(&self, index: usize, path: &Path, fact: &FileFact) -> bool {
         let root = &self.roots[index];
         !root.record.done
             && !self.rule.is_claimed(path)
@@ -172,15 +173,15 @@ impl Live {
         }
     }
 
-    fn record_old(&mut self, index: usize, path: &Path, fact: FileFact) {
+    pub(super) fn record_old(&mut self, index: usize, path: &Path, fact: FileFact) {
         // Without a pass there is nothing to add it to; the pass that must come finds it again.
         if let Some(pass) = &mut self.roots[index].pass {
-            pass.baseline.push((path.to_owned(), fact.version));
+            pass.baseline.push((path.to_owned(), fact.told()));
         }
     }
 
     /// Whether one more file may be remembered.
-    fn has_room(&mut self, index: usize) -> bool {
+    pub(super) fn has_room(&mut self, index: usize) -> bool {
         let most = self.definition.watch.source.limits.files;
         let has_room = self.snapshot.len() + self.waiting.candidates.len() as u64 <= most;
         if !has_room {
@@ -193,7 +194,7 @@ impl Live {
         has_room
     }
 
-    fn add_candidate(&mut self, path: &Path, fact: FileFact) {
+    pub(super) fn add_candidate(&mut self, path: &Path, fact: FileFact) {
         let (now, settle) = (Instant::now(), self.settle_of(path, fact.version));
         if let Some(candidate) = self.waiting.candidates.get_mut(path) {
             if candidate.observe(fact, now, settle) == Observed::Another {

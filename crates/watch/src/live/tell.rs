@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use hetuflow_core::{
-    event::FileKind,
     path_text,
     protocol::FileEvent,
     trigger::{FileChange, OnReject},
@@ -23,7 +22,7 @@ use crate::{
 #[derive(Debug, Clone)]
 pub(super) struct About<'a> {
     pub(super) version: Version,
-    pub(super) kind: FileKind,
+    pub(super) fact: Option<FileFact>,
     pub(super) sha256: Option<String>,
     pub(super) old_path: Option<&'a Path>,
     pub(super) reason: Option<String>,
@@ -31,11 +30,11 @@ pub(super) struct About<'a> {
 
 impl About<'_> {
     pub(super) const fn version(version: Version) -> Self {
-        Self { version, kind: FileKind::File, sha256: None, old_path: None, reason: None }
+        Self { version, fact: None, sha256: None, old_path: None, reason: None }
     }
 
     pub(super) fn fact(fact: FileFact) -> Self {
-        Self { kind: fact.kind(), ..Self::version(fact.version) }
+        Self { fact: Some(fact), ..Self::version(fact.told()) }
     }
 }
 
@@ -63,7 +62,7 @@ impl Live {
             relative: root.and_then(|root| path.strip_prefix(root).ok()).unwrap_or(path),
             change,
             version: about.version,
-            kind: about.kind,
+            fact: about.fact,
             captures: self.rule.captures(path),
             sha256: about.sha256.clone(),
             old_path: about.old_path,
@@ -73,8 +72,8 @@ impl Live {
     }
 
     /// What a candidate is.
-    pub(super) fn kind_of(&self, path: &Path) -> FileKind {
-        self.waiting.candidates.get(path).map_or(FileKind::File, |candidate| candidate.fact.kind())
+    pub(super) fn fact_of(&self, path: &Path) -> Option<FileFact> {
+        self.waiting.candidates.get(path).map(|candidate| candidate.fact)
     }
 
     /// A file that is not complete for very long is no secret.
@@ -119,8 +118,8 @@ impl Live {
         let on_reject = self.definition.watch.source.on_reject;
         let mut events = Vec::new();
         if on_reject != OnReject::Ignore {
-            let kind = self.kind_of(&path);
-            let about = About { reason: Some(reason), kind, ..About::version(version) };
+            let fact = self.fact_of(&path);
+            let about = About { reason: Some(reason), fact, ..About::version(version) };
             events = self.events(&[FileChange::Rejected], &path, &about, cx);
         }
         if let (OnReject::Quarantine, Some(event)) = (on_reject, events.first()) {

@@ -106,7 +106,11 @@ impl Live {
         let before = root.known.insert(directory.to_owned(), fact);
         for name in &listing.directories {
             cx.pulse.beat();
-            self.enter(index, directory.join(name), walk, &listing);
+            let path = directory.join(name);
+            if self.tells_directories() && self.covers(index, &path) {
+                self.sort(index, &path, &listing.see(name));
+            }
+            self.enter(index, path, walk, &listing);
         }
         for name in &listing.others {
             cx.pulse.beat();
@@ -166,10 +170,12 @@ impl Live {
 
     /// Looks at what is remembered and was not in the listing.
     fn miss(&mut self, index: usize, directory: &Path, listing: &Listing, cx: &Context<'_>) {
+        let whole = self.tells_directories();
         let missing: Vec<PathBuf> = self
             .snapshot
             .names_in(directory)
             .filter(|name| !listing.others.contains(*name))
+            .filter(|name| !whole || !listing.directories.contains(*name))
             .map(|name| directory.join(name))
             .collect();
         for path in missing {

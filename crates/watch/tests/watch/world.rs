@@ -255,7 +255,7 @@ impl World {
         events
     }
 
-    /// The next events, each as `change path size`, with `from` before the path where the file was claimed there, and whether the path is encoded.
+    /// The next events, each as `change path size`, with `from` before the path where the file was claimed there, and after it what it is if it is no file (of a directory, with its number of files).
     pub(crate) async fn told(&mut self, count: usize) -> Vec<String> {
         let base = self.home.path().join("base");
         let events = self.events(count).await;
@@ -340,8 +340,9 @@ fn describe(event: &FileEvent, base: &Path) -> String {
     let reason = event.facts.reason.as_ref().map(|reason| format!(" {reason}")).unwrap_or_default();
     let encoded = if event.facts.percent_encoded { " encoded" } else { "" };
     let kind = match event.facts.kind {
-        FileKind::File => "",
-        FileKind::Link => " link",
+        FileKind::File => String::new(),
+        FileKind::Link => " link".to_owned(),
+        FileKind::Directory => format!(" directory {}", event.facts.count.unwrap_or_default()),
     };
     format!("{} {from}{} {}{encoded}{kind}{reason}", event.facts.change, path.display(), event.facts.size)
 }

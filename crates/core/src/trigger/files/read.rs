@@ -4,12 +4,13 @@ mod content;
 mod deadline;
 mod fate;
 mod order;
+mod pieces;
 
 use std::time::Duration;
 
 use super::{
     Backend, CaptureRule, DateRange, DateRule, FileChange, FileDedupe, FileField, FileSource, Hardlinks,
-    Initial, Names, RunOn, Symlinks, WriterCheck,
+    Initial, Kind, Names, RunOn, Symlinks, WriterCheck,
 };
 use crate::{
     schedule::ClockSchedule,
@@ -29,6 +30,7 @@ const RUN_ON: [(&str, RunOn); 2] = [("origin", RunOn::Origin), ("anywhere", RunO
 const WRITER_CHECK: [(&str, WriterCheck); 3] =
     [("auto", WriterCheck::Auto), ("require", WriterCheck::Require), ("off", WriterCheck::Off)];
 const NAMES: [(&str, Names); 3] = [("utf8", Names::Utf8), ("portable", Names::Portable), ("any", Names::Any)];
+const KINDS: [(&str, Kind); 2] = [("file", Kind::File), ("directory", Kind::Directory)];
 const SYMLINKS: [(&str, Symlinks); 3] =
     [("ignore", Symlinks::Ignore), ("file", Symlinks::File), ("follow", Symlinks::Follow)];
 const HARDLINKS: [(&str, Hardlinks); 2] = [("allow", Hardlinks::Allow), ("reject", Hardlinks::Reject)];
@@ -49,6 +51,7 @@ pub(in crate::trigger) fn read_file(index: usize, mut table: Table<'_>) -> (File
     content::read(&mut table, &mut source);
     read_meaning(&mut table, &mut source, capture.as_ref());
     fate::read(&mut table, &mut source, capture.as_ref());
+    pieces::check(&table, &source);
     let deadlines = deadline::read(index, &mut table);
     source.has_deadlines = !deadlines.is_empty();
     table.finish();
@@ -60,6 +63,11 @@ fn read_paths(table: &mut Table<'_>, source: &mut FileSource) {
     let help = "globs of the files to watch: paths = [\"/data/input/*.csv\"]";
     table.demand("paths", help);
     source.paths = globs(table, "paths", check::watched_glob, help);
+    set(&mut source.kinds, table.choices("kinds", &KINDS));
+    if source.kinds.len() != 1 {
+        let help = "[\"file\"] or [\"directory\"]; both are two [[on.file]]";
+        table.problem_at("kinds", "kinds takes exactly one kind", help);
+    }
     source.exclude = globs(table, "exclude", check::glob, "leave it out");
     source.unfinished = globs(table, "unfinished", check::glob, "leave it out");
     source.agents = table.selector("agents");
