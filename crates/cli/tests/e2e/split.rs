@@ -38,13 +38,7 @@ impl Split {
         let (server, places) = start_server(&dir, &database_url, &settings).await;
         let link = Link::to(places.agents).await;
         let world = World { dir, database_url, server, places, http: http() };
-        for (name, text) in triggers {
-            world.write_trigger(name, text);
-            let live = async |world: &World| {
-                (world.get(&format!("triggers/{name}")).await["revision"] == 1).then_some(())
-            };
-            world.until("the trigger is live", live).await;
-        }
+        world.add_triggers(triggers).await;
         Self { world, link, settings, agents: BTreeMap::new() }
     }
 

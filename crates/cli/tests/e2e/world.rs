@@ -100,6 +100,17 @@ impl World {
         write_trigger(self.dir.path(), name, text);
     }
 
+    /// New ones, which are live when it returns.
+    pub(crate) async fn add_triggers(&self, triggers: &[(&str, &str)]) {
+        for (name, text) in triggers {
+            self.write_trigger(name, text);
+            let live = async |world: &World| {
+                (world.get(&format!("triggers/{name}")).await["revision"] == 1).then_some(())
+            };
+            self.until("the trigger is live", live).await;
+        }
+    }
+
     pub(crate) fn remove_trigger(&self, name: &str) {
         fs::remove_file(self.dir.path().join(format!("triggers/{name}.toml"))).expect("it was there");
     }
