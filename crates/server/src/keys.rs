@@ -6,13 +6,13 @@ mod client;
 
 use std::{
     collections::BTreeMap,
+    num::NonZeroU32,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use hetuflow_signature::Secret;
-use std::num::NonZeroU32;
 use tokio::time::Instant;
 
 use crate::{config::HookLimits, metrics::Metrics};
@@ -57,7 +57,6 @@ struct Held {
     proven: bool,
 }
 
-#[derive(Clone)]
 struct Kept {
     key: Secret,
     fresh_until: Instant,

@@ -1,4 +1,5 @@
-//! Whether a delivery is authentic. The keys that its sender publishes are fetched first, where its hook has none of its own.
+//! Whether a delivery is authentic. The keys that its sender publishes are fetched where no secret of its hook's own
+//! fits.
 
 use std::sync::Arc;
 
@@ -35,25 +36,23 @@ pub(super) async fn verify(
     body: &Bytes,
     url: &str,
 ) -> Result<Result<(Judged, Signers), String>, ApiError> {
-    let found = route.secrets.is_empty() && route.finds_keys();
-    if route.published.is_empty() && !found {
-        let judged = judge(delivery, route, body, url, &route.secrets).await?;
-        return Ok(judged.map(|judged| (judged, Signers::default())).map_err(|why| why.to_string()));
-    }
-    let mut signers = Signers { published: route.published.clone() };
-    let mut secrets = route.secrets.clone();
-    if found && signers.published.is_empty() {
-        match judge(delivery, route, body, url, &[]).await? {
-            Err(Rejection::KeyNeeded { url, .. }) => signers.published.push(url),
-            judged => return Ok(judged.map(|judged| (judged, signers)).map_err(|why| why.to_string())),
+    let published = match judge(delivery, route, body, url, &route.secrets).await? {
+        Err(Rejection::KeyNeeded { url, .. }) if route.published.is_empty() => vec![url],
+        Err(rejection) if another_key_may_fit(&rejection) && !route.published.is_empty() => {
+            route.published.clone()
         }
-    }
+        judged => {
+            return Ok(judged.map(|judged| (judged, Signers::default())).map_err(|why| why.to_string()));
+        }
+    };
+    let signers = Signers { published };
+    let mut secrets = route.secrets.clone();
     for url in &signers.published {
         secrets.push(hooks.keys.get(url).await?);
     }
     let mut judged = judge(delivery, route, body, url, &secrets).await?;
     // Perhaps with a key that is newer than what is known.
-    if matches!(judged, Err(Rejection::Mismatch | Rejection::Expired { .. }))
+    if judged.as_ref().is_err_and(another_key_may_fit)
         && renew(hooks, &signers.published, &mut secrets[route.secrets.len()..]).await
     {
         judged = judge(delivery, route, body, url, &secrets).await?;
@@ -64,6 +63,13 @@ pub(super) async fn verify(
         hooks.keys.proved(url);
     }
     Ok(judged.map(|judged| (judged, signers)).map_err(|why| why.to_string()))
+}
+
+fn another_key_may_fit(rejection: &Rejection) -> bool {
+    matches!(
+        rejection,
+        Rejection::KeyNeeded { .. } | Rejection::NoSecret | Rejection::Mismatch | Rejection::Expired { .. }
+    )
 }
 
 /// Whether anything has changed.

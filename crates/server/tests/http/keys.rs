@@ -229,6 +229,23 @@ async fn a_set_of_keys_at_an_address_changes_with_its_sender() {
 }
 
 #[tokio::test]
+async fn a_key_of_ones_own_needs_no_address_beside_it() {
+    let key = KeyPair::generate_for(&PKCS_ED25519).expect("a key");
+    let file = NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), BASE64_STANDARD.encode(key.der_bytes())).expect("written");
+    let file = file.path().display();
+    let secrets = format!("[{{ file = \"{file}\" }}, {{ url = \"https://{KEYS}/gone.json\" }}]");
+    let hook = format!("[on.webhook]\nscheme = \"telnyx\"\nsecret = {secrets}\n");
+    let (world, published, _authorities) = world("calls", &hook).await;
+    assert_eq!(telnyx(&world, &key, "1").await, StatusCode::ACCEPTED);
+    assert_eq!(published.asked(), 0);
+    // Whether a stranger is one of those who are published there, nobody can tell now.
+    let other = KeyPair::generate_for(&PKCS_ED25519).expect("a key");
+    assert_eq!(telnyx(&world, &other, "2").await, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(published.asked(), 1);
+}
+
+#[tokio::test]
 async fn a_secret_that_both_share_is_not_published() {
     let world = World::new().await;
     let text = "[on.webhook]\nscheme = \"github\"\nsecret = { url = \"https://keys.example/x\" }\n[job]\ncmd = \"true\"\n";
