@@ -13,14 +13,18 @@ const ALLOWED: &[(&str, &[&str])] = &[
     // Nothing at all, unless the harness builds it.
     ("hetuflow-failpoint", &[]),
     ("hetuflow-signature", &["hetuflow-core"]),
-    ("hetuflow-store", &["hetuflow-core", "hetuflow-failpoint"]),
+    ("hetuflow-sqlite", &[]),
+    ("hetuflow-store", &["hetuflow-core", "hetuflow-failpoint", "hetuflow-sqlite"]),
     ("hetuflow-watch", &["hetuflow-core", "hetuflow-failpoint"]),
     ("hetuflow-trust", &["hetuflow-core"]),
     (
         "hetuflow-server",
         &["hetuflow-core", "hetuflow-failpoint", "hetuflow-signature", "hetuflow-store", "hetuflow-trust"],
     ),
-    ("hetuflow-agent", &["hetuflow-core", "hetuflow-failpoint", "hetuflow-trust", "hetuflow-watch"]),
+    (
+        "hetuflow-agent",
+        &["hetuflow-core", "hetuflow-failpoint", "hetuflow-sqlite", "hetuflow-trust", "hetuflow-watch"],
+    ),
     (
         "hetuflow",
         &[

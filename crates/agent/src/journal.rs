@@ -26,6 +26,7 @@ use hetuflow_core::{
     protocol::RunResult,
     task::Lease,
 };
+use hetuflow_sqlite::Unfit;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
@@ -41,8 +42,8 @@ pub enum JournalError {
     /// Shared by all whose entries were in the commit that failed.
     #[error("the journal failed")]
     Database(#[source] Arc<sqlx::Error>),
-    #[error("the journal cannot keep its word: {what} is {found:?}, must be {wanted:?}")]
-    Unsafe { what: &'static str, found: String, wanted: &'static str },
+    #[error("the journal cannot keep its word")]
+    Unfit(#[from] Unfit),
     #[error("the journal's row {row} is not readable: {problem}")]
     Corrupt { row: String, problem: String },
     #[error("the journal is closed")]

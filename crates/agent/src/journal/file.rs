@@ -8,15 +8,15 @@ use std::{
 use hetuflow_core::{id::JournalId, task::Lease};
 use jiff::{SignedDuration, Timestamp};
 use sqlx::{
-    ConnectOptions, Row, SqliteConnection,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteLockingMode, SqliteRow, SqliteSynchronous},
+    ConnectOptions, Connection, Row, SqliteConnection,
+    sqlite::{SqliteLockingMode, SqliteRow},
 };
 
 use super::{JournalError, Journalled, corrupt};
 use crate::process::ProcessId;
 
-/// From where on the race of two WAL resets is fixed.
-const OLDEST_SQLITE: (u32, u32, u32) = (3, 51, 3);
+/// The log is as long as this when SQLite begins it anew: a thousand pages, and what it says of them.
+const LOG: usize = 1000 * (4096 + 24);
 
 /// How long a fence is remembered after its task was last seen; the server retries within hours.
 const KEEP_FENCES: SignedDuration = SignedDuration::from_hours(30 * 24);
@@ -39,16 +39,12 @@ const SCHEMA: [&str; 3] = [
 ];
 
 pub(super) async fn open(path: &Path, now: Timestamp) -> Result<SqliteConnection, JournalError> {
-    let options = SqliteConnectOptions::new()
-        .filename(path)
-        .create_if_missing(true)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
+    let options = hetuflow_sqlite::options(path)
         // Nobody else has business with it (the data directory is locked), so nobody is asked at every step.
         .locking_mode(SqliteLockingMode::Exclusive)
         .busy_timeout(Duration::from_secs(5));
     let mut connection = options.connect().await?;
-    check(&mut connection).await?;
+    hetuflow_sqlite::check(&mut connection).await??;
     for statement in SCHEMA {
         sqlx::query(statement).execute(&mut connection).await?;
     }
@@ -62,7 +58,12 @@ pub(super) async fn open(path: &Path, now: Timestamp) -> Result<SqliteConnection
             .execute(&mut connection)
             .await?;
     }
-    Ok(connection)
+    // The last to close takes the log away.
+    connection.close().await?;
+    let file = path.to_owned();
+    let laid = tokio::task::spawn_blocking(move || hetuflow_sqlite::lay_log(&file, LOG));
+    laid.await.map_err(|_| JournalError::Closed)?;
+    Ok(options.connect().await?)
 }
 
 pub(super) async fn id(connection: &mut SqliteConnection) -> Result<JournalId, JournalError> {
@@ -73,26 +74,6 @@ pub(super) async fn id(connection: &mut SqliteConnection) -> Result<JournalId, J
 pub(super) async fn attempts(connection: &mut SqliteConnection) -> Result<Vec<Journalled>, JournalError> {
     let rows = sqlx::query("select * from attempt order by instance_id").fetch_all(connection).await?;
     rows.iter().map(journalled).collect()
-}
-
-/// WAL with anything less than FULL loses commits when the power goes; older libraries may corrupt.
-async fn check(connection: &mut SqliteConnection) -> Result<(), JournalError> {
-    let mode: String = sqlx::query_scalar("pragma journal_mode").fetch_one(&mut *connection).await?;
-    if mode != "wal" {
-        return Err(JournalError::Unsafe { what: "journal_mode", found: mode, wanted: "wal" });
-    }
-    let synchronous: i64 = sqlx::query_scalar("pragma synchronous").fetch_one(&mut *connection).await?;
-    if synchronous != 2 {
-        let found = synchronous.to_string();
-        return Err(JournalError::Unsafe { what: "synchronous", found, wanted: "2 (full)" });
-    }
-    let version: String = sqlx::query_scalar("select sqlite_version()").fetch_one(connection).await?;
-    let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
-    let mut part = || parts.next().unwrap_or(0);
-    if (part(), part(), part()) < OLDEST_SQLITE {
-        return Err(JournalError::Unsafe { what: "SQLite", found: version, wanted: "3.51.3 or newer" });
-    }
-    Ok(())
 }
 
 fn journalled(row: &SqliteRow) -> Result<Journalled, JournalError> {

@@ -13,7 +13,7 @@ use hetuflow_core::{
 use hetuflow_failpoint::failpoint;
 use jiff::Timestamp;
 use serde::Serialize;
-use sqlx::{AssertSqlSafe, Row, SqliteConnection, query::Query};
+use sqlx::{Arguments, Row, SqliteConnection, sqlite::SqliteArguments};
 
 use super::{Acceptance, JournalError, corrupt};
 use crate::process::ProcessId;
@@ -110,12 +110,17 @@ async fn commit(
     connection: &mut SqliteConnection,
     steps: [(&'static str, Option<String>); 5],
 ) -> Result<HashSet<(TaskId, i64)>, JournalError> {
-    let steps = steps.into_iter().filter_map(|(statement, items)| Some((statement, items?)));
-    let (statements, items): (String, Vec<String>) = steps.unzip();
-    let text = AssertSqlSafe(format!("begin immediate; {statements} commit"));
-    let query = items.into_iter().fold(sqlx::query(text), Query::bind);
-    let rows = query.fetch_all(connection).await?;
-    let raised = rows.iter().map(|row| {
+    let (mut text, mut arguments, mut statements) =
+        (String::from("begin immediate;"), SqliteArguments::default(), 2);
+    for (statement, items) in steps.into_iter().filter_map(|(statement, items)| Some((statement, items?))) {
+        text.push_str(statement);
+        arguments.add(items).map_err(sqlx::Error::Encode)?;
+        statements += 1;
+    }
+    text.push_str("commit");
+    let done = hetuflow_sqlite::run(connection, text, arguments, statements).await?;
+    let rows = done.iter().flat_map(|done| &done.rows);
+    let raised = rows.map(|row| {
         let task_id: String = row.try_get(0)?;
         Ok((task_id.parse().map_err(|error| corrupt(&task_id, error))?, row.try_get(1)?))
     });

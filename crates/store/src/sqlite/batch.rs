@@ -7,13 +7,10 @@
 //! They write `or fail`: whatever fails rolls the whole transaction back, so that SQLite need not keep what each statement
 //! alone would undo (it copied every page that a statement touched, an eighth of the writer's time).
 
-use futures_util::TryStreamExt;
+pub(super) use hetuflow_sqlite::Done;
 use jiff::Timestamp;
 use serde::Serialize;
-use sqlx::{
-    Arguments as _, AssertSqlSafe, Either, Encode, Executor, Sqlite, Type,
-    sqlite::{SqliteArguments, SqliteRow},
-};
+use sqlx::{Arguments as _, Encode, Sqlite, Type, sqlite::SqliteArguments};
 use uuid::Uuid;
 
 use super::Tx;
@@ -39,13 +36,6 @@ pub(super) struct Bound {
     arguments: SqliteArguments,
     /// The first thing that could not be bound.
     problem: Option<StoreError>,
-}
-
-/// What a statement did.
-#[derive(Default)]
-pub(super) struct Done {
-    pub(super) rows: Vec<SqliteRow>,
-    pub(super) changed: u64,
 }
 
 /// Statements that go to the connection's thread together.
@@ -141,7 +131,9 @@ impl Script {
         if commits {
             text.push_str("commit;");
         }
-        let mut done = if text.is_empty() { Vec::new() } else { bound.run(tx, text).await? }.into_iter();
+        let statements =
+            runs.iter().filter(|runs| **runs).count() + usize::from(begins) + usize::from(commits);
+        let mut done = bound.run(tx, text, statements).await?.into_iter();
         if begins {
             done.next();
         }
@@ -184,21 +176,11 @@ impl Bound {
     }
 
     /// Yields what each statement did.
-    async fn run(self, tx: &mut Tx, text: String) -> Result<Vec<Done>, StoreError> {
-        if let Some(problem) = self.problem {
-            return Err(problem);
+    async fn run(self, tx: &mut Tx, text: String, statements: usize) -> Result<Vec<Done>, StoreError> {
+        match self.problem {
+            Some(problem) => Err(problem),
+            None if statements == 0 => Ok(Vec::new()),
+            None => Ok(hetuflow_sqlite::run(tx, text, self.arguments, statements).await?),
         }
-        let mut steps = tx.fetch_many(sqlx::query_with(AssertSqlSafe(text), self.arguments));
-        let (mut all, mut done) = (Vec::new(), Done::default());
-        while let Some(step) = steps.try_next().await? {
-            match step {
-                Either::Left(result) => {
-                    done.changed = result.rows_affected();
-                    all.push(std::mem::take(&mut done));
-                }
-                Either::Right(row) => done.rows.push(row),
-            }
-        }
-        Ok(all)
     }
 }

@@ -1,5 +1,4 @@
-//! Refuses an SQLite that can lose or corrupt what it has committed. Setting a pragma fails silently, so each one is
-//! read back.
+//! Refuses an SQLite that can lose or corrupt what it has committed.
 
 use std::path::Path;
 
@@ -7,40 +6,18 @@ use sqlx::SqlitePool;
 
 use crate::StoreError;
 
-/// Older ones can corrupt a database when several connections write and checkpoint (the WAL-reset race).
-const OLDEST: [u32; 3] = [3, 51, 3];
-
 /// Yields the version.
-pub(super) async fn check(writer: &SqlitePool) -> Result<String, StoreError> {
-    let version: String = sqlx::query_scalar("select sqlite_version()").fetch_one(writer).await?;
-    check_version(&version)?;
-    let journal: String = sqlx::query_scalar("pragma journal_mode").fetch_one(writer).await?;
-    if journal != "wal" {
+pub(super) async fn check(pool: &SqlitePool) -> Result<String, StoreError> {
+    let mut connection = pool.acquire().await?;
+    let fit = hetuflow_sqlite::check(&mut connection).await?;
+    let version = fit.map_err(|unfit| StoreError::Unfit(unfit.to_string()))?;
+    let foreign_keys: i64 = sqlx::query_scalar("pragma foreign_keys").fetch_one(&mut *connection).await?;
+    if foreign_keys != 1 {
         return Err(StoreError::Unfit(format!(
-            "the SQLite database stays in journal mode {journal:?}, wanted \"wal\": put it on a local disk that \
-             supports shared memory files"
-        )));
-    }
-    let synchronous: i64 = sqlx::query_scalar("pragma synchronous").fetch_one(writer).await?;
-    let foreign_keys: i64 = sqlx::query_scalar("pragma foreign_keys").fetch_one(writer).await?;
-    if synchronous != 2 || foreign_keys != 1 {
-        return Err(StoreError::Unfit(format!(
-            "SQLite ignores its settings (synchronous is {synchronous}, wanted 2; foreign_keys is {foreign_keys}, \
-             wanted 1): build hetuflow with its bundled SQLite"
+            "SQLite ignores its settings (foreign_keys is {foreign_keys}, wanted 1): build hetuflow with its bundled SQLite"
         )));
     }
     Ok(version)
-}
-
-fn check_version(version: &str) -> Result<(), StoreError> {
-    let parts: Vec<u32> = version.split('.').filter_map(|part| part.parse().ok()).collect();
-    if parts.as_slice() >= OLDEST.as_slice() {
-        return Ok(());
-    }
-    Err(StoreError::Unfit(format!(
-        "SQLite {version} can corrupt a database in WAL mode, wanted 3.51.3 or later: build hetuflow with its bundled \
-         SQLite"
-    )))
 }
 
 /// WAL needs memory that all its connections share, which no network file system gives.
@@ -78,17 +55,6 @@ const fn network_name(kind: u64) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn versions() {
-        let check = |version: &str, fit: bool| assert_eq!(check_version(version).is_ok(), fit, "{version}");
-        check("3.51.3", true);
-        check("3.52.0", true);
-        check("4.0.0", true);
-        check("3.51.2", false);
-        check("3.46.0", false);
-        check("", false);
-    }
 
     #[test]
     fn network_file_systems_are_known() {

@@ -12,15 +12,18 @@ use std::{
 
 use sqlx::{
     SqlitePool,
-    sqlite::{
-        SqliteAutoVacuum, SqliteConnectOptions, SqliteError, SqliteJournalMode, SqlitePoolOptions,
-        SqliteSynchronous,
-    },
+    sqlite::{SqliteAutoVacuum, SqliteConnectOptions, SqliteError, SqlitePoolOptions},
 };
 use tokio::sync::watch;
 
 use super::{Sqlite, fitness, migrate, writer::Writer};
 use crate::{Options, Store, StoreError, lanes::Lanes};
+
+/// When the log has so many pages they go to the file, and it begins anew. 16 MiB: rare enough to be cheap, and the log
+/// stays small.
+const LOG_PAGES: usize = 4000;
+/// Of one page, with what the log says of it.
+const LOG_PAGE: usize = 4096 + 24;
 
 /// How long a statement waits for another process, and a caller for a connection.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -46,10 +49,15 @@ pub(super) async fn open_file(options: &Options) -> Result<Sqlite, StoreError> {
     let file = file_options(&options.url)?;
     make_file(file.get_filename())?;
     fitness::refuse_network(file.get_filename())?;
-    let writer = connect(file.clone(), 1).await.map_err(|error| explain(error, &file))?;
-    let version = fitness::check(&writer).await?;
-    migrate::migrate(&writer).await.map_err(|error| explain(error, &file))?;
-    let writer = Writer::new(writer.acquire().await?.detach(), PATIENCE);
+    let first = connect(file.clone(), 1).await.map_err(|error| explain(error, &file))?;
+    let version = fitness::check(&first).await?;
+    migrate::migrate(&first).await.map_err(|error| explain(error, &file))?;
+    // The last to close takes the log away.
+    first.close().await;
+    let path = file.get_filename().to_owned();
+    let laid = tokio::task::spawn_blocking(move || hetuflow_sqlite::lay_log(&path, LOG_PAGES * LOG_PAGE));
+    laid.await.map_err(|_| sqlx::Error::WorkerCrashed)?;
+    let writer = Writer::new(connect(file.clone(), 1).await?.acquire().await?.detach(), PATIENCE);
     let readers = connect(file.pragma("query_only", "on"), options.pool_size.max(1)).await?;
     let (changes, resignations) = (watch::Sender::new(0), watch::Sender::new(0));
     Ok(Sqlite { writer, lanes: Lanes::default(), readers, changes, resignations, version })
@@ -84,18 +92,14 @@ fn file_options(url: &str) -> Result<SqliteConnectOptions, StoreError> {
     if file.get_filename().as_os_str().is_empty() {
         return Err(unfit("the SQLite URL names no file"));
     }
-    Ok(file
-        .create_if_missing(true)
+    Ok(hetuflow_sqlite::options(file.get_filename())
         // Only in effect when it is set before the first table is made: what is dropped can leave the file.
         .auto_vacuum(SqliteAutoVacuum::Incremental)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
         // Each statement over rows is there once for each size of its table.
         .statement_cache_capacity(256)
         .busy_timeout(PATIENCE)
-        // 16 MiB: checkpoints are rare enough to be cheap, and the log stays small.
-        .pragma("wal_autocheckpoint", "4000")
+        .pragma("wal_autocheckpoint", LOG_PAGES.to_string())
         // Likewise 16 MiB: the ends of the indexes that grow stay in memory.
         .pragma("cache_size", "-16384")
         // What a statement would undo if it failed half-way is not written to a file of its own.
