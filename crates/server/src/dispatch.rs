@@ -17,7 +17,7 @@ use tokio::{sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{AppState, ingest::chain};
-pub(crate) use push::{Dispatcher, Leased};
+pub(crate) use push::{Dispatcher, Leased, Unsent};
 pub(crate) use rounds::Rounds;
 
 /// After a failure of the store.

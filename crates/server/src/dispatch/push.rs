@@ -45,7 +45,8 @@ pub(crate) struct Leased<'a> {
 
 /// Why a leased attempt is not on its way.
 #[derive(Debug)]
-enum Unsent {
+#[must_use]
+pub(crate) enum Unsent {
     /// It can never run: it ends now.
     Impossible(String),
     /// Later, or elsewhere.
@@ -129,29 +130,38 @@ impl Dispatcher {
         }
     }
 
-    /// Sends one attempt in a place that was set aside for it.
-    pub(crate) async fn push(
-        &self,
-        reservation: &mut Reservation,
-        leased: &Leased<'_>,
-    ) -> Result<(), StoreError> {
+    async fn push(&self, reservation: &mut Reservation, leased: &Leased<'_>) -> Result<(), StoreError> {
+        match self.try_push(reservation, leased) {
+            Ok(()) => Ok(()),
+            Err(unsent) => self.settle(&leased.key, leased.lease, unsent).await,
+        }
+    }
+
+    /// Sends one attempt in a place that was set aside for it. What is not sent is to be settled.
+    pub(crate) fn try_push(&self, reservation: &mut Reservation, leased: &Leased<'_>) -> Result<(), Unsent> {
         failpoint!("push.before");
-        let unsent = match unit(leased) {
-            Err(reason) => Unsent::Impossible(reason),
-            Ok(unit) if !reservation.assign(&leased.key, leased.lease, &unit) => Unsent::NoRoom,
-            Ok(_) => {
-                failpoint!("push.after");
-                self.metrics.tasks_dispatched.inc();
-                tracing::debug!(task.id = %leased.lease.task_id, agent.id = %leased.key.agent_id, "task dispatched");
-                return Ok(());
-            }
-        };
+        let unit = unit(leased).map_err(Unsent::Impossible)?;
+        if !reservation.assign(&leased.key, leased.lease, &unit) {
+            return Err(Unsent::NoRoom);
+        }
+        failpoint!("push.after");
+        self.metrics.tasks_dispatched.inc();
+        tracing::debug!(task.id = %leased.lease.task_id, agent.id = %leased.key.agent_id, "task dispatched");
+        Ok(())
+    }
+
+    pub(crate) async fn settle(
+        &self,
+        key: &SessionKey,
+        lease: Lease,
+        unsent: Unsent,
+    ) -> Result<(), StoreError> {
         match unsent {
             Unsent::NoRoom => {
-                self.put_back(&leased.key, leased.lease).await;
+                self.put_back(key, lease).await;
                 Ok(())
             }
-            Unsent::Impossible(reason) => self.fail(leased.lease, reason).await,
+            Unsent::Impossible(reason) => self.fail(lease, reason).await,
         }
     }
 

@@ -16,7 +16,7 @@ use hetuflow_store::{Committed, Ingest, Ingested, Offer, StoreError};
 
 use super::{IngestError, Waiter, chain};
 use crate::{
-    dispatch::{Dispatcher, Leased},
+    dispatch::{Dispatcher, Leased, Unsent},
     hub::{Purpose, Reservation, SessionKey},
 };
 
@@ -57,13 +57,11 @@ impl Batch {
         }
     }
 
-    /// Answers, and yields the events for what is still to be done with them.
-    fn answer(self, answers: Vec<Ingested>) -> Vec<Ingest> {
+    fn answer(self, answers: Vec<Ingested>) {
         for (waiter, answer) in self.waiters.into_iter().zip(answers) {
             // Whoever asked may be gone; the event is stored all the same.
             let _ = waiter.answer.send(Ok(answer));
         }
-        self.ingests
     }
 }
 
@@ -108,10 +106,12 @@ impl Committer {
             failpoint!("offer.after");
             match self.store(&part.ingests, &offers).await {
                 Ok(Committed { answers, leased }) => {
+                    // First what takes longer: to start a process.
+                    let unsent = self.push(&part.ingests, &offers, &leased, &mut places);
                     failpoint!("ingest.before_answers");
-                    let ingests = part.answer(answers);
+                    part.answer(answers);
                     failpoint!("ingest.after_answers");
-                    self.push(&ingests, &offers, &leased, &mut places).await;
+                    self.settle(unsent).await;
                 }
                 Err(Failure::Away(reason)) => {
                     places.doubt();
@@ -168,11 +168,16 @@ impl Committer {
         Err(failure)
     }
 
-    /// Sends what was leased. What is not sent is given back or ended by then; a failure is the database's, which dispatch
-    /// speaks of, and the agent's next hello settles the rest.
-    async fn push(&self, ingests: &[Ingest], offers: &[Offer], leased: &[Lease], places: &mut Reservation) {
+    /// Sends what was leased, and yields what could not be sent.
+    fn push(
+        &self,
+        ingests: &[Ingest],
+        offers: &[Offer],
+        leased: &[Lease],
+        places: &mut Reservation,
+    ) -> Vec<(SessionKey, Lease, Unsent)> {
         if leased.is_empty() {
-            return;
+            return Vec::new();
         }
         let slots: HashMap<TaskId, &Offer> =
             offers.iter().map(|offer| (offer.lease.task_id, offer)).collect();
@@ -180,18 +185,24 @@ impl Committer {
             .iter()
             .flat_map(|ingest| ingest.tasks.iter().map(move |task| (task.id, (ingest, task))))
             .collect();
-        for lease in leased {
-            let (Some(offer), Some((ingest, task))) =
-                (slots.get(&lease.task_id), planned.get(&lease.task_id))
-            else {
-                continue;
-            };
+        let unsent = leased.iter().filter_map(|lease| {
+            let (offer, (ingest, task)) = slots.get(&lease.task_id).zip(planned.get(&lease.task_id))?;
             let key = SessionKey { agent_id: offer.slot.agent_id.clone(), epoch: offer.slot.session_epoch };
             let command = task.command.as_ref().ok();
             let leased = Leased { key, lease: *lease, attempt: 1, command, event: &ingest.event };
-            if let Err(error) = self.dispatcher.push(places, &leased).await {
+            let unsent = self.dispatcher.try_push(places, &leased).err()?;
+            Some((leased.key, leased.lease, unsent))
+        });
+        unsent.collect()
+    }
+
+    /// Gives back or ends what was not sent; a failure is the database's, which dispatch speaks of, and the agent's next
+    /// hello settles the rest.
+    async fn settle(&self, unsent: Vec<(SessionKey, Lease, Unsent)>) {
+        for (key, lease, unsent) in unsent {
+            if let Err(error) = self.dispatcher.settle(&key, lease, unsent).await {
                 tracing::warn!(error = chain(&error), "an attempt that cannot be sent could not be ended");
-                self.dispatcher.hub.close(&leased.key);
+                self.dispatcher.hub.close(&key);
             }
         }
     }
