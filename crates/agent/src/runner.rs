@@ -5,6 +5,7 @@
 
 mod attempt;
 mod orphan;
+mod start;
 
 use std::sync::Arc;
 
@@ -24,10 +25,11 @@ use crate::{
     attempts::{Attempts, Phase, Stop},
     config::Executor,
     journal::{Acceptance, Journal, JournalError},
-    process::{Leaf, Spawner},
+    process::Spawner,
     spool::Spools,
     workplace::Workplaces,
 };
+use start::Start;
 
 /// What every actor needs; cloned for each.
 #[derive(Debug, Clone)]
@@ -76,19 +78,24 @@ impl Runner {
     async fn take(self, assignment: Assignment, body: Bytes, stopped: Stopped, answers: Answers) {
         let lease = assignment.lease;
         let leaf = self.spawner.leaf(&assignment);
+        let path = leaf.as_ref().map(|leaf| leaf.path().to_owned());
+        // While the journal writes, all is made that the process will need.
+        let start = Start::prepare(&self, assignment, body, leaf);
         failpoint!("assign.before");
-        let accepted = self.journal.accept(lease, leaf.as_ref().map(Leaf::path), self.clock.now()).await;
+        let accepted = self.journal.accept(lease, path.as_deref(), self.clock.now()).await;
         failpoint!("assign.after");
         tracing::debug!(task.id = %lease.task_id, instance.id = %lease.instance_id, ?accepted, "assigned");
         let answer = match accepted {
             Ok(Acceptance::Accepted) => {
                 self.attempts.set_phase(lease.instance_id, Phase::Waiting);
-                return attempt::run(self, assignment, body, leaf, stopped).await;
+                return attempt::run(self, start, stopped).await;
             }
             Ok(Acceptance::Stale) => Ok(FromAgent::Stale { lease }),
             Err(error) => Err(error),
         };
         self.attempts.remove(lease.instance_id);
+        start.drop_it().await;
+        self.vacate(lease.instance_id);
         let _ = answers.send(answer).await;
     }
 
@@ -173,6 +180,10 @@ impl Runner {
         if attempt.pieces > 0 {
             self.spools.remove(instance_id).await;
         }
+        self.vacate(instance_id);
+    }
+
+    fn vacate(&self, instance_id: InstanceId) {
         if let Some(leaving) = self.workplaces.leave(instance_id) {
             self.actors.spawn_blocking(|| leaving.remove());
         }

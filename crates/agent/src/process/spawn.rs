@@ -50,6 +50,8 @@ pub(crate) enum SpawnError {
     WorkingDir(PathBuf),
     #[error("cannot start {cmd:?}: {source}")]
     Start { cmd: String, source: io::Error },
+    #[error("it was not to start after all")]
+    NotWanted,
     #[error("the agent failed while it started the process; its log says more")]
     Defect,
 }
@@ -103,13 +105,15 @@ impl Spawner {
         }
     }
 
-    /// Blocks: looks users up, makes directories and waits until the program runs.
+    /// Prepares all that the process needs, and starts it once `may_start` has said yes. Blocks: looks users up, makes
+    /// directories, and waits for that answer and until the program runs.
     pub(crate) fn spawn(
         &self,
         assignment: &Assignment,
         body: &[u8],
         place: &Workplace,
         leaf: Option<Leaf>,
+        may_start: impl FnOnce() -> bool,
     ) -> Result<Running, SpawnError> {
         let job = &assignment.command;
         let manifest = files::check(assignment, body, &self.agent_id).map_err(SpawnError::Superseded)?;
@@ -126,17 +130,23 @@ impl Spawner {
         let tree = Tree { instance_id: assignment.lease.instance_id, leader: None, leaf };
         let stdin = job.stdin.as_ref().map(|_| place.stdin_file());
         let started = Pipes::open(job.capture_output, stdin.as_deref()).and_then(|pipes| {
+            if !may_start() {
+                return Ok(None);
+            }
             let cgroup = tree.leaf.as_ref().and_then(Leaf::directory);
             let descriptors = (pipes.of_process(&self.null), cgroup);
             let made = start(job, &environment, &working_dir, run_as.as_ref(), descriptors)?;
-            watch(made, pipes, &tree)
+            watch(made, pipes, &tree).map(Some)
         });
-        started.map_err(|source| {
-            if let Some(leaf) = &tree.leaf {
-                leaf.remove();
-            }
-            SpawnError::Start { cmd: job.cmd.clone(), source }
-        })
+        let problem = match started {
+            Ok(Some(running)) => return Ok(running),
+            Ok(None) => SpawnError::NotWanted,
+            Err(source) => SpawnError::Start { cmd: job.cmd.clone(), source },
+        };
+        if let Some(leaf) = &tree.leaf {
+            leaf.remove();
+        }
+        Err(problem)
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use hetuflow_core::{
     duration,
     job::Command,
@@ -11,16 +10,13 @@ use hetuflow_core::{
     task::{EndReason, Lease, Outcome},
 };
 use hetuflow_failpoint::failpoint;
-use tokio::{
-    task::spawn_blocking,
-    time::{sleep, timeout},
-};
+use tokio::time::{sleep, timeout};
 
-use super::{Runner, Stopped};
+use super::{Runner, Start, Stopped};
 use crate::{
     attempts::{Phase, Stop},
     output::Capture,
-    process::{Ended, Leaf, Running, SpawnError},
+    process::{Ended, Running, SpawnError},
     workplace::Workplace,
 };
 
@@ -31,21 +27,16 @@ enum Cause {
     Stop(Stop),
 }
 
-pub(super) async fn run(
-    runner: Runner,
-    assignment: Assignment,
-    body: Bytes,
-    leaf: Option<Leaf>,
-    mut stopped: Stopped,
-) {
+pub(super) async fn run(runner: Runner, start: Start, mut stopped: Stopped) {
     failpoint!("fork.before");
-    let (lease, assignment) = (assignment.lease, Arc::new(assignment));
+    let (assignment, place) = (Arc::clone(&start.assignment), start.place.clone());
+    let lease = assignment.lease;
     let asked = *stopped.borrow();
     let result = if let Some(stop) = asked {
+        start.drop_it().await;
         runner.result(lease, stop_outcome(stop))
     } else {
-        let place = runner.workplaces.of(lease.instance_id);
-        match start(&runner, &assignment, body, &place, leaf).await {
+        match start.go().await {
             Ok(running) => watch_over(&runner, &assignment, running, &place, &mut stopped).await,
             Err(error) => runner.result(lease, not_started(&error)),
         }
@@ -58,19 +49,6 @@ fn not_started(error: &SpawnError) -> Outcome {
     let superseded = matches!(error, SpawnError::Superseded(_));
     let reason = if superseded { EndReason::Cancelled } else { EndReason::Spawn };
     Outcome::because(reason, error.to_string())
-}
-
-async fn start(
-    runner: &Runner,
-    assignment: &Arc<Assignment>,
-    body: Bytes,
-    place: &Workplace,
-    leaf: Option<Leaf>,
-) -> Result<Running, SpawnError> {
-    // A panic there is a defect; the attempt must end all the same.
-    let (spawner, assignment, place) = (Arc::clone(&runner.spawner), Arc::clone(assignment), place.clone());
-    let spawn = spawn_blocking(move || spawner.spawn(&assignment, &body, &place, leaf));
-    spawn.await.unwrap_or_else(|_| Err(SpawnError::Defect))
 }
 
 async fn watch_over(
