@@ -24,7 +24,7 @@ use output::Output;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let output = Output::new(cli.output, cli.color);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match hetuflow_server::runtime() {
         Ok(runtime) => runtime,
         Err(error) => return fail(output, &CliError::Io("cannot start the runtime".to_owned(), error)),
     };
