@@ -22,9 +22,12 @@ pub struct Agent {
     /// By trigger: up to when it has told of every file that was complete, where there are deadlines.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub watermarks: BTreeMap<String, Timestamp>,
-    /// None: it is on the server's own machine.
+    /// None: it is on the server's own machine, or its key was taken back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<AgentKey>,
+    /// When its last key was taken back; none while it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_revoked_at: Option<Timestamp>,
     pub first_seen_at: Timestamp,
     pub last_seen_at: Timestamp,
 }

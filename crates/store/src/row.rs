@@ -236,6 +236,9 @@ pub(crate) fn duty(row: &impl Columns) -> Result<Duty, StoreError> {
 }
 
 pub(crate) fn agent(row: &impl Columns) -> Result<Agent, StoreError> {
+    let key = agent_key(row)?;
+    // Of an agent that has a key it says when the one before was replaced.
+    let key_revoked_at = if key.is_none() { row.time_or_null("revoked_at")? } else { None };
     Ok(Agent {
         id: name(row, "id")?,
         hostname: row.text("hostname")?,
@@ -246,7 +249,8 @@ pub(crate) fn agent(row: &impl Columns) -> Result<Agent, StoreError> {
         duty: duty(row)?,
         running: number(row, "running")?,
         watermarks: watermarks(row)?,
-        key: agent_key(row)?,
+        key,
+        key_revoked_at,
         first_seen_at: row.time("first_seen_at")?,
         last_seen_at: row.time("last_seen_at")?,
     })

@@ -9,6 +9,7 @@ use hetuflow_core::{
     fingerprint::Fingerprint,
     protocol::{WatchHealth, WatchState},
 };
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::typed;
@@ -52,7 +53,7 @@ async fn list(client: &Client, output: Output) -> Result<(), CliError> {
                 format!("{}/{}", agent.running, agent.slots),
                 plain(&pairs(&agent.labels)),
                 plain(&agent.hostname),
-                agent.key.map_or_else(|| "local".to_owned(), |key| brief(key.fingerprint)),
+                key(agent),
                 agent.version.clone(),
                 time(agent.last_seen_at),
             ]
@@ -99,16 +100,30 @@ async fn show(client: &Client, output: Output, id: &str) -> Result<(), CliError>
         ("version", agent.version.clone()),
         (
             "key",
-            agent.key.map_or_else(
-                || "none: on the server's machine".to_owned(),
-                |key| key.fingerprint.to_string(),
-            ),
+            match (agent.key, taken_back(&agent)) {
+                (Some(key), _) => key.fingerprint.to_string(),
+                (None, Some(at)) => format!("none: taken back at {}", time(at)),
+                (None, None) => "none: on the server's machine".to_owned(),
+            },
         ),
         ("joined", agent.key.map_or_else(String::new, |key| time(key.joined_at))),
         ("first seen", time(agent.first_seen_at)),
         ("last seen", time(agent.last_seen_at)),
     ])?;
     watches(output, answer.get("watches").and_then(Value::as_array).map_or(&[], Vec::as_slice))
+}
+
+fn key(agent: &Agent) -> String {
+    match agent.key {
+        Some(key) => brief(key.fingerprint),
+        None if taken_back(agent).is_some() => "revoked".to_owned(),
+        None => "local".to_owned(),
+    }
+}
+
+/// Whoever is connected under the name of a key that was taken back has shown none, so it is on the server's machine.
+fn taken_back(agent: &Agent) -> Option<Timestamp> {
+    agent.key_revoked_at.filter(|_| agent.connection == Connection::Offline)
 }
 
 /// Enough to tell keys apart.
@@ -192,5 +207,21 @@ mod tests {
         let lines = describe(Output::new(Format::Table, Color::Never), &watch);
         assert_eq!(lines[0], "watches default/a: overflowing, 3 tracked, no full look yet");
         assert_eq!(lines[1], "  raise its limit with `sysctl fs.inotify.max_queued_events=131072`");
+    }
+
+    #[test]
+    fn a_key_that_was_taken_back_is_not_that_of_the_servers_machine() {
+        let check = |state: Value, expected: &str| {
+            let mut agent = json!({
+                "id": "web-1", "hostname": "web-1", "version": "0.1.0", "labels": {}, "slots": 1, "duty": "active",
+                "running": 0, "first_seen_at": "2026-01-01T00:00:00Z", "last_seen_at": "2026-01-01T00:00:00Z",
+            });
+            agent.as_object_mut().expect("an object").extend(state.as_object().expect("an object").clone());
+            assert_eq!(key(&typed(&agent).expect("an agent")), expected, "{agent}");
+        };
+        let taken_back = "2026-01-02T00:00:00Z";
+        check(json!({ "connection": "offline" }), "local");
+        check(json!({ "connection": "offline", "key_revoked_at": taken_back }), "revoked");
+        check(json!({ "connection": "online", "key_revoked_at": taken_back }), "local");
     }
 }

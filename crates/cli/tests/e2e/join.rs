@@ -143,7 +143,11 @@ async fn an_agent_joins_and_is_known_by_its_key(database: Database) {
     assert_eq!(code, Some(0), "{said}{error}");
     site.says("one", "has not joined, or was taken back").await;
     let agent = site.connection("web-1", "offline").await;
-    assert!(agent["key"].is_null(), "{agent:#}");
+    assert!(agent["key"].is_null() && agent["key_revoked_at"].is_string(), "{agent:#}");
+    let (_, listed, _) = site.world.cli(&["agent", "list"]).await;
+    assert!(listed.contains(" revoked "), "{listed}");
+    let (_, shown, _) = site.world.cli(&["agent", "show", "web-1"]).await;
+    assert!(shown.contains("none: taken back at"), "{shown}");
     let (code, _, error) = site.world.cli(&["agent", "revoke", "web-1"]).await;
     assert_eq!(code, Some(4), "{error}");
 
@@ -194,6 +198,8 @@ async fn nobody_joins_without_a_right(database: Database) {
     // Of all this the rightful one notices nothing; and who is on this machine needs nothing.
     site.agent("local", "six", &[local]);
     site.connection("local", "online").await;
+    let (_, listed, _) = site.world.cli(&["agent", "list"]).await;
+    assert!(listed.contains(" local ") && !listed.contains("revoked"), "{listed}");
     assert_eq!(site.connection("web-1", "online").await["id"], "web-1");
     without_tls(&site).await;
 }

@@ -99,7 +99,9 @@ impl AgentStore for Postgres {
 
     async fn agent(&self, id: &AgentId) -> Result<Agent, StoreError> {
         let row = sqlx::query(
-            "select a.*, k.fingerprint, k.joined_at, a.online and a.session_until > now() as connected,
+            "select a.*, k.fingerprint, k.joined_at,
+                (select max(r.revoked_at) from sched_agent_key r where r.agent_id = a.id) as revoked_at,
+                a.online and a.session_until > now() as connected,
                 (select count(*) from sched_task t where t.agent_id = a.id and t.status in (5, 8, 10)) as running
              from sched_agent a
              left join sched_agent_key k on k.agent_id = a.id and k.revoked_at is null
@@ -115,7 +117,9 @@ impl AgentStore for Postgres {
     async fn agents(&self) -> Result<Vec<Agent>, StoreError> {
         // Ids are ASCII: the order of bytes, as on SQLite, whatever the database's language.
         let rows = sqlx::query(
-            "select a.*, k.fingerprint, k.joined_at, a.online and a.session_until > now() as connected,
+            "select a.*, k.fingerprint, k.joined_at,
+                (select max(r.revoked_at) from sched_agent_key r where r.agent_id = a.id) as revoked_at,
+                a.online and a.session_until > now() as connected,
                 (select count(*) from sched_task t where t.agent_id = a.id and t.status in (5, 8, 10)) as running
              from sched_agent a
              left join sched_agent_key k on k.agent_id = a.id and k.revoked_at is null

@@ -138,6 +138,7 @@ impl AgentStore for Sqlite {
     async fn agent(&self, id: &AgentId) -> Result<Agent, StoreError> {
         let row = sqlx::query(
             "select a.*, k.fingerprint, k.joined_at, \
+             (select max(r.revoked_at) from sched_agent_key r where r.agent_id = a.id) as revoked_at, \
              (a.online = 1 and a.session_until > cast(unixepoch('now', 'subsec') * 1000000 as integer)) as connected, \
              (select count(*) from sched_task t where t.agent_id = a.id and t.status in (5, 8, 10)) as running \
              from sched_agent a \
@@ -153,6 +154,7 @@ impl AgentStore for Sqlite {
     async fn agents(&self) -> Result<Vec<Agent>, StoreError> {
         let rows = sqlx::query(
             "select a.*, k.fingerprint, k.joined_at, \
+             (select max(r.revoked_at) from sched_agent_key r where r.agent_id = a.id) as revoked_at, \
              (a.online = 1 and a.session_until > cast(unixepoch('now', 'subsec') * 1000000 as integer)) as connected, \
              (select count(*) from sched_task t where t.agent_id = a.id and t.status in (5, 8, 10)) as running \
              from sched_agent a \

@@ -174,6 +174,10 @@ pub(crate) async fn a_key_taken_back_never_counts_again(db: &Db) {
     assert_eq!(store.revoke(&id("web-1")).await.expect("taken back"), key(1));
     assert!(matches!(store.revoke(&id("web-1")).await, Err(StoreError::NotFound)));
     assert_eq!(store.joined(key(1)).await.expect("an answer"), None);
+    let agent = store.agent(&id("web-1")).await.expect("known");
+    assert_eq!(agent.key, None);
+    assert!(agent.key_revoked_at.is_some(), "it did not come without a key");
+    assert_eq!(store.agents().await.expect("agents"), [agent]);
     let opened = hello(store, "web-1", Some(key(1))).await;
     assert!(matches!(opened, Err(StoreError::NotAdmitted)), "{opened:?}");
     assert_eq!(renewed().await, [id("web-1")], "its session has ended");
@@ -199,6 +203,7 @@ pub(crate) async fn a_new_key_takes_the_place_of_the_old(db: &Db) {
     let agent = store.agent(&id("web-1")).await.expect("known");
     assert_eq!(agent.connection, hetuflow_core::agent::Connection::Offline);
     assert_eq!(agent.key.map(|key| key.fingerprint), Some(key(2)));
+    assert_eq!(agent.key_revoked_at, None, "the one that it has is in force");
 }
 
 pub(crate) async fn nothing_is_leased_to_a_session_whose_key_was_taken_back(db: &Db) {
