@@ -1,6 +1,6 @@
 //! Promises of `EventStore`.
 
-use std::task::Poll;
+use std::{collections::BTreeMap, task::Poll};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -139,6 +139,29 @@ pub(crate) async fn a_key_is_one_of_its_scope_and_namespace(db: &Db) {
     let answers =
         take_in(&*db.store, vec![keyed("1", at(0)), other_scope, other_namespace]).await.expect("stored");
     assert_eq!(answers, [Ingested::Stored, Ingested::Stored, Ingested::Stored]);
+}
+
+/// More than goes into one statement.
+pub(crate) async fn a_large_batch_is_stored_like_a_small_one(db: &Db) {
+    let store = &*db.store;
+    let mut firsts: BTreeMap<usize, Ingest> =
+        [0, 255, 256, 599].map(|n| (n, keyed(&n.to_string(), at(30)))).into();
+    firsts.insert(511, ingest(at(30), |_| ()));
+    let expired = [1, 257].map(|n| keyed(&n.to_string(), at(0)));
+    take_in(store, firsts.values().cloned().chain(expired).collect()).await.expect("stored");
+    let mut batch: Vec<Ingest> = (0..600).map(|n| keyed(&n.to_string(), at(70))).collect();
+    // The same key twice, and an event that is there.
+    batch[300] = keyed("2", at(70));
+    batch[511] = firsts[&511].clone();
+    firsts.insert(300, batch[2].clone());
+    let answers = take_in(store, batch.clone()).await.expect("stored");
+    for (n, answer) in answers.iter().enumerate() {
+        assert_eq!(*answer, firsts.get(&n).map_or(Ingested::Stored, duplicate_of), "event {n}");
+    }
+    let answers = take_in(store, batch.clone()).await.expect("known");
+    for (n, answer) in answers.iter().enumerate() {
+        assert_eq!(*answer, duplicate_of(firsts.get(&n).unwrap_or(&batch[n])), "event {n}");
+    }
 }
 
 /// The first answer may have been lost, and the caller tries again.

@@ -54,6 +54,7 @@ promises! {
         a_key_twice_in_a_batch_stores_once,
         an_expired_key_is_free_again,
         a_key_is_one_of_its_scope_and_namespace,
+        a_large_batch_is_stored_like_a_small_one,
         the_same_event_again_yields_itself,
         ten_ingests_of_one_key_make_one_event,
         a_task_that_cannot_be_rendered_has_failed,

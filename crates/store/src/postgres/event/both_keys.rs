@@ -25,10 +25,8 @@ pub(super) async fn commit(
     let mut committed = Committed::default();
     for ingest in batch {
         let mut one = match &ingest.dedupe {
-            Some(dedupe) if dedupe.second.is_some() => {
-                insert_one(&mut tx, db, ingest, dedupe, offers).await?
-            }
-            _ => insert::insert(&mut tx, &db.lanes, std::slice::from_ref(ingest), offers).await?,
+            Some(dedupe) => insert_one(&mut tx, db, ingest, dedupe, offers).await?,
+            None => insert::insert(&mut tx, &db.lanes, std::slice::from_ref(ingest), offers).await?,
         };
         committed.answers.append(&mut one.answers);
         committed.leased.append(&mut one.leased);
@@ -71,8 +69,8 @@ async fn insert_one(
         }
     }
     let Some(event_id) = owner else {
-        let unkeyed = Ingest { dedupe: None, ..ingest.clone() };
-        return insert::insert(connection, &db.lanes, std::slice::from_ref(&unkeyed), offers).await;
+        // It has its keys: the first is only written once more.
+        return insert::insert(connection, &db.lanes, std::slice::from_ref(ingest), offers).await;
     };
     for (scope, key) in mine {
         sqlx::query("update sched_dedupe set event_id = $4 where namespace = $1 and scope = $2 and key = $3")

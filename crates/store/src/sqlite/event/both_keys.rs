@@ -16,8 +16,8 @@ pub(super) async fn commit(db: &Sqlite, batch: &[Ingest], offers: &[Offer]) -> R
     let mut committed = Committed::default();
     for ingest in batch {
         let mut one = match &ingest.dedupe {
-            Some(dedupe) if dedupe.second.is_some() => insert_one(&mut tx, ingest, dedupe, offers).await?,
-            _ => insert::insert(&mut tx, std::slice::from_ref(ingest), offers).await?,
+            Some(dedupe) => insert_one(&mut tx, ingest, dedupe, offers).await?,
+            None => insert::insert(&mut tx, std::slice::from_ref(ingest), offers).await?,
         };
         committed.answers.append(&mut one.answers);
         committed.leased.append(&mut one.leased);

@@ -96,8 +96,6 @@ struct Decided<'a> {
     answers: Vec<Ingested>,
     new: Vec<&'a Ingest>,
     taken: HashMap<Key<'a>, Owner>,
-    /// Those of them that another event has had.
-    expired: Vec<Key<'a>>,
 }
 
 pub(super) fn key(ingest: &Ingest) -> Option<Key<'_>> {
@@ -109,8 +107,7 @@ pub(super) fn key(ingest: &Ingest) -> Option<Key<'_>> {
 /// one that is here itself, because the answer to its first commit was lost.
 fn decide<'a>(batch: &'a [Ingest], known: &Known<'a>) -> Decided<'a> {
     let mut ids: HashSet<EventId> = known.events.clone();
-    let mut decided =
-        Decided { answers: Vec::new(), new: Vec::new(), taken: HashMap::new(), expired: Vec::new() };
+    let mut decided = Decided { answers: Vec::new(), new: Vec::new(), taken: HashMap::new() };
     for ingest in batch {
         let id = ingest.event.id;
         let owner = match (key(ingest), &ingest.dedupe) {
@@ -135,14 +132,11 @@ fn decide<'a>(batch: &'a [Ingest], known: &Known<'a>) -> Decided<'a> {
 impl<'a> Decided<'a> {
     /// Yields the event that has the key at that time and keeps it.
     fn take(&mut self, key: Key<'a>, wanted: Owner, at: Timestamp, known: &Known<'a>) -> Option<EventId> {
-        let stored = known.keys.get(&key);
-        let owner = self.taken.get(&key).or(stored);
+        let owner = self.taken.get(&key).or_else(|| known.keys.get(&key));
         if let Some(owner) = owner.filter(|owner| owner.expires_at > at) {
             return Some(owner.event_id);
         }
-        if self.taken.insert(key, wanted).is_none() && stored.is_some() {
-            self.expired.push(key);
-        }
+        self.taken.insert(key, wanted);
         None
     }
 }
@@ -154,7 +148,10 @@ async fn store(
     known: &Known<'_>,
     offers: &[Offer],
 ) -> Result<Vec<Lease>, StoreError> {
-    for expired in decided.expired.chunks(MOST) {
+    // Another event has had them.
+    let expired: Vec<Key<'_>> =
+        decided.taken.keys().filter(|key| known.keys.contains_key(*key)).copied().collect();
+    for expired in expired.chunks(MOST) {
         rows::FORGET_KEYS.run(tx, expired, rows::key).await?;
     }
     let in_force = offers.iter().filter(|offer| known.holds(&offer.slot));
