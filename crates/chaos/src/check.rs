@@ -2,6 +2,7 @@
 //! supervisor calls [`judge`] after a run, and `hetuflow-chaos check FOLDER` calls it again whenever somebody likes.
 
 mod clock;
+mod daemons;
 mod deliveries;
 mod effects;
 mod ends;
@@ -23,6 +24,8 @@ use crate::{
     history::{self, Drop, Effect, Fault, GivenUp, Operation, Phase},
     state::{EventRow, State, TaskRow},
 };
+
+pub(crate) use daemons::each_lives;
 
 pub(crate) const OPERATIONS: &str = "operations.jsonl";
 pub(crate) const DROPS: &str = "drops.jsonl";
@@ -62,6 +65,8 @@ pub(crate) enum Kind {
     SideBySide,
     /// An end that neither the job's plan nor a fault explains.
     Unexplained,
+    /// A daemon that was started again without its wait.
+    TooSoon,
     /// A time at which a schedule did not fire, and should have.
     Missed,
     /// A point of the walk to which nothing led.
@@ -103,6 +108,8 @@ pub(crate) struct Counts {
     pub(crate) duplicates: usize,
     pub(crate) files: usize,
     pub(crate) fires: usize,
+    /// Processes of daemons.
+    pub(crate) runs: usize,
     /// Times passed over while nothing could fire, as the policy for missed times says.
     pub(crate) passed_over: usize,
     pub(crate) tasks: usize,
@@ -134,6 +141,7 @@ pub(crate) fn judge(run: &Run) -> Verdict {
     deliveries::check(&mut case);
     files::check(&mut case);
     clock::check(&mut case);
+    daemons::check(&mut case);
     ends::check(&mut case);
     effects::check(&mut case);
     lost::check(&mut case);
@@ -207,6 +215,7 @@ impl fmt::Display for Kind {
             Self::Ledger => "ledger",
             Self::SideBySide => "side by side",
             Self::Unexplained => "unexplained",
+            Self::TooSoon => "too soon",
             Self::Missed => "missed time",
             Self::NotReached => "not reached",
             Self::Stale => "stale",

@@ -7,7 +7,7 @@ use anyhow::Context;
 
 use crate::{
     history::{Effect, Log, Phase, now},
-    jobs::{PLANNED_EXIT, fails_first, work},
+    jobs::{Job, PLANNED_EXIT, Source, fails_first, run_fails, run_lasts, work},
 };
 
 /// The folder of the run, the trigger, and what the run knows the event by.
@@ -20,6 +20,9 @@ pub(crate) const EFFECTS: &str = "effects.jsonl";
 
 /// A child in a group of its own that outlives its parent unless somebody cleans up.
 pub(crate) const LEFT_BEHIND: Duration = Duration::from_mins(5);
+
+/// Between two lines of a daemon.
+const BEAT: Duration = Duration::from_millis(200);
 
 pub(crate) fn run() -> ExitCode {
     match play() {
@@ -39,8 +42,14 @@ fn play() -> anyhow::Result<ExitCode> {
     if effect.trigger == "long" {
         leave_child_behind()?;
     }
-    pause(work(&effect.trigger, &effect.key));
-    let planned = effect.trigger == "retry" && effect.attempt <= fails_first(effect.key.parse()?);
+    let is_daemon = Job::named(&effect.trigger).is_some_and(|job| job.source == Source::Daemon);
+    let planned = if is_daemon {
+        go_on(&mut log, &effect)?;
+        run_fails(&effect.event)
+    } else {
+        pause(work(&effect.trigger, &effect.key));
+        effect.trigger == "retry" && effect.attempt <= fails_first(effect.key.parse()?)
+    };
     log.write(&Effect { phase: Phase::End, at: now(), ..effect })?;
     log.sync()?;
     if planned {
@@ -49,10 +58,19 @@ fn play() -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn go_on(log: &mut Log, effect: &Effect) -> anyhow::Result<()> {
+    let until = effect.at + u64::try_from(run_lasts(&effect.event).as_nanos())?;
+    while now() < until {
+        pause(BEAT);
+        log.write(&Effect { phase: Phase::Alive, at: now(), ..effect.clone() })?;
+    }
+    Ok(())
+}
+
 fn read_environment() -> anyhow::Result<Effect> {
     let key = match variable(KEY) {
         Ok(key) => key,
-        // A file's job is known by its file, a clock's by nothing.
+        // A file's job is known by its file, a clock's or a daemon's by nothing.
         Err(_) => variable("HETUFLOW_FILE_CLAIMED_FROM").unwrap_or_default(),
     };
     Ok(Effect {

@@ -58,6 +58,8 @@ pub(crate) struct Effect {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Phase {
     Start,
+    /// It still runs: daemons say so again and again, because most of them are ended before they could say so.
+    Alive,
     End,
 }
 

@@ -16,6 +16,8 @@ pub(crate) enum Source {
     Clock,
     /// The success of this job.
     End(&'static str),
+    /// Itself: it is kept running.
+    Daemon,
 }
 
 /// What follows an attempt whose end nobody knows, as the trigger files say it.
@@ -43,10 +45,15 @@ pub(crate) const ALL: &str = "cron";
 /// The job of deliveries that is repeated when it is lost.
 pub(crate) const REPEATED: &str = "retry";
 
-/// What `retry` exits with when its plan says that this attempt fails.
+/// What a job exits with when its plan says that this attempt fails.
 pub(crate) const PLANNED_EXIT: i64 = 7;
 
-pub(crate) const JOBS: [Job; 8] = [
+/// How daemons are started again, as their trigger files say it: short enough that all of it comes about in a minute.
+pub(crate) const BACKOFF: Duration = Duration::from_secs(1);
+pub(crate) const MAX_BACKOFF: Duration = Duration::from_secs(4);
+pub(crate) const RESET_AFTER: Duration = Duration::from_secs(8);
+
+pub(crate) const JOBS: [Job; 10] = [
     Job { name: "plain", source: Source::Hook("plain"), on_lost: OnLost::Hold, max_retries: 0 },
     Job { name: "twin", source: Source::Hook("plain"), on_lost: OnLost::Hold, max_retries: 0 },
     Job { name: "retry", source: Source::Hook("retry"), on_lost: OnLost::Retry, max_retries: RETRIES },
@@ -55,11 +62,17 @@ pub(crate) const JOBS: [Job; 8] = [
     Job { name: "files", source: Source::File, on_lost: OnLost::Hold, max_retries: 0 },
     Job { name: "tick", source: Source::Clock, on_lost: OnLost::Hold, max_retries: 0 },
     Job { name: "cron", source: Source::Clock, on_lost: OnLost::Retry, max_retries: RETRIES },
+    Job { name: "single", source: Source::Daemon, on_lost: OnLost::Hold, max_retries: 0 },
+    Job { name: "steady", source: Source::Daemon, on_lost: OnLost::Retry, max_retries: 0 },
 ];
 
 impl Job {
     pub(crate) fn named(name: &str) -> Option<&'static Self> {
         JOBS.iter().find(|job| job.name == name)
+    }
+
+    pub(crate) fn of(source: Source) -> impl Iterator<Item = &'static Self> {
+        JOBS.iter().filter(move |job| job.source == source)
     }
 
     /// At most one of its processes may ever start for one event.
@@ -99,9 +112,24 @@ pub(crate) fn fails_first(n: u64) -> u32 {
     }
 }
 
+/// Whether this run of a daemon ends badly, by plan, if nothing ends it before.
+pub(crate) fn run_fails(event: &str) -> bool {
+    chance(event).is_multiple_of(3)
+}
+
+/// How long a run of a daemon goes on if nothing ends it before: some are short, some last until it counts as well again.
+pub(crate) fn run_lasts(event: &str) -> Duration {
+    let chance = mix(chance(event));
+    Duration::from_millis(if chance.is_multiple_of(2) { chance % 1_500 } else { 3_000 + chance % 9_000 })
+}
+
+fn chance(key: &str) -> u64 {
+    key.bytes().fold(0, |state, byte| mix(state ^ u64::from(byte)))
+}
+
 /// How long an attempt works.
 pub(crate) fn work(job: &str, key: &str) -> Duration {
-    let chance = key.bytes().fold(0, |state, byte| mix(state ^ u64::from(byte)));
+    let chance = chance(key);
     match job {
         // Longer than a server takes to come back.
         "long" => Duration::from_millis(2_000 + chance % 3_000),

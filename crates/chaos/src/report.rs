@@ -181,10 +181,11 @@ fn list(verdict: &Verdict) -> bool {
         counts.passed_over
     );
     eprintln!(
-        "tasks {} (ends told {}), processes {}, attempts lost to faults {}, tasks held {}, violations {}",
+        "tasks {} (ends told {}), processes {} (of daemons {}), attempts lost to faults {}, tasks held {}, violations {}",
         counts.tasks,
         counts.ends,
         counts.effects,
+        counts.runs,
         counts.lost_attempts,
         counts.held,
         verdict.violations.len()

@@ -16,6 +16,9 @@ const PAGE: usize = 500;
 pub(crate) struct State {
     pub(crate) events: Vec<EventRow>,
     pub(crate) tasks: Vec<TaskRow>,
+    /// When everything else had settled, and daemons were about to be asked to end.
+    #[serde(default)]
+    pub(crate) daemons_until: Option<Nanos>,
     /// Processes that carry a marker of this run though nothing runs any more.
     pub(crate) orphans: Vec<String>,
 }
@@ -88,6 +91,9 @@ pub(crate) struct Outcome {
     pub(crate) reason: String,
     #[serde(default)]
     pub(crate) exit_code: Option<i64>,
+    /// Of a lost attempt: no process of it is left.
+    #[serde(default)]
+    pub(crate) gone: bool,
     #[serde(default)]
     pub(crate) message: Option<String>,
 }
@@ -170,14 +176,19 @@ impl Api {
     }
 
     pub(crate) async fn count_unsettled(&self) -> anyhow::Result<usize> {
-        Ok(self.attempts_of_unsettled().await?.len())
+        Ok(self.unsettled().await?.len())
     }
 
-    /// How many attempts each task has had that has not ended.
-    pub(crate) async fn attempts_of_unsettled(&self) -> anyhow::Result<Vec<usize>> {
+    /// Tasks that have not ended, without their attempts.
+    pub(crate) async fn unsettled(&self) -> anyhow::Result<Vec<TaskRow>> {
         let list = self.get(&format!("tasks?limit={PAGE}&status={UNSETTLED}")).await?;
-        let listed: Vec<TaskRow> = serde_json::from_value(list["items"].clone())?;
-        listed.iter().map(|task| Ok(usize::try_from(task.attempt)?)).collect()
+        Ok(serde_json::from_value(list["items"].clone())?)
+    }
+
+    /// Whether nobody knows what became of the daemon's last run.
+    pub(crate) async fn is_held(&self, trigger: &str) -> anyhow::Result<bool> {
+        let list = self.get(&format!("schedules?trigger={trigger}")).await?;
+        Ok(list["items"][0]["daemon"]["state"] == "held")
     }
 
     /// Tasks of a list, with their attempts.
@@ -212,7 +223,7 @@ impl Api {
         for task in tasks.iter_mut().filter(|task| !task.is_plain()) {
             *task = self.task(&task.id).await?;
         }
-        Ok(State { events, tasks, orphans: Vec::new() })
+        Ok(State { events, tasks, ..State::default() })
     }
 
     async fn all<T: DeserializeOwned>(&self, list: &str, filter: &str) -> anyhow::Result<Vec<T>> {

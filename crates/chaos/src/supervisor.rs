@@ -63,9 +63,10 @@ async fn conclude(site: &Site, generator: Generator) -> anyhow::Result<Verdict> 
     generator.finish().await?;
     let answered = mended.elapsed();
     site.last_files().await?;
-    settle::settle(world).await?;
+    let daemons_until = settle::settle(world).await?;
     let recovery = Recovery { answered, settled: mended.elapsed() };
     let mut state = world.api()?.state().await?;
+    state.daemons_until = Some(daemons_until);
     state.orphans = orphans::find(&world.folder).await?;
     state.save(&world.folder.join(STATE))?;
     settle::stop(world).await?;

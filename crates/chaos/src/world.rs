@@ -15,6 +15,7 @@ use tokio::sync::{Mutex, watch};
 
 use crate::{
     cable::Cable,
+    jobs::Source,
     node::{Addresses, Node, Program},
     postgres::Postgres,
     state::Api,
@@ -200,9 +201,9 @@ impl World {
         Ok(())
     }
 
-    /// No schedule fires any more.
-    pub(crate) async fn stop_clocks(&self) -> anyhow::Result<()> {
-        triggers::stop_clocks(&self.folder, &self.api()?, self.servers.len() > 1).await
+    /// Nothing of this source is wanted any more: no schedule fires, or every daemon is asked to end.
+    pub(crate) async fn remove_triggers(&self, source: Source) -> anyhow::Result<()> {
+        triggers::remove(source, &self.folder, &self.api()?, self.servers.len() > 1).await
     }
 }
 

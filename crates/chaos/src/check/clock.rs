@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Case, Kind};
 use crate::{
     history::Nanos,
-    jobs::ALL,
+    jobs::{ALL, Job, Source},
     state::{EventRow, nanos},
 };
 
@@ -20,7 +20,7 @@ const RECENT: Nanos = 10 * SECOND;
 
 pub(super) fn check(case: &mut Case<'_>) {
     let mut schedules: BTreeMap<&str, Vec<&EventRow>> = BTreeMap::new();
-    for event in case.events_of("schedule") {
+    for event in case.events_of("schedule").into_iter().filter(|event| !is_of_daemon(event)) {
         schedules.entry(&event.source).or_default().push(event);
     }
     for (name, mut fires) in schedules {
@@ -30,6 +30,12 @@ pub(super) fn check(case: &mut Case<'_>) {
         on_the_grid(case, name, &fires);
         without_gaps(case, name, &fires);
     }
+}
+
+/// A start of a daemon stands for no time.
+fn is_of_daemon(event: &EventRow) -> bool {
+    let mut jobs = event.decisions.iter().filter_map(|decision| Job::named(&decision.trigger));
+    jobs.any(|job| job.source == Source::Daemon)
 }
 
 fn once(case: &mut Case<'_>, name: &str, fires: &[&EventRow]) {

@@ -3,7 +3,7 @@
 use super::{Case, Kind};
 use crate::{
     history::{Effect, FaultKind, GivenUp, Nanos},
-    jobs::{Job, OnLost, PLANNED_EXIT, fails_first},
+    jobs::{Job, OnLost, PLANNED_EXIT, Source, fails_first, run_fails},
     state::{InstanceRow, TaskRow, nanos},
     world::RESUME,
 };
@@ -39,6 +39,8 @@ pub(super) fn check(case: &mut Case<'_>) {
             "succeeded" => succeeded(case, task),
             "lost" => ended_lost(case, job, task),
             "failed" => failed(case, job, task),
+            // It was asked to end: see [`super::daemons`].
+            "cancelled" if job.source == Source::Daemon => {}
             _ => case.report(Kind::Unexplained, format!("{task:?}")),
         }
     }
@@ -76,7 +78,7 @@ fn lost_by_a_fault(case: &mut Case<'_>, task: &TaskRow, instance: &InstanceRow) 
 }
 
 /// It was judged while its agent was away, and not before the time that an agent is given.
-fn stayed_away(case: &Case<'_>, instance: &InstanceRow) -> bool {
+pub(super) fn stayed_away(case: &Case<'_>, instance: &InstanceRow) -> bool {
     let Some(lost_at) = instance.finished_at.map(nanos) else { return false };
     let resume = Nanos::try_from(RESUME.as_nanos()).unwrap_or(Nanos::MAX);
     absences(case, &instance.agent_id).any(|(from, to)| {
@@ -138,7 +140,8 @@ fn succeeded(case: &mut Case<'_>, task: &TaskRow) {
 }
 
 fn ended_lost(case: &mut Case<'_>, job: &Job, task: &TaskRow) {
-    case.counts.held += 1;
+    let goes_on = job.source == Source::Daemon && !may_still_run(job, task);
+    case.counts.held += usize::from(!goes_on);
     if task.instances.iter().all(|instance| instance.status != "lost") {
         case.report(Kind::Unexplained, format!("{task:?} is lost, but none of its attempts is"));
     }
@@ -146,6 +149,12 @@ fn ended_lost(case: &mut Case<'_>, job: &Job, task: &TaskRow) {
     if repeats {
         case.report(Kind::Lost, format!("{task:?} was given up, though its job says that it is repeated"));
     }
+}
+
+/// A daemon of which nobody knows whether it still runs is not started again, unless its job says so.
+pub(super) fn may_still_run(job: &Job, task: &TaskRow) -> bool {
+    let unknown = task.outcome.as_ref().is_some_and(|outcome| !outcome.gone);
+    task.status == "lost" && unknown && job.on_lost == OnLost::Hold
 }
 
 /// Only by plan, and only after every retry.
@@ -160,6 +169,9 @@ fn failed(case: &mut Case<'_>, job: &Job, task: &TaskRow) {
 }
 
 fn planned_to_fail(task: &TaskRow, last: Option<&Effect>) -> bool {
+    if Job::named(&task.trigger).is_some_and(|job| job.source == Source::Daemon) {
+        return run_fails(&task.event_id);
+    }
     let number = last.and_then(|start| start.key.parse().ok());
     task.trigger == "retry" && number.is_some_and(|n| task.attempt <= fails_first(n))
 }

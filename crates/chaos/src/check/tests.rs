@@ -1,3 +1,5 @@
+mod daemons;
+
 use super::*;
 use crate::{
     history::{Answer, FaultKind, Nanos},
@@ -256,7 +258,8 @@ fn orphans_are_passed_on() {
 fn a_failure_that_nobody_planned_is_unexplained() {
     let mut run = well(plain());
     run.state.tasks[0].status = "failed".to_owned();
-    run.state.tasks[0].outcome = Some(Outcome { reason: "spawn".to_owned(), exit_code: None, message: None });
+    run.state.tasks[0].outcome =
+        Some(Outcome { reason: "spawn".to_owned(), exit_code: None, message: None, gone: false });
     assert_eq!(found(&run), [Kind::Unexplained]);
 }
 

@@ -109,7 +109,7 @@ mod tests {
         }))
         .expect("a task");
         let seen = Seen { path, task: "t".to_owned(), size: 3, hash: "h".to_owned() };
-        let state = State { events: vec![event], tasks: vec![task], orphans: Vec::new() };
+        let state = State { events: vec![event], tasks: vec![task], ..State::default() };
         (vec![written], state, vec![seen])
     }
 

@@ -8,10 +8,12 @@ use rustix::process::Signal;
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    check::DROPS,
-    history::{self, Drop},
+    check::{DROPS, each_lives},
+    effect::EFFECTS,
+    history::{self, Drop, Nanos, now},
+    jobs::{JOBS, Job, Source},
     node::Node,
-    state::Api,
+    state::{Api, TaskRow},
     world::World,
 };
 
@@ -22,6 +24,9 @@ const UP_WITHIN: Duration = Duration::from_mins(2);
 /// seconds, and a task may have a dozen attempts before it.
 const STUCK_FOR: Duration = Duration::from_mins(4);
 const SETTLED_WITHIN: Duration = Duration::from_mins(20);
+
+/// More than the longest backoff, and whatever a machine with much to do adds.
+const LIVE_WITHIN: Duration = Duration::from_mins(1);
 
 const STOPPED_WITHIN: Duration = Duration::from_secs(40);
 
@@ -50,28 +55,52 @@ pub(crate) async fn revive(world: &World) -> anyhow::Result<()> {
         let api = Api::new(&world.http, place.context("a server was not started again")?.api);
         until("a server is well", UP_WITHIN, async || {
             let health = api.get("system/health").await.ok()?;
-            (health["triggers"].as_u64() == Some(crate::jobs::JOBS.len() as u64)).then_some(())
+            (health["triggers"].as_u64() == Some(JOBS.len() as u64)).then_some(())
         })
         .await?;
     }
     Ok(())
 }
 
-/// Waits until every file was seen, every task has ended and every end was told; at the deadline it is the judge who says what has not.
-pub(crate) async fn settle(world: &World) -> anyhow::Result<()> {
-    world.stop_clocks().await?;
+/// Waits until every file was seen, every task has ended and every end was told; at the deadline it is the judge who says
+/// what has not. Yields until when daemons were left running.
+pub(crate) async fn settle(world: &World) -> anyhow::Result<Nanos> {
     let api = world.api()?;
-    until("no clock fires", UP_WITHIN, async || {
+    remove(world, &api, Source::Clock, Job::of(Source::Daemon).count()).await?;
+    come_to_rest(world, &api, Rest::ButDaemons).await?;
+    daemons_live(world, &api).await?;
+    let until = now();
+    remove(world, &api, Source::Daemon, 0).await?;
+    come_to_rest(world, &api, Rest::Everything).await?;
+    Ok(until)
+}
+
+/// Nothing of this source starts any more. `kept` schedules are left.
+async fn remove(world: &World, api: &Api, source: Source, kept: usize) -> anyhow::Result<()> {
+    world.remove_triggers(source).await?;
+    let without = |job: &&Job| ![Source::Clock, Source::Daemon].contains(&job.source);
+    let left = JOBS.iter().filter(without).count() + kept;
+    until("triggers are removed", UP_WITHIN, async || {
         let health = api.get("system/health").await.ok()?;
-        (health["triggers"].as_u64() == Some(crate::jobs::JOBS.len() as u64 - 2)).then_some(())
+        (health["triggers"].as_u64() == Some(left as u64)).then_some(())
     })
-    .await?;
+    .await
+}
+
+/// What must have ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    ButDaemons,
+    Everything,
+}
+
+async fn come_to_rest(world: &World, api: &Api, rest: Rest) -> anyhow::Result<()> {
     let drops = history::read::<Drop>(&world.folder.join(DROPS))?.len();
     let began = Instant::now();
     let (mut best, mut since) =
         (Left { files: usize::MAX, tasks: usize::MAX, attempts: 0, ends: usize::MAX }, began);
     while since.elapsed() < STUCK_FOR && began.elapsed() < SETTLED_WITHIN {
-        let Ok(left) = left(&api, drops).await else {
+        let Ok(left) = left(api, drops, rest).await else {
             sleep(LOOK).await;
             continue;
         };
@@ -84,6 +113,23 @@ pub(crate) async fn settle(world: &World) -> anyhow::Result<()> {
         sleep(LOOK).await;
     }
     eprintln!("not everything settles: {best:?} for {} s", since.elapsed().as_secs());
+    Ok(())
+}
+
+/// Until each daemon has one run, unless a person would have to decide; at the deadline the judge says which has not.
+async fn daemons_live(world: &World, api: &Api) -> anyhow::Result<()> {
+    let mut held = Vec::new();
+    for job in Job::of(Source::Daemon) {
+        held.extend(api.is_held(job.name).await?.then_some(job.name));
+    }
+    let began = Instant::now();
+    while began.elapsed() < LIVE_WITHIN {
+        if each_lives(&history::read(&world.folder.join(EFFECTS))?, &held, now()) {
+            return Ok(());
+        }
+        sleep(LOOK).await;
+    }
+    eprintln!("not every daemon lives; held: {held:?}");
     Ok(())
 }
 
@@ -108,11 +154,21 @@ impl Left {
     }
 }
 
-async fn left(api: &Api, drops: usize) -> anyhow::Result<Left> {
-    let attempts = api.attempts_of_unsettled().await?;
+async fn left(api: &Api, drops: usize, rest: Rest) -> anyhow::Result<Left> {
+    let mut tasks = api.unsettled().await?;
+    tasks.retain(|task| rest == Rest::Everything || !is_of_daemon(task));
     let files = drops.saturating_sub(api.count_events("file").await?);
-    let ends = if attempts.is_empty() { api.count_untold().await? } else { usize::MAX };
-    Ok(Left { files, tasks: attempts.len(), attempts: attempts.iter().sum(), ends })
+    let ends = match (tasks.is_empty(), rest) {
+        (false, _) => usize::MAX,
+        (true, Rest::Everything) => api.count_untold().await?,
+        (true, Rest::ButDaemons) => 0,
+    };
+    let attempts = tasks.iter().map(|task| task.attempt as usize).sum();
+    Ok(Left { files, tasks: tasks.len(), attempts, ends })
+}
+
+fn is_of_daemon(task: &TaskRow) -> bool {
+    Job::named(&task.trigger).is_some_and(|job| job.source == Source::Daemon)
 }
 
 /// In order, as an operator would; whoever does not end is a defect too.

@@ -4,7 +4,7 @@ use std::{fmt::Write as _, path::Path};
 
 use crate::{
     effect::{FOLDER, KEY, TRIGGER},
-    jobs::{JOBS, Job, OnLost, REPEATED, Source},
+    jobs::{BACKOFF, JOBS, Job, MAX_BACKOFF, OnLost, REPEATED, RESET_AFTER, Source},
     state::Api,
 };
 
@@ -24,8 +24,8 @@ pub(super) async fn apply(folder: &Path, api: &Api) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub(super) async fn stop_clocks(folder: &Path, api: &Api, applied: bool) -> anyhow::Result<()> {
-    for job in JOBS.iter().filter(|job| job.source == Source::Clock) {
+pub(super) async fn remove(source: Source, folder: &Path, api: &Api, applied: bool) -> anyhow::Result<()> {
+    for job in Job::of(source) {
         let file = file(folder, job.name);
         if applied {
             api.remove(job.name).await?;
@@ -66,10 +66,16 @@ fn text(job: &Job, folder: &Path, effect: &Path) -> anyhow::Result<String> {
             [event("succeeded", of), event("failed", "nobody"), event("cancelled", "nobody")].concat()
         }
         Source::Clock => "[on.interval]\nevery = \"1s\"\n".to_owned(),
+        Source::Daemon => format!(
+            "[on.daemon]\nbackoff = \"{}s\"\nmax_backoff = \"{}s\"\nreset_after = \"{}s\"\n",
+            BACKOFF.as_secs(),
+            MAX_BACKOFF.as_secs(),
+            RESET_AFTER.as_secs()
+        ),
     };
     let key = match job.source {
         Source::Hook(_) => format!(", {KEY} = \"{{{{ body.n }}}}\""),
-        Source::File | Source::Clock | Source::End(_) => String::new(),
+        Source::File | Source::Clock | Source::End(_) | Source::Daemon => String::new(),
     };
     let on_lost = match job.on_lost {
         OnLost::Retry => "retry",
@@ -78,7 +84,11 @@ fn text(job: &Job, folder: &Path, effect: &Path) -> anyhow::Result<String> {
     };
     writeln!(text, "\n[job]\ncmd = \"{}\"\nargs = [\"effect\"]", effect.display())?;
     writeln!(text, "environment = {{ {FOLDER} = \"{here}\", {TRIGGER} = \"{name}\"{key} }}")?;
-    writeln!(text, "max_retries = {}\nretry_interval = \"200ms\"", job.max_retries)?;
-    writeln!(text, "retry = {{ backoff = \"fixed\" }}\non_lost = \"{on_lost}\"")?;
+    // A daemon's runs are no retries.
+    if job.source != Source::Daemon {
+        writeln!(text, "max_retries = {}\nretry_interval = \"200ms\"", job.max_retries)?;
+        writeln!(text, "retry = {{ backoff = \"fixed\" }}")?;
+    }
+    writeln!(text, "on_lost = \"{on_lost}\"")?;
     Ok(text)
 }
