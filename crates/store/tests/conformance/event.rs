@@ -146,7 +146,7 @@ pub(crate) async fn a_large_batch_is_stored_like_a_small_one(db: &Db) {
     let store = &*db.store;
     let mut firsts: BTreeMap<usize, Ingest> =
         [0, 255, 256, 599].map(|n| (n, keyed(&n.to_string(), at(30)))).into();
-    firsts.insert(511, ingest(at(30), |_| ()));
+    firsts.insert(511, ingest(at(70), |_| ()));
     let expired = [1, 257].map(|n| keyed(&n.to_string(), at(0)));
     take_in(store, firsts.values().cloned().chain(expired).collect()).await.expect("stored");
     let mut batch: Vec<Ingest> = (0..600).map(|n| keyed(&n.to_string(), at(70))).collect();
