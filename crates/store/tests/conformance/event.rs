@@ -382,6 +382,7 @@ pub(crate) async fn what_was_acknowledged_is_there_after_reopening(db: &Db) {
 
 /// A caller that goes away at any moment leaves the whole batch or nothing, and a store that goes on.
 pub(crate) async fn a_dropped_call_leaves_nothing_half_done(db: &Db) {
+    let mut cut = false;
     for polls in 0..1000 {
         let batch = vec![keyed(&format!("{polls}-a"), at(polls)), keyed(&format!("{polls}-b"), at(polls))];
         let answered = poll_times(take_in(&*db.store, batch.clone()), polls).await;
@@ -396,12 +397,13 @@ pub(crate) async fn a_dropped_call_leaves_nothing_half_done(db: &Db) {
             let tasks = ingest.tasks.iter().map(|task| db.store.task(task.id));
             assert!(join_all(tasks).await.iter().all(Result::is_ok));
         }
-        if answered {
-            assert!(polls > 1, "the call was cut before it was done");
+        // On a busy machine a call may be done when it is looked at for the first time.
+        cut |= polls > 0 && !answered;
+        if answered && cut {
             return;
         }
     }
-    panic!("the store does not answer any more");
+    panic!("no call was cut before it was done, or none is done any more");
 }
 
 /// Polls a future so many times, whenever it asks to be, and drops it. Says whether it was done.
