@@ -231,11 +231,13 @@ impl Live {
         self.lines.forget_said();
     }
 
-    /// The turn was not committed: nothing of it is true, and passes that ended in it are repeated.
+    /// The turn was not committed: nothing of it is true, and passes are repeated that ended in it, or of which it may have
+    /// recorded old files.
     pub(crate) fn failed(&mut self, part: &Part, retry_at: Instant) {
-        for record in &part.roots {
-            if let Some(root) = self.roots.iter_mut().find(|root| root.record.dir == record.dir) {
-                root.request_pass(retry_at);
+        for root in &mut self.roots {
+            let is_recorded = part.roots.iter().any(|record| record.dir == root.record.dir);
+            if is_recorded || !root.record.done {
+                root.repeat_pass(retry_at);
             }
         }
     }

@@ -22,7 +22,7 @@ use crate::{
     mounts::Mounts,
     probe::{DirFact, DirIdentity, Seen, see},
     state::RootRecord,
-    version::Version,
+    turn::{Part, Remember},
 };
 
 #[derive(Debug)]
@@ -72,8 +72,8 @@ pub(crate) struct Pass {
     pub(crate) started: Instant,
     /// The root did not exist when the watch was new, so nothing in it is old.
     pub(crate) all_new: bool,
-    /// Old files, to be recorded and left alone.
-    pub(crate) baseline: Vec<(PathBuf, Version)>,
+    /// Old files that were found in this turn, to be recorded and left alone.
+    pub(crate) old: Vec<Remember>,
     /// There is anything at all in the root.
     pub(crate) occupied: bool,
     /// Directories that were listed, where links make it likely that one is met twice.
@@ -211,8 +211,8 @@ impl Root {
         self.presence = Presence::Present { ground, identity: fact.identity };
         self.queue = vec![(self.dir().to_owned(), Walk::All)];
         self.links.begin_pass();
-        let (baseline, listed, problems) = (Vec::new(), BTreeSet::new(), Problems::default());
-        self.pass = Some(Pass { started: now, all_new, baseline, occupied: false, listed, problems });
+        let (old, listed, problems) = (Vec::new(), BTreeSet::new(), Problems::default());
+        self.pass = Some(Pass { started: now, all_new, old, occupied: false, listed, problems });
     }
 
     /// What is in a directory has another meaning than when it was listed in this pass.
@@ -241,6 +241,26 @@ impl Root {
         let passing = self.pass.as_ref().and_then(|pass| pass.problems.emptied.as_ref());
         let emptied = passing.or(self.problems.emptied.as_ref());
         emptied.is_some_and(|(directory, _)| path.starts_with(directory))
+    }
+
+    pub(crate) fn old_found(&self) -> usize {
+        self.pass.as_ref().map_or(0, |pass| pass.old.len())
+    }
+
+    /// Hands over the old files that this turn has found, with the directory that they are in: should another be in its place
+    /// before the pass ends, nobody has deleted them.
+    pub(crate) fn hand_over_old(&mut self, part: &mut Part) {
+        let old = self.pass.as_mut().map(|pass| std::mem::take(&mut pass.old)).unwrap_or_default();
+        if !old.is_empty() && self.record.identity.is_none() {
+            part.roots.push(RootRecord { identity: self.identity(), ..self.record.clone() });
+        }
+        part.files.extend(old);
+    }
+
+    /// What the pass has found so far is lost.
+    pub(crate) fn repeat_pass(&mut self, at: Instant) {
+        self.pass = None;
+        self.request_pass(at);
     }
 
     /// Ends the pass, and plans the next one.

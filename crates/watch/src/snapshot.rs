@@ -1,17 +1,20 @@
 //! What is remembered of one watch: the version last reported of every file. The copy in memory of the
 //! `file` table, changed only after the commit. A directory's path is held once, not per file.
 
+mod packed;
+
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     ffi::OsStr,
     path::{Path, PathBuf},
 };
 
+use self::packed::Packed;
 use crate::version::Version;
 
 #[derive(Debug, Default)]
 pub(crate) struct Snapshot {
-    directories: BTreeMap<PathBuf, HashMap<Box<OsStr>, Version>>,
+    directories: BTreeMap<PathBuf, Packed>,
     len: u64,
 }
 
@@ -22,16 +25,16 @@ impl Snapshot {
 
     pub(crate) fn get(&self, path: &Path) -> Option<Version> {
         let (directory, name) = split(path)?;
-        self.directories.get(directory)?.get(name).copied()
+        self.directories.get(directory)?.get(name)
     }
 
     pub(crate) fn insert(&mut self, path: &Path, version: Version) {
         let Some((directory, name)) = split(path) else { return };
         if !self.directories.contains_key(directory) {
-            self.directories.insert(directory.to_owned(), HashMap::new());
+            self.directories.insert(directory.to_owned(), Packed::default());
         }
         if let Some(names) = self.directories.get_mut(directory)
-            && names.insert(name.into(), version).is_none()
+            && names.insert(name, version)
         {
             self.len += 1;
         }
@@ -40,7 +43,7 @@ impl Snapshot {
     pub(crate) fn remove(&mut self, path: &Path) {
         let Some((directory, name)) = split(path) else { return };
         let Some(names) = self.directories.get_mut(directory) else { return };
-        if names.remove(name).is_some() {
+        if names.remove(name) {
             self.len -= 1;
         }
         if names.is_empty() {
@@ -50,7 +53,7 @@ impl Snapshot {
 
     /// Files directly in `directory`.
     pub(crate) fn names_in(&self, directory: &Path) -> impl Iterator<Item = &OsStr> {
-        self.directories.get(directory).into_iter().flat_map(|names| names.keys().map(AsRef::as_ref))
+        self.directories.get(directory).into_iter().flat_map(Packed::names)
     }
 
     /// Directories with files, at any depth below `directory`, itself included.
@@ -73,7 +76,7 @@ impl Snapshot {
     pub(crate) fn iter(&self) -> impl Iterator<Item = (PathBuf, Version)> {
         self.directories
             .iter()
-            .flat_map(|(dir, names)| names.iter().map(|(name, version)| (dir.join(&**name), *version)))
+            .flat_map(|(dir, names)| names.iter().map(|(name, version)| (dir.join(name), version)))
     }
 }
 

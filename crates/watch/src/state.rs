@@ -24,6 +24,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::TryStreamExt;
 use hetuflow_core::{
     id::EventId,
     protocol::{FileBatchAck, FileEvent, FileOutcome, Watch},
@@ -169,8 +170,9 @@ impl State {
     async fn load_files(&self, slot: &str) -> sqlx::Result<Snapshot> {
         let mut snapshot = Snapshot::default();
         let sql = "select dir, name, ino, btime, size, mtime from file where slot = ?";
-        let rows = sqlx::query(sql).bind(slot).try_map(|row| file(&row)).fetch_all(&self.pool).await?;
-        for (path, version) in rows {
+        // One row at a time: there may be a million.
+        let mut rows = sqlx::query(sql).bind(slot).try_map(|row| file(&row)).fetch(&self.pool);
+        while let Some((path, version)) = rows.try_next().await? {
             snapshot.insert(&path, version);
         }
         Ok(snapshot)

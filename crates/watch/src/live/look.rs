@@ -14,6 +14,7 @@ use crate::{
     probe::{FileFact, Seen, Way},
     root::{Root, Walk},
     settle::{Candidate, Look, Observed, look},
+    turn::Remember,
 };
 
 /// How long a file that is not there may still turn up under another name, or again.
@@ -176,7 +177,7 @@ impl Live {
     pub(super) fn record_old(&mut self, index: usize, path: &Path, fact: FileFact) {
         // Without a pass there is nothing to add it to; the pass that must come finds it again.
         if let Some(pass) = &mut self.roots[index].pass {
-            pass.baseline.push((path.to_owned(), fact.told()));
+            pass.old.push(Remember { path: path.to_owned(), version: Some(fact.told()) });
         }
     }
 

@@ -23,6 +23,9 @@ use crate::{
     turn::{Part, Remember},
 };
 
+/// So many old files are recorded in one turn (and the rest of the last directory), so that they need little memory.
+const TURN_OLD: usize = 4096;
+
 impl Live {
     pub(crate) fn request_passes(&mut self, at: Instant) {
         self.roots.iter_mut().for_each(|root| root.request_pass(at));
@@ -44,12 +47,14 @@ impl Live {
             }
             self.heed(index, cx);
             while *budget > 0
+                && self.roots[index].old_found() < TURN_OLD
                 && let Some((directory, walk)) = self.roots[index].queue.pop()
             {
                 *budget -= 1;
                 cx.pulse.beat();
                 self.list(index, &directory, walk, cx, part);
             }
+            self.roots[index].hand_over_old(part);
             if self.roots[index].queue.is_empty() && self.roots[index].pass.is_some() {
                 self.adopt(index, cx, part);
                 self.forget_unreached(index, part);
@@ -243,12 +248,7 @@ impl Live {
             record.identity = self.roots[index].identity();
         }
         let root = &self.roots[index];
-        if !record.done {
-            record.done = true;
-            let old =
-                pass.baseline.into_iter().map(|(path, version)| Remember { path, version: Some(version) });
-            part.files.extend(old);
-        }
+        record.done = true;
         if record != root.record {
             part.baseline_done =
                 self.roots.iter().all(|root| root.record.done || root.record.dir == record.dir);

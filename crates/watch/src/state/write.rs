@@ -50,12 +50,25 @@ pub(super) async fn put_root(
     Ok(())
 }
 
-/// One statement per kind of change: a row each as JSON, because a round trip per row is what costs.
+/// Rows in one statement. It has them as JSON, because a round trip per row is what costs, and SQLite as what it makes of
+/// that.
+const ROWS: usize = 1024;
+
+/// A path that is forgotten and remembered is remembered.
 pub(super) async fn put_files(
     tx: &mut Transaction<'_, Sqlite>,
     slot: &str,
     changes: &[Remember],
 ) -> sqlx::Result<()> {
+    let (put, removed): (Vec<_>, Vec<_>) = changes.iter().partition(|change| change.version.is_some());
+    for some in removed.chunks(ROWS).chain(put.chunks(ROWS)) {
+        put_rows(tx, slot, some).await?;
+    }
+    Ok(())
+}
+
+/// One statement per kind of change.
+async fn put_rows(tx: &mut Transaction<'_, Sqlite>, slot: &str, changes: &[&Remember]) -> sqlx::Result<()> {
     let (mut put, mut removed) = (Vec::new(), Vec::new());
     for change in changes {
         let Some((dir, name)) = split(&change.path) else { continue };

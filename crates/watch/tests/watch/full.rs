@@ -52,6 +52,32 @@ async fn a_full_disk_loses_and_doubles_nothing() {
     assert_eq!(world.waiting().await, Vec::<String>::new(), "{known:?}");
 }
 
+/// What was there before is recorded turn by turn. Where one of them cannot be written down, those files are found again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_makes_no_old_file_new() {
+    const FILES: u64 = 16_000;
+    if std::env::var_os(OWN).is_none() {
+        return with_own_mounts("full::a_full_disk_makes_no_old_file_new");
+    }
+    let mut world = World::new("paths = [\"in/**/*.csv\"]\nsettle = \"0s\"");
+    let state = world.state_folder();
+    run(program("mount").args(["-t", "tmpfs", "-o", "size=1m", "none"]).arg(&state));
+    for number in 0..FILES {
+        world.write(&format!("in/{}/{number}.csv", number % 16), "1");
+    }
+    world.start_refused().await;
+    let full = |problem: &str| problem.contains("full");
+    let stopped = world.state(|state| state.problem.as_deref().is_some_and(full)).await;
+    assert!(!stopped.baseline_done && (1..FILES).contains(&stopped.tracked), "{stopped:?}");
+
+    run(program("mount").args(["-o", "remount,size=64m"]).arg(&state));
+    let recorded = world.state(|state| state.baseline_done && state.problem.is_none()).await;
+    assert_eq!(recorded.tracked, FILES);
+    world.write("in/0/0.csv", "later");
+    world.write("in/0/new.csv", "1");
+    assert_eq!(world.told(2).await, ["arrived in/0/0.csv 5", "arrived in/0/new.csv 1"]);
+}
+
 /// To the last byte.
 pub(crate) fn fill(path: &std::path::Path) {
     let mut file = File::create(path).expect("made");
