@@ -24,4 +24,4 @@ pub use config::{Config, ConfigError, Executor, Files, LogFormat, Logging, SAMPL
 pub use identity::{IdentityError, agent_id};
 pub use journal::JournalError;
 pub use keys::{KeysError, LookError, look};
-pub use run::{AgentError, run};
+pub use run::{AgentError, Ended, run};

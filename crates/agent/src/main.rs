@@ -40,7 +40,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     start_logging(&config.logging)?;
     let shutdown = CancellationToken::new();
     stop_on_signals(&shutdown)?;
-    hetuflow_agent::run(config, Clock::system(), shutdown, || tell_systemd(NotifyState::Ready))
+    hetuflow_agent::run(config, Clock::system(), shutdown, Box::new(|| tell_systemd(NotifyState::Ready)))
         .await
         .context("the agent cannot run")
 }

@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use futures_util::future::BoxFuture;
 use hetuflow_core::{Clock, id::AgentId};
 use hetuflow_watch::{WatchError, Watcher};
 use tokio::{
@@ -52,14 +53,28 @@ pub enum AgentError {
     Boot(#[source] std::io::Error),
 }
 
+/// How an agent ended.
+pub type Ended = Result<(), AgentError>;
+
 /// Runs an agent until `shutdown`: then it takes no new work, waits for what runs (at most the
 /// configured time), kills the rest, and reports as much as the server takes.
-pub async fn run(
+///
+/// Boxed, so that the agent is compiled with this crate, and not with every binary that it is in.
+pub fn run(
     config: Config,
     clock: Clock,
     shutdown: CancellationToken,
-    ready: impl FnOnce() + Send,
-) -> Result<(), AgentError> {
+    ready: Box<dyn FnOnce() + Send>,
+) -> BoxFuture<'static, Ended> {
+    Box::pin(live(config, clock, shutdown, ready))
+}
+
+async fn live(
+    config: Config,
+    clock: Clock,
+    shutdown: CancellationToken,
+    ready: Box<dyn FnOnce() + Send>,
+) -> Ended {
     let data_dir = config.agent.data_dir.clone();
     // Held to the end: the lock on the data directory is in it.
     let identity = identity::claim_patiently(&data_dir, config.agent.id.as_ref()).await?;

@@ -3,7 +3,7 @@
 //! The agent stops first, while the server still takes the results of what it drains; then the server
 //! commits what was submitted and closes its store.
 
-use hetuflow_agent::AgentError;
+use hetuflow_agent::Ended;
 use hetuflow_core::Clock;
 use hetuflow_server::{Listeners, Server, triggers::TriggerSet};
 use tokio::{
@@ -16,7 +16,7 @@ use crate::error::CliError;
 
 pub(crate) struct Machine {
     pub server: Server,
-    agent: JoinHandle<Result<(), AgentError>>,
+    agent: JoinHandle<Ended>,
     stop_agent: CancellationToken,
     stop_server: CancellationToken,
 }
@@ -38,7 +38,7 @@ impl Machine {
             .await
             .map_err(|error| failed("the server cannot run", &error))?;
         complete(&server.state.triggers.current(), &mut agent);
-        let agent = apart(hetuflow_agent::run(agent, Clock::system(), stop_agent.clone(), || {}))?;
+        let agent = apart(hetuflow_agent::run(agent, Clock::system(), stop_agent.clone(), Box::new(|| {})))?;
         Ok(Self { server, agent, stop_agent, stop_server })
     }
 
@@ -86,9 +86,7 @@ impl Machine {
 
 /// The agent has a thread of its own, as it has where it is a process of its own: what it hands from one of its tasks to
 /// the next must not wake another thread each time.
-fn apart(
-    agent: impl Future<Output = Result<(), AgentError>> + Send + 'static,
-) -> Result<JoinHandle<Result<(), AgentError>>, CliError> {
+fn apart(agent: impl Future<Output = Ended> + Send + 'static) -> Result<JoinHandle<Ended>, CliError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime =
         runtime.map_err(|error| CliError::Io("cannot start the agent's runtime".to_owned(), error))?;
@@ -133,7 +131,7 @@ pub(crate) fn failed(what: &str, error: &dyn std::error::Error) -> CliError {
     CliError::Failed(text)
 }
 
-fn agent_ended(ended: Result<Result<(), AgentError>, tokio::task::JoinError>) -> CliError {
+fn agent_ended(ended: Result<Ended, tokio::task::JoinError>) -> CliError {
     match ended {
         Ok(Ok(())) => CliError::Failed("the agent ended by itself".to_owned()),
         Ok(Err(error)) => failed("the agent cannot run", &error),

@@ -14,7 +14,7 @@ use std::{
 };
 
 use axum::{Router, middleware};
-use futures_util::FutureExt;
+use futures_util::{FutureExt, future::BoxFuture};
 use hetuflow_core::{Clock, fingerprint::Fingerprint, id::ServerId};
 use hetuflow_store::{Options, StoreError};
 use hetuflow_trust::Acceptor;
@@ -64,7 +64,17 @@ pub enum ServerError {
 
 /// Starts everything and returns; the server runs until `shutdown`. Whoever connected since the listeners were
 /// bound is answered from now on.
-pub async fn start(
+///
+/// Boxed, so that the server is compiled with this crate, and not with every binary that it is in.
+pub fn start(
+    config: Config,
+    listeners: Listeners,
+    shutdown: CancellationToken,
+) -> BoxFuture<'static, Result<Server, ServerError>> {
+    Box::pin(begin(config, listeners, shutdown))
+}
+
+async fn begin(
     config: Config,
     listeners: Listeners,
     shutdown: CancellationToken,

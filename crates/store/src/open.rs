@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
+
 use crate::{Store, StoreError, postgres, sqlite};
 
 #[derive(Clone)]
@@ -14,22 +16,28 @@ pub struct Options {
 
 /// Opens the database and applies the migrations that it lacks. An SQLite file is made when it is missing, readable
 /// by its owner only; a PostgreSQL database must exist.
-pub async fn open(options: &Options) -> Result<Arc<dyn Store>, StoreError> {
-    match options.scheme() {
-        "sqlite" => sqlite::open(options).await,
-        "postgres" | "postgresql" => postgres::open(options).await,
-        _ => Err(options.unknown()),
-    }
+///
+/// Boxed, so that the drivers are compiled with this crate, and not with every binary that they are in.
+pub fn open(options: &Options) -> BoxFuture<'_, Result<Arc<dyn Store>, StoreError>> {
+    Box::pin(async {
+        match options.scheme() {
+            "sqlite" => sqlite::open(options).await,
+            "postgres" | "postgresql" => postgres::open(options).await,
+            _ => Err(options.unknown()),
+        }
+    })
 }
 
 /// Whether the database could be opened, with its name and version; nothing is made or migrated. `None` for an SQLite file
 /// that would be made.
-pub async fn examine(options: &Options) -> Result<Option<String>, StoreError> {
-    match options.scheme() {
-        "sqlite" => sqlite::examine(options).await,
-        "postgres" | "postgresql" => postgres::examine(options).await.map(Some),
-        _ => Err(options.unknown()),
-    }
+pub fn examine(options: &Options) -> BoxFuture<'_, Result<Option<String>, StoreError>> {
+    Box::pin(async {
+        match options.scheme() {
+            "sqlite" => sqlite::examine(options).await,
+            "postgres" | "postgresql" => postgres::examine(options).await.map(Some),
+            _ => Err(options.unknown()),
+        }
+    })
 }
 
 impl Options {

@@ -92,7 +92,8 @@ impl World {
     #[expect(clippy::unused_self, reason = "an agent is started in a world")]
     pub(crate) fn agent_with(&self, config: Config) -> Agent {
         let shutdown = CancellationToken::new();
-        let running = tokio::spawn(hetuflow_agent::run(config, Clock::system(), shutdown.clone(), || {}));
+        let running =
+            tokio::spawn(hetuflow_agent::run(config, Clock::system(), shutdown.clone(), Box::new(|| {})));
         Agent { shutdown, running }
     }
 
