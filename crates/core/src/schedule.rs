@@ -5,6 +5,7 @@
 //! becomes of a time that has come, `rule` puts both together. `daemon` says what follows the end of a run that shall go on.
 
 mod blackout;
+mod calendar;
 mod cron;
 mod daemon;
 mod deadline;
@@ -19,6 +20,8 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use blackout::covers_everything;
 pub use blackout::{Blackout, BlackoutDays, DuringBlackout};
+pub(crate) use calendar::WEEKDAYS;
+pub use calendar::{Calendar, Day, DayError};
 pub use cron::{CronError, CronSchedule, Dialect};
 pub use daemon::{AfterRun, DaemonRule, DaemonSchedule, Restart, RunEnd};
 pub use deadline::Deadline;

@@ -4,6 +4,7 @@
 //! (globs, conditions, templates, cron lines), or returns every problem of the file at once, each
 //! with its place and with what is allowed there. Who loads files and when is the server's matter.
 
+mod calendar;
 mod check;
 mod clock;
 mod daemon;
@@ -161,6 +162,11 @@ pub fn parse(
     known: &dyn Known,
 ) -> Result<Vec<Trigger>, Problems> {
     file::parse(origin, default_name, namespace, text, known)
+}
+
+/// What is wrong with a file in `calendars/`, which has the keys of `[calendars.NAME]`.
+pub fn check_calendar(origin: &str, text: &str) -> Result<(), Problems> {
+    calendar::check(origin, text)
 }
 
 impl Trigger {

@@ -1,7 +1,9 @@
 //! The triggers in force: a snapshot that is swapped whole, so that a request sees either the old
 //! set or the new one.
 
+mod beside;
 mod build;
+mod calendar;
 mod definition;
 mod diff;
 mod folder;
@@ -28,12 +30,13 @@ use hetuflow_store::StoredTrigger;
 use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 
+pub use beside::complete;
 pub(crate) use build::live;
 pub(crate) use definition::parse_text;
 pub(crate) use folder::TriggerFolder;
 pub(crate) use loader::Loader;
 pub(crate) use route::{Route, route_key, route_of, routes};
-pub use scheme::{KnownSchemes, with_schemes};
+pub use scheme::KnownSchemes;
 
 /// How long a change waits for being in force before it is answered.
 const REACH_WITHIN: Duration = Duration::from_secs(3);

@@ -11,7 +11,7 @@ use hetuflow_core::{
     id::{EventId, Namespace},
     trigger::{self, Trigger},
 };
-use hetuflow_server::triggers::{KnownSchemes, with_schemes};
+use hetuflow_server::triggers::{KnownSchemes, complete};
 use hetuflow_signature::Scheme;
 use hetuflow_store::{StoredSchedule, StoredTrigger};
 use jiff::Timestamp;
@@ -234,7 +234,7 @@ async fn apply(paths: &[PathBuf], client: &Client, output: Output) -> Result<(),
 pub(super) fn read(file: &Path) -> Result<(String, String, String), CliError> {
     let text = std::fs::read_to_string(file)
         .map_err(|source| CliError::Read { path: file.to_path_buf(), source })?;
-    let text = with_schemes(&text, file.parent().unwrap_or(Path::new(".")))
+    let text = complete(&text, file.parent().unwrap_or(Path::new(".")))
         .map_err(|why| CliError::Failed(format!("{}: {why}", file.display())))?;
     let name = file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     Ok((file.display().to_string(), name, text))

@@ -7,7 +7,7 @@ use jiff::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::local;
+use super::{Calendar, WEEKDAYS, local};
 
 /// Windows that follow each other without a gap, at most; longer chains count as having ended.
 const LONGEST_CHAIN: usize = 64;
@@ -23,13 +23,15 @@ pub enum DuringBlackout {
     Delay,
 }
 
-/// One window: every day that `days` names from `from` until `to`, which is on the next day unless it is later.
+/// One window: every day that `days` or `calendar` names from `from` until `to`, which is on the next day unless it is later.
 #[derive(Debug, Clone, Serialize)]
 pub struct Blackout {
     pub from: Time,
     /// `None`: midnight at the end of the day.
     pub to: Option<Time>,
     pub days: BlackoutDays,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calendar: Option<Calendar>,
     pub timezone: String,
     #[serde(skip)]
     pub zone: TimeZone,
@@ -40,21 +42,18 @@ pub struct Blackout {
 #[serde(into = "Vec<&'static str>")]
 pub struct BlackoutDays([bool; 7]);
 
-const NAMES: [&str; 7] = ["MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN"];
-
 impl From<BlackoutDays> for Vec<&'static str> {
     fn from(days: BlackoutDays) -> Self {
-        NAMES.into_iter().zip(days.0).filter(|(_, chosen)| *chosen).map(|(name, _)| name).collect()
+        WEEKDAYS.into_iter().zip(days.0).filter(|(_, chosen)| *chosen).map(|((name, _), _)| name).collect()
     }
 }
 
 impl BlackoutDays {
-    /// None named means every day.
+    pub const EVERY: Self = Self([true; 7]);
+
     #[must_use]
     pub fn of(days: &[Weekday]) -> Self {
-        Self(std::array::from_fn(|n| {
-            days.is_empty() || days.iter().any(|day| usize::try_from(day.to_monday_zero_offset()) == Ok(n))
-        }))
+        Self(WEEKDAYS.map(|(_, day)| days.contains(&day)))
     }
 
     fn contains(self, date: Date) -> bool {
@@ -83,7 +82,8 @@ impl Blackout {
     }
 
     fn window(&self, day: Date) -> Option<(Timestamp, Timestamp)> {
-        if !self.days.contains(day) {
+        if !self.days.contains(day) && !self.calendar.as_ref().is_some_and(|calendar| calendar.contains(day))
+        {
             return None;
         }
         let end = match self.to {

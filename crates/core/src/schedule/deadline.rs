@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp, civil::Date, tz::TimeZone};
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use serde::Serialize;
 
+use super::{Calendar, Day};
 use crate::trigger::NameTemplate;
 
 #[derive(Debug, Clone, Serialize)]
@@ -23,7 +24,10 @@ pub struct Deadline {
     pub name: Option<String>,
     /// Days of the deadline's zone on which there is none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub except: Vec<Date>,
+    pub except: Vec<Day>,
+    /// Likewise, those of a calendar.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calendar: Option<Calendar>,
     /// It is the warning so long before a deadline.
     #[serde(with = "crate::duration::option", skip_serializing_if = "Option::is_none")]
     pub ahead: Option<Duration>,
@@ -42,7 +46,9 @@ impl Deadline {
     /// Whether nothing is expected on that day.
     #[must_use]
     pub fn is_excepted(&self, by: Timestamp) -> bool {
-        self.except.contains(&by.to_zoned(self.zone.clone()).date())
+        let date = by.to_zoned(self.zone.clone()).date();
+        self.except.iter().any(|day| day.contains(date))
+            || self.calendar.as_ref().is_some_and(|calendar| calendar.contains(date))
     }
 
     /// From when on files count for the deadline at `by`.

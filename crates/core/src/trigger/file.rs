@@ -6,6 +6,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::{
     Known, Problem, Problems, Trigger, TriggerJob,
+    calendar::read_calendars,
     job::read_job,
     reader::{Sheet, Table},
     schemes::WithSchemes,
@@ -37,6 +38,7 @@ pub(super) fn parse(
     }
     let sheet = Sheet::new(text);
     let mut table = Table::new(&sheet, "the file", 0..0, document.get_ref());
+    read_calendars(&mut table);
     let reader = File { namespace, default_name, known: WithSchemes::read(known, &mut table) };
     let triggers = reader.read(table);
     if sheet.has_problems() { Err(problems(sheet.into_problems())) } else { Ok(triggers) }

@@ -2,17 +2,15 @@
 
 use std::time::Duration;
 
-use jiff::{
-    civil::{Time, Weekday},
-    tz::TimeZone,
-};
+use jiff::{civil::Time, tz::TimeZone};
 
 use super::{
+    calendar::read_calendar,
     reader::{Table, one_or_many},
     text::Text,
 };
 use crate::schedule::{
-    Blackout, BlackoutDays, DuringBlackout, FirePolicy, Missed, Overlap, covers_everything, zone,
+    Blackout, BlackoutDays, DuringBlackout, FirePolicy, Missed, Overlap, WEEKDAYS, covers_everything, zone,
 };
 
 const MISSED: [(&str, Missed); 3] =
@@ -27,16 +25,6 @@ const OVERLAP: [(&str, Overlap); 5] = [
     ("queue_one", Overlap::QueueOne),
     ("queue_all", Overlap::QueueAll),
     ("cancel_old", Overlap::CancelOld),
-];
-
-const DAYS: [(&str, Weekday); 7] = [
-    ("MON", Weekday::Monday),
-    ("TUE", Weekday::Tuesday),
-    ("WED", Weekday::Wednesday),
-    ("THU", Weekday::Thursday),
-    ("FRI", Weekday::Friday),
-    ("SAT", Weekday::Saturday),
-    ("SUN", Weekday::Sunday),
 ];
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -76,10 +64,12 @@ fn read_blackout(table: &mut Table<'_>, timezone: Option<&str>) -> Vec<Blackout>
 
 fn read_window(mut table: Table<'_>, timezone: Option<&str>) -> Option<Blackout> {
     let (from, to) = (table.time_text("from"), table.time_text("to"));
-    let days = table.choices("days", &DAYS).unwrap_or_default();
+    let days = table.choices("days", &WEEKDAYS).unwrap_or_default();
+    let calendar = read_calendar(&mut table);
     let own = table.text("timezone");
     table.finish_with(|table| {
-        if !table.has("from") && !table.has("to") && days.is_empty() {
+        let every_day = days.is_empty() && !table.has("calendar");
+        if every_day && !table.has("from") && !table.has("to") {
             table.problem(table.span.clone(), "the window says neither time nor days", WINDOW);
         }
         let from = from.map_or(Some(Time::midnight()), |text| time_of(table, &text));
@@ -98,8 +88,8 @@ fn read_window(mut table: Table<'_>, timezone: Option<&str>) -> Option<Blackout>
             // The schedule's own, which is reported where it stands.
             (Err(_), None) => TimeZone::UTC,
         };
-        let days = BlackoutDays::of(&days);
-        Some(Blackout { from: from?, to: to?, days, timezone: name.to_owned(), zone })
+        let days = if every_day { BlackoutDays::EVERY } else { BlackoutDays::of(&days) };
+        Some(Blackout { from: from?, to: to?, days, calendar, timezone: name.to_owned(), zone })
     })
 }
 

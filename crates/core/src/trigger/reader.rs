@@ -3,7 +3,7 @@
 
 mod values;
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 
 use toml::{
     Spanned,
@@ -14,17 +14,18 @@ use super::{
     problem::{Problem, Span},
     text::Text,
 };
-use crate::suggest;
+use crate::{schedule::Calendar, suggest};
 
-/// The text being read and what was found wrong with it.
+/// The text being read, the calendars that it brings along, and what was found wrong with it.
 pub(super) struct Sheet<'t> {
     pub(super) text: &'t str,
+    pub(super) calendars: OnceCell<Vec<Calendar>>,
     problems: RefCell<Vec<Problem>>,
 }
 
 impl<'t> Sheet<'t> {
     pub(super) fn new(text: &'t str) -> Self {
-        Self { text, problems: RefCell::default() }
+        Self { text, calendars: OnceCell::new(), problems: RefCell::default() }
     }
 
     pub(super) fn problem(&self, span: Span, message: impl Into<String>, help: impl Into<String>) {

@@ -14,8 +14,8 @@ use hetuflow_store::{NewTrigger, StoredTrigger, TriggerChange};
 use jiff::Timestamp;
 
 use super::{
+    beside::{FOLDERS, complete},
     definition::parse_text,
-    scheme::{self, with_schemes},
 };
 use crate::config::Config;
 
@@ -52,8 +52,8 @@ pub(super) struct Stamp {
     size: u64,
     mtime: (i64, i64),
     inode: u64,
-    /// Of the scheme files, any of which it may need.
-    schemes: Arc<BTreeMap<PathBuf, Stamp>>,
+    /// Of the files in the folders beside it, any of which it may need.
+    beside: Arc<BTreeMap<PathBuf, Stamp>>,
 }
 
 /// One file as it was last read.
@@ -74,7 +74,7 @@ pub(super) fn scan(
     now: Timestamp,
 ) -> io::Result<Files> {
     let mut files = Files::new();
-    let schemes = Arc::new(schemes(directory));
+    let beside = Arc::new(beside(directory));
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
         if !is_trigger_file(&path) {
@@ -85,7 +85,7 @@ pub(super) fn scan(
         }
         // A file that went away in between is not there.
         let Ok(metadata) = fs::metadata(&path) else { continue };
-        let stamp = Stamp::of(&metadata, &schemes);
+        let stamp = Stamp::of(&metadata, &beside);
         let read = match before.get(&path) {
             Some(known) if known.stamp == stamp => known.clone(),
             _ => Read { triggers: Arc::new(read(&path, &metadata, namespace, now)), stamp },
@@ -96,23 +96,23 @@ pub(super) fn scan(
 }
 
 impl Stamp {
-    fn of(metadata: &fs::Metadata, schemes: &Arc<BTreeMap<PathBuf, Self>>) -> Self {
+    fn of(metadata: &fs::Metadata, beside: &Arc<BTreeMap<PathBuf, Self>>) -> Self {
         Self {
             size: metadata.len(),
             mtime: (metadata.mtime(), metadata.mtime_nsec()),
             inode: metadata.ino(),
-            schemes: Arc::clone(schemes),
+            beside: Arc::clone(beside),
         }
     }
 }
 
-/// The scheme files beside the trigger files. What cannot be looked at is told when a trigger needs it.
-fn schemes(directory: &Path) -> BTreeMap<PathBuf, Stamp> {
-    let Ok(entries) = fs::read_dir(directory.join(scheme::FOLDER)) else { return BTreeMap::new() };
-    let paths = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| is_trigger_file(path));
+/// What lies beside the trigger files. What cannot be looked at is told when a trigger needs it.
+fn beside(directory: &Path) -> BTreeMap<PathBuf, Stamp> {
+    let folders = FOLDERS.iter().filter_map(|folder| fs::read_dir(directory.join(folder)).ok());
+    let paths = folders.flatten().filter_map(|entry| Some(entry.ok()?.path()));
     let stamped =
         |path: PathBuf| Some((path.clone(), Stamp::of(&fs::metadata(&path).ok()?, &Arc::default())));
-    paths.take(MAX_FILES).filter_map(stamped).collect()
+    paths.filter(|path| is_trigger_file(path)).take(MAX_FILES).filter_map(stamped).collect()
 }
 
 /// Whether the files are the same as before, by their stamps.
@@ -140,7 +140,7 @@ fn read(
         return Err(located(format!("it is larger than {MAX_FILE} bytes")));
     }
     let text = fs::read_to_string(path).map_err(|error| located(error.to_string()))?;
-    let text = with_schemes(&text, path.parent().unwrap_or(Path::new("."))).map_err(located)?;
+    let text = complete(&text, path.parent().unwrap_or(Path::new("."))).map_err(located)?;
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     parse_text(&origin, &stem, namespace, &text, now).map_err(|problems| problems.to_string())
 }

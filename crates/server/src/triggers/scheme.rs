@@ -1,15 +1,15 @@
 //! What a trigger file may say about signature schemes, and the scheme files that lie beside trigger files.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{collections::BTreeSet, path::Path};
 
 use hetuflow_core::trigger::{Known, SecretRef};
 use hetuflow_signature::Scheme;
 use serde_json::{Map, Value};
 
+use super::beside;
+
 /// Below the folder of trigger files.
 pub(super) const FOLDER: &str = "schemes";
-/// A scheme file without its vectors is a page; with many it is this at most.
-const MAX_FILE: u64 = 128 * 1024;
 
 /// The schemes that are built in, and those that a file brings along.
 #[derive(Debug, Clone, Copy, Default)]
@@ -36,21 +36,21 @@ impl Known for KnownSchemes {
 }
 
 /// The text of a trigger file with the scheme files that it needs: those that it names, that are not built in, and
-/// that lie in `schemes/` beside it. The text then stands for itself, wherever it goes. Blocking.
-pub fn with_schemes(text: &str, folder: &Path) -> Result<String, String> {
+/// that lie in `schemes/` beside it. Blocking.
+pub(super) fn with_schemes(text: &str, folder: &Path) -> Result<String, String> {
     // What is not TOML is told by the reader of trigger files.
     let Ok(file) = text.parse::<toml::Table>() else { return Ok(text.to_owned()) };
     let brought = file.get("schemes").and_then(toml::Value::as_table);
     let mut found = toml::Table::new();
     for name in names(&file) {
         let here = brought.is_some_and(|schemes| schemes.contains_key(name));
-        let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
-        if here || !plain || Scheme::names().contains(&name) {
+        if here || Scheme::names().contains(&name) {
             continue;
         }
-        let path = folder.join(FOLDER).join(format!("{name}.toml"));
-        if let Some(scheme) = read(&path)? {
-            found.insert(name.to_owned(), scheme.into());
+        if let Some(text) = beside::read(&folder.join(FOLDER), name)? {
+            // Without its vectors, which only `hetuflow signature test` reads.
+            let rule = text.find("\n[[vector]]").map_or(text.as_str(), |at| &text[..=at]);
+            found.insert(name.to_owned(), rule.into());
         }
     }
     match (found.is_empty(), brought) {
@@ -74,24 +74,10 @@ fn names(file: &toml::Table) -> BTreeSet<&str> {
     webhooks.filter_map(|webhook| webhook.get("scheme")?.as_str()).collect()
 }
 
-/// Without its vectors, which only `hetuflow signature test` reads.
-fn read(path: &Path) -> Result<Option<String>, String> {
-    let located = |why: &dyn std::fmt::Display| format!("{}: {why}", path.display());
-    let size = match fs::metadata(path) {
-        Ok(metadata) => metadata.len(),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(located(&error)),
-    };
-    if size > MAX_FILE {
-        return Err(located(&format!("it is larger than {MAX_FILE} bytes")));
-    }
-    let text = fs::read_to_string(path).map_err(|error| located(&error))?;
-    let rule = text.find("\n[[vector]]").map_or(text.as_str(), |at| &text[..=at]);
-    Ok(Some(rule.to_owned()))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

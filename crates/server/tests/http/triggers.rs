@@ -115,3 +115,41 @@ async fn problems_of_a_text_are_told_with_their_places() {
     assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
     assert_eq!(problem["problems"], checked["problems"]);
 }
+
+const CLOSED: &str = r#"
+[on.cron]
+expression = "0 12 * * *"
+blackout   = [{ calendar = "bank" }]
+
+[job]
+cmd = "true"
+"#;
+
+#[tokio::test]
+async fn a_calendar_beside_the_triggers_is_taken_along() {
+    let world = World::new().await;
+    let folder = world.triggers.join("calendars");
+    std::fs::create_dir(&folder).expect("a folder");
+    let write = |text: &str| {
+        std::fs::write(folder.join(".bank.new"), text).expect("written");
+        std::fs::rename(folder.join(".bank.new"), folder.join("bank.toml")).expect("renamed");
+    };
+    world.write_trigger("noon", CLOSED);
+    let trigger = world.trigger_until("noon", |trigger| trigger["problem"].is_string()).await;
+    let problem = trigger["problem"].as_str().expect("a text");
+    assert!(problem.contains("noon.toml:4:"), "{problem}");
+    assert!(problem.contains("there is no calendar \"bank\""), "{problem}");
+    write("days = [\"12-25\"]\n");
+    let trigger = world.trigger_until("noon", |trigger| trigger["problem"].is_null()).await;
+    assert_eq!(trigger["schedules"][0]["spec"]["blackout"][0]["calendar"], "bank");
+    assert_eq!(trigger["revision"], 1);
+    // A change of the calendar is a change of the trigger.
+    write("days = [\"12-25\", \"easter+1\"]\n");
+    world.trigger_until("noon", |trigger| trigger["revision"] == 2).await;
+    // A broken one leaves the last good version in force.
+    write("days = [\"25-12\"]\n");
+    let trigger = world.trigger_until("noon", |trigger| trigger["problem"].is_string()).await;
+    let problem = trigger["problem"].as_str().expect("a text");
+    assert!(problem.contains("calendars/bank.toml:1:9: days: \"25-12\" is no day"), "{problem}");
+    assert_eq!((trigger["live"].as_bool(), trigger["revision"].as_i64()), (Some(true), Some(2)));
+}

@@ -7,15 +7,16 @@ use proptest::prelude::*;
 
 use super::at;
 use crate::schedule::{
-    Blackout, BlackoutDays, ClockRule, ClockSchedule, CronSchedule, Dialect, DuringBlackout, FirePolicy,
-    IntervalSchedule, OnceSchedule, Rhythm, covers_everything, zone,
+    Blackout, BlackoutDays, Calendar, ClockRule, ClockSchedule, CronSchedule, Dialect, DuringBlackout,
+    FirePolicy, IntervalSchedule, OnceSchedule, Rhythm, covers_everything, zone,
 };
 
 fn window(from: &str, to: Option<&str>, days: &[Weekday], timezone: &str) -> Blackout {
     Blackout {
         from: from.parse().expect("a time"),
         to: to.map(|to| to.parse().expect("a time")),
-        days: BlackoutDays::of(days),
+        days: if days.is_empty() { BlackoutDays::EVERY } else { BlackoutDays::of(days) },
+        calendar: None,
         timezone: timezone.to_owned(),
         zone: zone(timezone).expect("a zone"),
     }
@@ -51,6 +52,17 @@ fn blackouts_end() {
         "2026-11-21T07:00:00Z",
         Some("2026-11-21T08:00:00Z"),
     );
+    // The days of a calendar alone, and beside others: the 25th is a Friday.
+    let christmas = Calendar { name: "holidays".to_owned(), days: ["12-25".parse().expect("a day")].into() };
+    let closed = |days| Blackout {
+        calendar: Some(christmas.clone()),
+        days,
+        ..window("00:00", None, &[], "Europe/Berlin")
+    };
+    let holidays = [closed(BlackoutDays::of(&[]))];
+    check(&holidays, "2026-12-24T22:59:59Z", None);
+    check(&holidays, "2026-12-24T23:00:00Z", Some("2026-12-25T23:00:00Z"));
+    check(&[closed(BlackoutDays::of(&weekend))], "2026-12-24T23:00:00Z", Some("2026-12-27T23:00:00Z"));
     // A bound that the clock leaves out is where the gap ends.
     check(
         &[window("02:30", Some("04:00"), &[], "Europe/Berlin")],

@@ -177,8 +177,9 @@ async fn what_is_unknown_is_settled_once_everything_is_told() {
 #[tokio::test]
 async fn a_warning_comes_before_and_excepted_days_have_none() {
     let mut world = World::start().await;
-    let warned = BALANCE.replace("count  = 2", "warn = \"10m\"\nexcept = [\"2026-11-22\"]");
-    world.trigger("balance", &format!("{warned}{JOB}")).await;
+    let days = "warn = \"10m\"\nexcept = [\"2026-11-22\"]\ncalendar = \"bank\"";
+    let warned = BALANCE.replace("count  = 2", days);
+    world.trigger("balance", &format!("{warned}{JOB}\n[calendars.bank]\ndays = [\"11-23\"]\n")).await;
     let mut agent = world.agent("a", &[]).await;
     let today = world.now().strftime("%Y-%m-%d").to_string();
     world.advance(19 * 60);
@@ -194,13 +195,11 @@ async fn a_warning_comes_before_and_excepted_days_have_none() {
     world.advance(11 * 60);
     tick(&world).await;
     assert!(missing(&world).await.is_empty());
-    world.advance(24 * 3600);
-    tick(&world).await;
-    assert_eq!(
-        (told(&world, "file.due").await.len(), missing(&world).await.len()),
-        (1, 0),
-        "an excepted day"
-    );
+    for why in ["an excepted day", "a day of the calendar"] {
+        world.advance(24 * 3600);
+        tick(&world).await;
+        assert_eq!((told(&world, "file.due").await.len(), missing(&world).await.len()), (1, 0), "{why}");
+    }
     world.advance(24 * 3600);
     tick(&world).await;
     assert_eq!((told(&world, "file.due").await.len(), missing(&world).await.len()), (2, 1));

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::super::NameTemplate;
-use jiff::civil::Date;
 
 use crate::{
     schedule::{ClockSchedule, CronError, CronSchedule, Deadline, Dialect, FirePolicy, Rhythm},
     trigger::{
+        calendar::{read_calendar, read_days},
         clock::cron_problem,
         reader::{Table, one_or_many},
         text::Text,
@@ -44,7 +44,8 @@ fn read_one(name: &str, mut table: Table<'_>) -> Vec<ClockSchedule> {
             "less than window, which is \"24h\" by itself",
         );
     }
-    let except = read_days(&mut table);
+    let except = read_days(&mut table, "except");
+    let calendar = read_calendar(&mut table);
     let expected = table.text("name");
     if let Some(text) = &expected {
         check_name(&table, text);
@@ -60,6 +61,7 @@ fn read_one(name: &str, mut table: Table<'_>) -> Vec<ClockSchedule> {
                     grace,
                     name: expected.map(|text| text.value),
                     except,
+                    calendar,
                     ahead: None,
                     zone: cron.zone().clone(),
                 };
@@ -87,19 +89,6 @@ fn read_one(name: &str, mut table: Table<'_>) -> Vec<ClockSchedule> {
     });
     let own = schedule(name.to_owned(), Rhythm::Cron(cron), deadline);
     warning.into_iter().chain([own]).collect()
-}
-
-fn read_days(table: &mut Table<'_>) -> Vec<Date> {
-    let days = table.texts("except").unwrap_or_default().into_iter();
-    days.filter_map(|text| {
-        let day = text.value.parse().ok();
-        if day.is_none() {
-            let help = "days as in \"2026-12-25\"";
-            table.problem(text.span.clone(), format!("except: {:?} is no day", text.value), help);
-        }
-        day
-    })
-    .collect()
 }
 
 /// The name of a file that is not there yet is made of dates alone.
