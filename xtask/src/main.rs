@@ -62,7 +62,7 @@ enum Task {
     },
     /// Measure, beside others: `cargo xtask bench engine`, see docs/benchmarks.md
     Bench {
-        /// Build in a hurry, without link-time optimisation and with symbols: to try something, or to profile it
+        /// Build in a hurry and with symbols: to try something, or to profile it
         #[arg(long)]
         draft: bool,
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]

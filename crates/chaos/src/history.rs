@@ -63,7 +63,7 @@ pub(crate) enum Phase {
     End,
 }
 
-/// Something that the supervisor did to a part of the product.
+/// Something that the supervisor did to a part of the product, or saw befall it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Fault {
     pub(crate) at: Nanos,
@@ -82,6 +82,8 @@ pub(crate) enum FaultKind {
     /// Frozen for longer than the product waits for it, until its `Return`.
     Absence,
     Return,
+    /// The disk did not answer for seconds, which nobody did on purpose.
+    Stall,
 }
 
 /// An attempt that the product had declared lost, as the supervisor saw it before the agent came back.

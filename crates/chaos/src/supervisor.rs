@@ -2,6 +2,7 @@
 //! mends everything, waits until all has settled, and has the judge look.
 
 mod absence;
+mod disk;
 mod lane;
 mod last;
 mod orphans;
@@ -20,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     check::{self, FAULTS, Recovery, Run, STATE, Verdict},
     generator::Generator,
-    history::{Fault, FaultKind, Log, now},
+    history::{Fault, FaultKind, Log, Nanos, now},
     plan::{Goals, Lane, Length, Pace, Target},
     world::{Database, Form, World},
 };
@@ -51,8 +52,15 @@ pub(crate) async fn run(order: &Order, folder: &Path, binaries: &Path) -> anyhow
     let site = Arc::new(Site::new(&world, folder)?);
     settle::start(&world).await?;
     let generator = Generator::start(&world, order.rate, order.seed)?;
+    let disk = tokio::spawn(disk::watch(Arc::clone(&site)));
     break_things(&site, order).await?;
-    conclude(&site, generator).await
+    let verdict = conclude(&site, generator).await;
+    if disk.is_finished() {
+        disk.await??;
+    } else {
+        disk.abort();
+    }
+    verdict
 }
 
 /// Everything is mended: what has begun comes to its end, and the judge looks.
@@ -151,7 +159,11 @@ impl Site {
     }
 
     pub(crate) async fn record(&self, kind: FaultKind, target: &str) -> anyhow::Result<()> {
-        let fault = Fault { at: now(), kind, target: target.to_owned() };
+        self.record_at(now(), kind, target).await
+    }
+
+    async fn record_at(&self, at: Nanos, kind: FaultKind, target: &str) -> anyhow::Result<()> {
+        let fault = Fault { at, kind, target: target.to_owned() };
         self.faults.lock().await.write(&fault)
     }
 }

@@ -109,9 +109,11 @@ fn known_by_its_agent(
             FaultKind::Kill => from,
             // It may still have been frozen.
             FaultKind::Freeze => end.saturating_sub(2 * WRITTEN_DOWN),
-            FaultKind::Partition | FaultKind::Restart | FaultKind::Absence | FaultKind::Return => {
-                return false;
-            }
+            FaultKind::Partition
+            | FaultKind::Restart
+            | FaultKind::Absence
+            | FaultKind::Return
+            | FaultKind::Stall => return false,
         };
         fault.target == instance.agent_id && (soon..=end.saturating_add(WRITTEN_DOWN)).contains(&fault.at)
     });

@@ -49,7 +49,7 @@ fn take(goals: &mut Goals, target: Target, kind: FaultKind) -> bool {
         (_, FaultKind::Freeze) => &mut goals.freezes,
         (_, FaultKind::Absence | FaultKind::Return) => &mut goals.absences,
         (_, FaultKind::Partition) => &mut goals.partitions,
-        (_, FaultKind::Kill | FaultKind::Restart) => &mut goals.postgres_restarts,
+        (_, FaultKind::Kill | FaultKind::Restart | FaultKind::Stall) => &mut goals.postgres_restarts,
     };
     let some = *left > 0;
     *left = left.saturating_sub(1);
