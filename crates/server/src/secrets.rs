@@ -1,5 +1,5 @@
 //! From a reference in a trigger file to the secret itself. The loader of triggers resolves them when it
-//! builds a set and again each minute, so that a rotated file takes effect without a reload.
+//! builds a set, when one of their files has changed, and each minute, so that a rotated secret takes effect without a reload.
 
 use std::{
     ffi::OsString,
@@ -69,6 +69,15 @@ impl Vault {
             return Err(SecretError::Empty(describe(reference)));
         }
         Ok(Secret::new(bytes))
+    }
+
+    /// The file that a secret is read from, if it is read from one.
+    pub(crate) fn file(&self, reference: &SecretRef) -> Option<PathBuf> {
+        match reference {
+            SecretRef::File(path) => Some(PathBuf::from(path)),
+            SecretRef::Credential(name) => Some(self.credentials.as_ref()?.join(name)),
+            SecretRef::Env(_) | SecretRef::Url(_) => None,
+        }
     }
 
     fn variable(&self, name: &str) -> Result<Vec<u8>, SecretError> {

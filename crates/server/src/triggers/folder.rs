@@ -95,6 +95,13 @@ pub(super) fn scan(
     Ok(files)
 }
 
+/// What shows that one of these files changed; without those that are not there. Blocking.
+pub(super) fn stamps(paths: impl IntoIterator<Item = PathBuf>) -> BTreeMap<PathBuf, Stamp> {
+    let stamped =
+        |path: PathBuf| Some((path.clone(), Stamp::of(&fs::metadata(&path).ok()?, &Arc::default())));
+    paths.into_iter().filter_map(stamped).collect()
+}
+
 impl Stamp {
     fn of(metadata: &fs::Metadata, beside: &Arc<BTreeMap<PathBuf, Self>>) -> Self {
         Self {
@@ -110,9 +117,7 @@ impl Stamp {
 fn beside(directory: &Path) -> BTreeMap<PathBuf, Stamp> {
     let folders = FOLDERS.iter().filter_map(|folder| fs::read_dir(directory.join(folder)).ok());
     let paths = folders.flatten().filter_map(|entry| Some(entry.ok()?.path()));
-    let stamped =
-        |path: PathBuf| Some((path.clone(), Stamp::of(&fs::metadata(&path).ok()?, &Arc::default())));
-    paths.filter(|path| is_trigger_file(path)).take(MAX_FILES).filter_map(stamped).collect()
+    stamps(paths.filter(|path| is_trigger_file(path)).take(MAX_FILES))
 }
 
 /// Whether the files are the same as before, by their stamps.

@@ -1,7 +1,7 @@
 //! Keeps the set of triggers at what the folder and the store say. The only writer of both the
 //! folder's triggers in the store and the set in memory.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use hetuflow_core::{Clock, id::Namespace};
 use hetuflow_store::{Store, StoreError, TriggerChange};
@@ -11,15 +11,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     TriggerFolder, TriggerSet, Triggers, build, diff,
-    folder::{self, Files},
+    folder::{self, Files, Stamp},
 };
 use crate::{metrics::Metrics, secrets::Vault};
 
 /// How often the folder is looked at.
 const SCAN_EVERY: Duration = Duration::from_millis(500);
-/// How often the store is asked whether another server, or the API, changed something.
+/// How often the store is asked whether another server, or the API, changed something, and files of secrets are looked at.
 const POLL_EVERY: Duration = Duration::from_secs(1);
-/// How often secrets are read again.
+/// How often secrets are read again, whatever their files look like.
 const SECRETS_EVERY: Duration = Duration::from_mins(1);
 
 pub(crate) struct Loader {
@@ -32,6 +32,8 @@ pub(crate) struct Loader {
     /// As last applied; `None` before the first time.
     files: Option<Files>,
     folder_problems: Vec<String>,
+    /// The files of secrets, as they were before they were last read.
+    secret_files: BTreeMap<PathBuf, Stamp>,
     current: watch::Sender<Arc<TriggerSet>>,
     reload: Arc<Notify>,
 }
@@ -61,6 +63,7 @@ impl Loader {
             folder,
             files: None,
             folder_problems: Vec::new(),
+            secret_files: BTreeMap::new(),
             current,
             reload: Arc::clone(&triggers.reload),
         };
@@ -102,6 +105,9 @@ impl Loader {
             due.poll = now + POLL_EVERY;
             if self.store.trigger_generation().await? != self.current.borrow().generation {
                 self.rebuild().await?;
+            }
+            if self.stamp_secrets().await != self.secret_files {
+                due.secrets = now;
             }
         }
         if now >= due.secrets {
@@ -184,7 +190,7 @@ impl Loader {
     }
 
     /// Swaps the set and wakes all who subscribed to it.
-    async fn rebuild(&self) -> Result<(), StoreError> {
+    async fn rebuild(&mut self) -> Result<(), StoreError> {
         let set = self.build().await?;
         diff::log(&self.current.borrow(), &set);
         self.metrics.trigger_reloads.inc();
@@ -193,7 +199,7 @@ impl Loader {
     }
 
     /// Swaps the set without waking anybody: only the secrets in it may be others.
-    async fn refresh_secrets(&self) -> Result<(), StoreError> {
+    async fn refresh_secrets(&mut self) -> Result<(), StoreError> {
         let set = Arc::new(self.build().await?);
         diff::log(&self.current.borrow(), &set);
         self.current.send_if_modified(|current| {
@@ -204,7 +210,22 @@ impl Loader {
         Ok(())
     }
 
-    async fn build(&self) -> Result<TriggerSet, StoreError> {
+    /// Of the secrets of the set in force; those of triggers that are new are looked at the next time.
+    async fn stamp_secrets(&self) -> BTreeMap<PathBuf, Stamp> {
+        let set = Arc::clone(&self.current.borrow());
+        let webhooks = set.live.values().flat_map(|live| &live.trigger.webhooks);
+        let files =
+            webhooks.flat_map(|webhook| &webhook.secrets).filter_map(|secret| self.vault.file(secret));
+        let files: Vec<PathBuf> = files.collect();
+        if files.is_empty() {
+            return BTreeMap::new();
+        }
+        tokio::task::spawn_blocking(move || folder::stamps(files)).await.unwrap_or_default()
+    }
+
+    async fn build(&mut self) -> Result<TriggerSet, StoreError> {
+        // Before they are read: what changes meanwhile is read once more.
+        self.secret_files = self.stamp_secrets().await;
         let mut set = build::build(self.store.as_ref(), &self.vault).await?;
         set.folder_problems.clone_from(&self.folder_problems);
         set.warn_of_observers(self.clock.now());

@@ -3,7 +3,7 @@
 use reqwest::StatusCode;
 use serde_json::json;
 
-use crate::world::{DEPLOY, MAIN, World};
+use crate::world::{DEPLOY, MAIN, PATIENCE, SECRET, World};
 
 const CLOCKS: &str = r#"
 [on.interval]
@@ -152,4 +152,31 @@ async fn a_calendar_beside_the_triggers_is_taken_along() {
     let problem = trigger["problem"].as_str().expect("a text");
     assert!(problem.contains("calendars/bank.toml:1:9: days: \"25-12\" is no day"), "{problem}");
     assert_eq!((trigger["live"].as_bool(), trigger["revision"].as_i64()), (Some(true), Some(2)));
+}
+
+#[tokio::test]
+async fn a_changed_secret_file_is_read_again() {
+    let world = World::new().await;
+    let file = world.triggers.join("deploy.secret");
+    let of_file = format!("secret = {{ file = {:?} }}", file.display().to_string());
+    let text: Vec<String> = DEPLOY
+        .lines()
+        .map(|line| if line.starts_with("secret") { of_file.clone() } else { line.to_owned() })
+        .collect();
+    world.write_trigger("deploy-site", &text.join("\n"));
+    let warned = |trigger: &serde_json::Value| trigger["warnings"].to_string().contains("cannot be read");
+    world.trigger_until("deploy-site", warned).await;
+    let write = |secret: &str| {
+        std::fs::write(world.triggers.join(".secret.new"), secret).expect("written");
+        std::fs::rename(world.triggers.join(".secret.new"), &file).expect("renamed");
+    };
+    write(SECRET);
+    world.trigger_until("deploy-site", |trigger| !warned(trigger)).await;
+    assert_eq!(world.push("d-1", MAIN).send().await.expect("an answer").status(), StatusCode::ACCEPTED);
+    // Nobody signs with the new one here.
+    write("another");
+    let refused = async {
+        while world.push("d-1", MAIN).send().await.expect("an answer").status() != StatusCode::UNAUTHORIZED {}
+    };
+    tokio::time::timeout(PATIENCE, refused).await.expect("the new secret is in force");
 }

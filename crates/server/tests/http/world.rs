@@ -21,7 +21,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 pub(crate) const SECRET: &str = "it's a secret to everybody";
 
 /// Whatever a test waits for comes sooner than this, or never.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) const DEPLOY: &str = r#"
 description = "Deploy the site when main is pushed"
