@@ -61,17 +61,23 @@ async fn list(
     }
 }
 
+/// What makes it different from others, of all that its table in the trigger's file says.
+pub(super) fn says(spec: &Value) -> String {
+    let own = ["expression", "every", "at", "restart", "type", "scheme"];
+    let words = own.iter().filter_map(|key| spec.get(*key)?.as_str());
+    let zone = spec.get("timezone").and_then(Value::as_str).filter(|zone| *zone != "UTC");
+    let lists = ["events", "paths"].iter().filter_map(|key| spec.get(*key)?.as_array()).flatten();
+    let said: Vec<_> = words.chain(zone).chain(lists.filter_map(Value::as_str)).collect();
+    plain(&said.join("  "))
+}
+
 fn row(planned: &PlannedSchedule) -> Vec<String> {
     let schedule = &planned.schedule;
-    let says =
-        ["expression", "every", "at", "restart"].iter().find_map(|key| schedule.spec.get(*key)?.as_str());
-    let zone = schedule.spec.get("timezone").and_then(Value::as_str).filter(|zone| *zone != "UTC");
-    let says = [says, zone].into_iter().flatten().collect::<Vec<_>>().join("  ");
     vec![
         schedule.id.to_string(),
         plain(&planned.trigger),
         plain(&schedule.name),
-        plain(&says),
+        says(&schedule.spec),
         next_of(planned),
         schedule.last_run_at.map(time).unwrap_or_default(),
     ]

@@ -19,7 +19,7 @@ use reqwest::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{logs::follow_all, typed};
+use super::{logs::follow_all, schedule, typed};
 use crate::{
     args::TriggerVerb,
     client::{Client, List},
@@ -125,7 +125,7 @@ async fn show(name: &str, client: &Client, output: Output) -> Result<(), CliErro
     ])?;
     for schedule in &trigger.schedules {
         let next = schedule.next_run_at.map(|at| format!("  next {}", time(at))).unwrap_or_default();
-        output.line(&format!("{}  {}{next}", plain(&schedule.name), schedule.spec))?;
+        output.line(&format!("{}  {}{next}", plain(&schedule.name), schedule::says(&schedule.spec)))?;
     }
     let secrets = answer.get("secrets").cloned().unwrap_or_else(|| json!([]));
     for used in typed::<Vec<SecretUse>>(&secrets)? {
