@@ -82,7 +82,7 @@ pub(crate) enum FaultKind {
     /// Frozen for longer than the product waits for it, until its `Return`.
     Absence,
     Return,
-    /// The disk did not answer for seconds, which nobody did on purpose.
+    /// Disk or processors did not answer for a second and more, which nobody did on purpose.
     Stall,
 }
 

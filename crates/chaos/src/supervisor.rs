@@ -2,9 +2,9 @@
 //! mends everything, waits until all has settled, and has the judge look.
 
 mod absence;
-mod disk;
 mod lane;
 mod last;
+mod machine;
 mod orphans;
 mod settle;
 mod walk;
@@ -52,13 +52,13 @@ pub(crate) async fn run(order: &Order, folder: &Path, binaries: &Path) -> anyhow
     let site = Arc::new(Site::new(&world, folder)?);
     settle::start(&world).await?;
     let generator = Generator::start(&world, order.rate, order.seed)?;
-    let disk = tokio::spawn(disk::watch(Arc::clone(&site)));
+    let machine = tokio::spawn(machine::watch(Arc::clone(&site)));
     break_things(&site, order).await?;
     let verdict = conclude(&site, generator).await;
-    if disk.is_finished() {
-        disk.await??;
+    if machine.is_finished() {
+        machine.await??;
     } else {
-        disk.abort();
+        machine.abort();
     }
     verdict
 }

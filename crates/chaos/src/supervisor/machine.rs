@@ -1,5 +1,5 @@
-//! The disk below a run: while it stalls no commit goes on, and what a clock is late for then is no fault of the product.
-//! On a machine with other work that happens, for seconds.
+//! The machine below a run: while its disk or its processors are away no commit goes on, and what a clock is late for then is
+//! no fault of the product. Where others work on it too, that happens, for seconds.
 
 use std::{fs::File, io, os::unix::fs::FileExt, sync::Arc, time::Duration};
 
@@ -13,19 +13,19 @@ use crate::history::{FaultKind, now};
 
 const EVERY: Duration = Duration::from_millis(200);
 
-/// What a write with its sync takes on a disk that works, many times over.
-const STALL: Duration = Duration::from_secs(2);
+/// Many times what a short sleep and a write with its sync take longer than they should.
+const STALL: Duration = Duration::from_secs(1);
 
 /// Notes every stall; never ends by itself.
 pub(super) async fn watch(site: Arc<Site>) -> anyhow::Result<()> {
-    let probe = Arc::new(File::create(site.world.folder.join("disk.probe"))?);
+    let probe = Arc::new(File::create(site.world.folder.join("probe"))?);
     loop {
         let (at, began, file) = (now(), Instant::now(), Arc::clone(&probe));
-        spawn_blocking(move || write(&file)).await??;
-        if began.elapsed() >= STALL {
-            site.record_at(at, FaultKind::Stall, "disk").await?;
-        }
         sleep(EVERY).await;
+        spawn_blocking(move || write(&file)).await??;
+        if began.elapsed() >= EVERY + STALL {
+            site.record_at(at, FaultKind::Stall, "machine").await?;
+        }
     }
 }
 
