@@ -16,7 +16,7 @@ use crate::{
     Options,
     digest::Digests,
     fate::Fulfilled,
-    hint::HintSource,
+    hint::Sources,
     live::{Began, Context, Heads, Live, Outbox},
     mounts::Mounts,
     noise::Noise,
@@ -38,7 +38,7 @@ pub(crate) struct Engine {
     lives: BTreeMap<String, Live>,
     /// Watches that could not be set, with the reason.
     refused: BTreeMap<String, WatchState>,
-    hints: Box<dyn HintSource>,
+    hints: Sources,
     kinds: FsKinds,
     digests: Digests,
     noise: Noise,
@@ -58,7 +58,7 @@ const TURN_DIRECTORIES: usize = 256;
 impl Engine {
     pub(crate) fn new(
         options: Options,
-        hints: Box<dyn HintSource>,
+        hints: Sources,
         since: Since,
         pulse: Arc<Pulse>,
     ) -> Result<Self, globset::Error> {
@@ -123,7 +123,7 @@ impl Engine {
         let mut turn = Turn::new(room, rooms);
         let mut budget = TURN_DIRECTORIES;
         let mut cx = Context {
-            hints: self.hints.as_mut(),
+            hints: &mut self.hints,
             kinds: &mut self.kinds,
             digests: &mut self.digests,
             pulse: &self.pulse,
@@ -244,9 +244,7 @@ impl Engine {
     /// Directories that no watch needs any more.
     fn release(&mut self, before: &HashSet<PathBuf>) {
         let needed: HashSet<PathBuf> = self.lives.values().flat_map(Live::watched).collect();
-        for dir in before.difference(&needed) {
-            self.hints.remove_dir(dir);
-        }
+        self.hints.remove_dirs(&before.difference(&needed).map(PathBuf::as_path).collect());
     }
 }
 

@@ -1,10 +1,12 @@
 //! Hints: where to look. A hint is never a fact, so one that is lost, doubled or late costs time
 //! only. The system's events are one source of hints; the engine drains them and looks itself.
 
+mod fanotify;
 mod inotify;
+mod sources;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     ffi::{OsStr, OsString},
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -12,7 +14,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-pub(crate) use self::inotify::source;
+pub(crate) use self::sources::{Added, Sources};
 
 /// Tells where something happened in the directories that were added to it.
 pub(crate) trait HintSource: Send {
@@ -20,10 +22,7 @@ pub(crate) trait HintSource: Send {
     /// watch that the system dropped.
     fn add_dir(&mut self, dir: &Path) -> Result<(), AddError>;
 
-    fn remove_dir(&mut self, dir: &Path);
-
-    /// Everything since the last call.
-    fn drain(&mut self) -> Hints;
+    fn remove_dirs(&mut self, gone: &HashSet<&Path>);
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -57,12 +56,13 @@ impl Hints {
 }
 
 /// Who lost hints.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Lost {
-    /// The kernel: its queue was full.
-    Queue,
-    /// We, because there were too many to keep.
+    /// We, because there were too many to keep, or they could not be read.
     Memory,
+    /// The kernel: a queue was full.
+    Inotify,
+    Fanotify,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -109,7 +109,12 @@ struct Dirty {
 
 impl DirtySet {
     pub(crate) fn mark(&self, path: &Path, writer: Writer) {
-        let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { return };
+        if let (Some(directory), Some(name)) = (path.parent(), path.file_name()) {
+            self.mark_in(directory, name, writer);
+        }
+    }
+
+    pub(crate) fn mark_in(&self, directory: &Path, name: &OsStr, writer: Writer) {
         self.lock().mark(directory, name, writer);
         match writer {
             Writer::Placed | Writer::Closed => self.finished.notify_one(),
@@ -158,7 +163,7 @@ impl Dirty {
 
     fn overflow(&mut self, lost: Lost) {
         // The one that somebody can do something about is not forgotten.
-        let lost = if self.hints.lost == Some(Lost::Queue) { Lost::Queue } else { lost };
+        let lost = self.hints.lost.map_or(lost, |before| before.max(lost));
         *self = Self { hints: Hints { lost: Some(lost), directories: BTreeMap::new() }, entries: 0 };
     }
 }
@@ -189,8 +194,8 @@ mod tests {
         assert_eq!(dirty.drain(), Hints { lost: Some(Lost::Memory), directories: BTreeMap::new() });
         dirty.mark(Path::new("/in/a"), Writer::Busy);
         assert_eq!(dirty.drain().lost, None);
-        dirty.mark_all(Lost::Queue);
+        dirty.mark_all(Lost::Inotify);
         dirty.mark_all(Lost::Memory);
-        assert_eq!(dirty.drain().lost, Some(Lost::Queue));
+        assert_eq!(dirty.drain().lost, Some(Lost::Inotify));
     }
 }

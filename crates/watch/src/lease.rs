@@ -3,7 +3,7 @@
 //! one that only holds a shared writable mapping), and nobody is disturbed: the lease is given back
 //! at once. Works on local file systems, for the file's owner or with `CAP_LEASE`.
 //!
-//! The one module with `unsafe`: rustix has no `F_SETLEASE`.
+//! Has `unsafe`, as `hint/fanotify/system.rs`: rustix has no `F_SETLEASE`.
 #![expect(unsafe_code, reason = "fcntl(F_SETLEASE) and sigaction have no safe wrapper in rustix")]
 
 use std::{fs::File, os::fd::AsRawFd};

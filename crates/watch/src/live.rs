@@ -40,7 +40,7 @@ pub(crate) use self::{
 use self::{guard::Guard, line::Lines, mark::Mark, rate::Rate};
 use crate::{
     digest::Digests,
-    hint::HintSource,
+    hint::Sources,
     probe::FsKinds,
     root::Root,
     rule::Rule,
@@ -107,7 +107,7 @@ pub(crate) type Memory = (Snapshot, Batches, Sequences);
 
 /// What a turn needs from outside.
 pub(crate) struct Context<'a> {
-    pub(crate) hints: &'a mut dyn HintSource,
+    pub(crate) hints: &'a mut Sources,
     pub(crate) kinds: &'a mut FsKinds,
     pub(crate) digests: &'a mut Digests,
     pub(crate) pulse: &'a Pulse,
@@ -191,7 +191,7 @@ impl Live {
 
     /// Whoever needs events is concerned when some were lost.
     pub(crate) fn needs_events(&self) -> bool {
-        self.definition.watch.source.backend == Backend::Auto
+        self.definition.watch.source.backend != Backend::Poll
     }
 
     /// The turn is committed: what it decided is true now.

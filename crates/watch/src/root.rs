@@ -87,6 +87,8 @@ pub(crate) struct Pass {
 pub(crate) struct Problems {
     /// Set means that the root is polled, by necessity or by its file system's nature.
     pub(crate) limit: Option<String>,
+    /// Why other events tell of it than its trigger asks for.
+    pub(crate) instead: Option<String>,
     pub(crate) remote: Option<Remote>,
     pub(crate) unreadable: Option<String>,
     pub(crate) too_many: Option<String>,
@@ -322,7 +324,9 @@ impl Root {
                 "`{dir}` cannot be watched: {reason}; watching starts by itself once it is there"
             ));
         }
-        let Problems { limit, unreadable, too_many, emptied, remote: _ } = &self.problems;
+        let Problems { limit, instead, unreadable, too_many, emptied, remote } = &self.problems;
+        // No events tell of what others write.
+        let instead = instead.as_ref().filter(|_| remote.is_none());
         if let Some(limit) = limit {
             all.push(format!(
                 "`{dir}` is only looked at every {}: {limit}",
@@ -330,7 +334,7 @@ impl Root {
             ));
         }
         let emptied = emptied.as_ref().map(|(_, text)| text);
-        all.extend([unreadable.as_ref(), too_many.as_ref(), emptied].into_iter().flatten().cloned());
+        all.extend([instead, unreadable.as_ref(), too_many.as_ref(), emptied].into_iter().flatten().cloned());
         all
     }
 }

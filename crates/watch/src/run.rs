@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Options, WatchError,
     engine::Engine,
-    hint::{self, DirtySet},
+    hint::{DirtySet, Sources},
     live::Outbox,
     patrol::Charge,
     since::Since,
@@ -270,7 +270,7 @@ impl Run {
 
     /// At the start, and where a turn died with its engine. Everything that matters is in the state file.
     fn begin(&mut self) -> Result<(), WatchError> {
-        let source = hint::source(Arc::clone(&self.dirty));
+        let source = Sources::new(Arc::clone(&self.dirty));
         let pulse = Arc::clone(&self.thread.pulse);
         self.thread.engine = Some(Engine::new(self.options.clone(), source, self.since.clone(), pulse)?);
         self.thread.hangs.send_replace(false);

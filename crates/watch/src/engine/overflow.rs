@@ -8,7 +8,8 @@ use crate::hint::Lost;
 /// How long it is shown.
 const SHOWN: Duration = Duration::from_mins(1);
 
-const REMEDY: &str = "sysctl fs.inotify.max_queued_events=131072";
+const INOTIFY: &str = "sysctl fs.inotify.max_queued_events=131072";
+const FANOTIFY: &str = "sysctl fs.fanotify.max_queued_events=131072";
 
 #[derive(Debug)]
 pub(super) struct Overflow {
@@ -19,6 +20,8 @@ pub(super) struct Overflow {
     /// How often the kernel lost hints, and when it last did.
     count: u64,
     last: Option<Instant>,
+    /// What raises the limit of the queue that last did.
+    remedy: &'static str,
 }
 
 impl Overflow {
@@ -26,14 +29,19 @@ impl Overflow {
     const LONGEST: Duration = Duration::from_mins(1);
 
     pub(super) const fn new(now: Instant) -> Self {
-        Self { not_before: now, pause: Self::FIRST, answer: now, count: 0, last: None }
+        Self { not_before: now, pause: Self::FIRST, answer: now, count: 0, last: None, remedy: INOTIFY }
     }
 
     /// When to look at everything, after hints were lost at `now`.
     pub(super) fn answer(&mut self, lost: Lost, now: Instant) -> Instant {
-        if lost == Lost::Queue {
+        let remedy = match lost {
+            Lost::Inotify => Some(INOTIFY),
+            Lost::Fanotify => Some(FANOTIFY),
+            Lost::Memory => None,
+        };
+        if let Some(remedy) = remedy {
             self.count += 1;
-            self.last = Some(now);
+            (self.last, self.remedy) = (Some(now), remedy);
         }
         self.next(now)
     }
@@ -58,8 +66,8 @@ impl Overflow {
         self.shown_until(now)?;
         Some(format!(
             "the system's queue of events overflowed ({} times so far): everything is looked at again, so that nothing is missed; \
-             raise its limit with `{REMEDY}` and start the agent again",
-            self.count
+             raise its limit with `{}` and start the agent again",
+            self.count, self.remedy
         ))
     }
 }
@@ -93,11 +101,13 @@ mod tests {
         let mut overflow = Overflow::new(start);
         overflow.answer(Lost::Memory, start);
         assert_eq!(overflow.describe(start), None);
-        overflow.answer(Lost::Queue, start);
-        overflow.answer(Lost::Queue, start);
-        assert!(
-            overflow.describe(start).is_some_and(|text| text.contains("2 times") && text.contains(REMEDY))
-        );
+        overflow.answer(Lost::Inotify, start);
+        let says = |overflow: &Overflow, count: &str, remedy: &str| {
+            overflow.describe(start).is_some_and(|text| text.contains(count) && text.contains(remedy))
+        };
+        assert!(says(&overflow, "1 times", INOTIFY));
+        overflow.answer(Lost::Fanotify, start);
+        assert!(says(&overflow, "2 times", FANOTIFY));
         assert_eq!(overflow.shown_until(start), Some(start + SHOWN));
         assert_eq!(overflow.describe(start + SHOWN), None);
     }

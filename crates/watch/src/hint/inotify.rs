@@ -1,14 +1,14 @@
 //! Hints from inotify, through `notify`: one non-recursive watch per directory, because its recursive
 //! mode loses files in directories that are new, and says nothing. Nothing else here knows `notify`.
 
-use std::{io, path::Path, sync::Arc};
+use std::{collections::HashSet, io, path::Path, sync::Arc};
 
 use notify::{
     Config, ErrorKind, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
     event::{AccessKind, AccessMode, ModifyKind, RenameMode},
 };
 
-use super::{AddError, DirtySet, HintSource, Hints, Lost, Writer};
+use super::{AddError, DirtySet, HintSource, Lost, Writer};
 
 const WATCHES: &str = "sysctl fs.inotify.max_user_watches=1048576";
 const INSTANCES: &str = "sysctl fs.inotify.max_user_instances=1024";
@@ -16,9 +16,9 @@ const INSTANCES: &str = "sysctl fs.inotify.max_user_instances=1024";
 /// The system's events; where there are none to be had, a source that says so for every directory,
 /// so that all of them are polled.
 pub(crate) fn source(dirty: Arc<DirtySet>) -> Box<dyn HintSource> {
-    let marker = Marker(Arc::clone(&dirty));
+    let marker = Marker(dirty);
     match RecommendedWatcher::new(marker, Config::default().with_follow_symlinks(false)) {
-        Ok(watcher) => Box::new(Inotify { watcher, dirty }),
+        Ok(watcher) => Box::new(Inotify(watcher)),
         Err(error) => Box::new(Nothing(refusal(&error, INSTANCES))),
     }
 }
@@ -30,7 +30,7 @@ impl notify::EventHandler for Marker {
     fn handle_event(&mut self, event: notify::Result<Event>) {
         match event {
             // An overflow has no path and an unspecific kind: it must be asked for before anything else.
-            Ok(event) if event.need_rescan() => self.0.mark_all(Lost::Queue),
+            Ok(event) if event.need_rescan() => self.0.mark_all(Lost::Inotify),
             Ok(event) if is_reading(event.kind) => {}
             Ok(event) => {
                 let mut paths = event.paths.iter();
@@ -64,23 +64,18 @@ fn writer(kind: EventKind) -> Writer {
     }
 }
 
-struct Inotify {
-    watcher: RecommendedWatcher,
-    dirty: Arc<DirtySet>,
-}
+struct Inotify(RecommendedWatcher);
 
 impl HintSource for Inotify {
     fn add_dir(&mut self, dir: &Path) -> Result<(), AddError> {
-        self.watcher.watch(dir, RecursiveMode::NonRecursive).map_err(|error| refusal(&error, WATCHES))
+        self.0.watch(dir, RecursiveMode::NonRecursive).map_err(|error| refusal(&error, WATCHES))
     }
 
-    fn remove_dir(&mut self, dir: &Path) {
-        // An error says that the system has dropped it already.
-        let _ = self.watcher.unwatch(dir);
-    }
-
-    fn drain(&mut self) -> Hints {
-        self.dirty.drain()
+    fn remove_dirs(&mut self, gone: &HashSet<&Path>) {
+        for dir in gone {
+            // An error says that the system has dropped it already.
+            let _ = self.0.unwatch(dir);
+        }
     }
 }
 
@@ -91,11 +86,7 @@ impl HintSource for Nothing {
         Err(self.0.clone())
     }
 
-    fn remove_dir(&mut self, _dir: &Path) {}
-
-    fn drain(&mut self) -> Hints {
-        Hints::default()
-    }
+    fn remove_dirs(&mut self, _gone: &HashSet<&Path>) {}
 }
 
 fn refusal(error: &notify::Error, remedy: &'static str) -> AddError {
@@ -127,7 +118,7 @@ mod tests {
     fn an_overflow_has_no_path_and_is_not_missed() {
         let dirty = Arc::new(DirtySet::default());
         Marker(Arc::clone(&dirty)).handle_event(Ok(Event::new(EventKind::Other).set_flag(Flag::Rescan)));
-        assert_eq!(dirty.drain().lost, Some(Lost::Queue));
+        assert_eq!(dirty.drain().lost, Some(Lost::Inotify));
     }
 
     #[test]
@@ -164,6 +155,6 @@ mod tests {
         std::fs::rename(elsewhere.path().join("a"), watched.path().join("a")).expect("moved");
         dirty.finished.notified().await;
         let names = Names::Some(BTreeMap::from([("a".into(), Writer::Placed)]));
-        assert_eq!(hints.drain().directories, BTreeMap::from([(watched.path().to_owned(), names)]));
+        assert_eq!(dirty.drain().directories, BTreeMap::from([(watched.path().to_owned(), names)]));
     }
 }

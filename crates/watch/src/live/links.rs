@@ -7,10 +7,7 @@ use std::{
     time::Instant,
 };
 
-use hetuflow_core::{
-    path_text,
-    trigger::{Backend, Symlinks},
-};
+use hetuflow_core::{path_text, trigger::Symlinks};
 
 use super::{Context, Live, judge::Decided};
 use crate::{
@@ -93,12 +90,10 @@ impl Live {
     /// Looks out for what changes where links lead to, and once at each of them after that.
     pub(super) fn heed(&mut self, index: usize, cx: &mut Context<'_>) {
         for link in self.roots[index].links.take_unheeded() {
-            let root = &mut self.roots[index];
+            let root = &self.roots[index];
             let folder = root.links.target(&link).and_then(Path::parent).map(Path::to_owned);
-            if let Some(folder) = folder.filter(|folder| !root.known.contains_key(folder))
-                && self.definition.watch.source.backend == Backend::Auto
-            {
-                root.add_watch(&folder, cx);
+            if let Some(folder) = folder.filter(|folder| !root.known.contains_key(folder)) {
+                self.add_watch(index, &folder, cx);
             }
             let seen = self.roots[index].see(&link);
             self.sort(index, &link, &seen);

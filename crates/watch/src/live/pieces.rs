@@ -3,7 +3,7 @@
 
 use std::{path::Path, time::Instant};
 
-use hetuflow_core::trigger::{Backend, WriterCheck};
+use hetuflow_core::trigger::WriterCheck;
 
 use super::{Context, Live};
 use crate::{
@@ -82,11 +82,8 @@ impl Live {
     /// It waits for something in it.
     pub(super) fn watch_inside(&mut self, path: &Path, cx: &mut Context<'_>) {
         let is_whole = self.fact_of(path).is_some_and(|fact| matches!(fact.way, Way::Whole { .. }));
-        if is_whole
-            && self.definition.watch.source.backend == Backend::Auto
-            && let Some(index) = self.root_of(path)
-        {
-            self.roots[index].add_watch(path, cx);
+        if is_whole && let Some(index) = self.root_of(path) {
+            self.add_watch(index, path, cx);
         }
     }
 

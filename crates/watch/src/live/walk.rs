@@ -16,7 +16,7 @@ use rustix::io::Errno;
 
 use super::{Context, Live};
 use crate::{
-    hint::AddError,
+    hint::{AddError, Added},
     listing::Listing,
     probe::{DirFact, FsKind, Seen, see_open},
     root::{Pauses, Remote, Root, Walk, device_above, locate},
@@ -81,11 +81,17 @@ impl Live {
         }
     }
 
-    fn list(&mut self, index: usize, directory: &Path, walk: Walk, cx: &mut Context<'_>, part: &mut Part) {
-        let root = &mut self.roots[index];
-        if self.definition.watch.source.backend == Backend::Auto {
-            root.add_watch(directory, cx);
+    /// From now on the system tells what happens in a directory, unless that is found out by looking.
+    pub(super) fn add_watch(&mut self, index: usize, directory: &Path, cx: &mut Context<'_>) {
+        let backend = self.definition.watch.source.backend;
+        if backend != Backend::Poll {
+            self.roots[index].add_watch(directory, backend, cx);
         }
+    }
+
+    fn list(&mut self, index: usize, directory: &Path, walk: Walk, cx: &mut Context<'_>, part: &mut Part) {
+        self.add_watch(index, directory, cx);
+        let root = &mut self.roots[index];
         let symlinks = self.definition.watch.source.symlinks;
         if symlinks == Symlinks::Follow && !root.is_unlisted(directory) {
             return;
@@ -279,9 +285,14 @@ impl Live {
 }
 
 impl Root {
-    pub(super) fn add_watch(&mut self, directory: &Path, cx: &mut Context<'_>) {
+    fn add_watch(&mut self, directory: &Path, backend: Backend, cx: &mut Context<'_>) {
         let Some(real) = self.in_system(directory) else { return };
-        match cx.hints.add_dir(&real) {
+        let Added { instead, result } = cx.hints.add_dir(&real, backend);
+        if let Some(reason) = instead {
+            self.problems().instead =
+                Some(format!("`{}` is watched without fanotify: {reason}", path_text::show(directory)));
+        }
+        match result {
             Ok(()) | Err(AddError::Unreachable) => {}
             Err(error @ AddError::Limit(_)) => self.problems().limit = Some(error.to_string()),
             Err(error @ AddError::Other(_)) => {

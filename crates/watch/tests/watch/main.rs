@@ -2,6 +2,7 @@
 
 mod bulk;
 mod claim;
+mod fanotify;
 mod full;
 mod large;
 mod limits;

@@ -37,7 +37,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::{world::World, writers};
+use crate::{
+    world::{World, has_fanotify},
+    writers,
+};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -50,19 +53,36 @@ struct Scenario {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn scenarios() {
+    play_all(None).await;
+}
+
+/// The same, where one mark tells of the whole file system.
+#[tokio::test(flavor = "multi_thread")]
+async fn scenarios_by_fanotify() {
+    if has_fanotify().await {
+        play_all(Some("fanotify")).await;
+    }
+}
+
+async fn play_all(backend: Option<&'static str>) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/scenario");
     let mut runs = tokio::task::JoinSet::new();
     for entry in fs::read_dir(&folder).expect("the folder of scenarios") {
-        runs.spawn(run(entry.expect("an entry").path()));
+        runs.spawn(run(entry.expect("an entry").path(), backend));
     }
     assert!(!runs.is_empty(), "no scenarios in {}", folder.display());
     runs.join_all().await;
 }
 
-async fn run(origin: PathBuf) {
+async fn run(origin: PathBuf, backend: Option<&str>) {
     let text = fs::read_to_string(&origin).expect("readable");
-    let scenario: Scenario =
+    let mut scenario: Scenario =
         toml::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", origin.display()));
+    for source in [Some(&mut scenario.source), scenario.edited.as_mut()].into_iter().flatten() {
+        if let Some(backend) = backend {
+            source.entry("backend").or_insert_with(|| backend.into());
+        }
+    }
     let mut play = Play {
         world: World::new(&scenario.source.to_string()),
         held: BTreeMap::new(),

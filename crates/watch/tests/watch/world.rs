@@ -322,6 +322,18 @@ impl World {
     }
 }
 
+/// Whether whole file systems can be marked here. Where not, what needs that is not tested, and says so loudly.
+pub(crate) async fn has_fanotify() -> bool {
+    let mut world = World::new("paths = ['*']\nbackend = 'fanotify'");
+    world.start().await;
+    let state = world.state(|state| state.baseline_done).await;
+    world.stop().await;
+    if let Some(problem) = &state.problem {
+        eprintln!("NOT TESTED: {problem}");
+    }
+    state.problem.is_none()
+}
+
 fn acks_of(events: Vec<FileEvent>, verdict: FileVerdict) -> Vec<FileBatchAck> {
     let ack = |event: FileEvent| FileBatchAck {
         key: event.key,

@@ -34,7 +34,8 @@ const KINDS: [(&str, Kind); 2] = [("file", Kind::File), ("directory", Kind::Dire
 const SYMLINKS: [(&str, Symlinks); 3] =
     [("ignore", Symlinks::Ignore), ("file", Symlinks::File), ("follow", Symlinks::Follow)];
 const HARDLINKS: [(&str, Hardlinks); 2] = [("allow", Hardlinks::Allow), ("reject", Hardlinks::Reject)];
-const BACKENDS: [(&str, Backend); 2] = [("auto", Backend::Auto), ("poll", Backend::Poll)];
+const BACKENDS: [(&str, Backend); 3] =
+    [("auto", Backend::Auto), ("fanotify", Backend::Fanotify), ("poll", Backend::Poll)];
 const DAYS: [(&str, DateRange); 2] = [("today", DateRange::Today), ("yesterday", DateRange::Yesterday)];
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -135,6 +135,8 @@ pub enum Backend {
     /// By the system's events, where the file system sends them.
     #[default]
     Auto,
+    /// By events of the whole file system, for which the agent needs `CAP_SYS_ADMIN`; without that as `Auto`.
+    Fanotify,
     /// By looking.
     Poll,
 }
