@@ -7,29 +7,39 @@ mod world;
 
 use std::{
     fs,
-    path::Path,
     time::{Duration, Instant},
 };
 
 use hetuflow_core::protocol::WatchHealth;
 use world::World;
 
-const QUEUE: &str = "/proc/sys/fs/inotify/max_queued_events";
-
 /// The length is read when a queue is made, so that it is short for a moment only. It is the whole machine's: where it may not be
 /// set, nothing is tested.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_where_the_queue_of_events_overflows() {
-    let queue = fs::File::open(QUEUE).expect("the length of the queue");
+    overflow("auto", "inotify").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_where_the_queue_of_fanotify_overflows() {
+    if world::has_fanotify().await {
+        overflow("fanotify", "fanotify").await;
+    }
+}
+
+async fn overflow(backend: &str, system: &str) {
+    let length = format!("/proc/sys/fs/{system}/max_queued_events");
+    let queue = fs::File::open(&length).expect("the length of the queue");
     rustix::fs::flock(&queue, rustix::fs::FlockOperation::LockExclusive).expect("nobody else changes it");
-    let before = fs::read_to_string(QUEUE).expect("the length of the queue");
-    let mut world = World::new("paths = [\"in/**/*.csv\"]\nsettle = \"0s\"");
+    let before = fs::read_to_string(&length).expect("the length of the queue");
+    let mut world =
+        World::new(&format!("paths = [\"in/**/*.csv\"]\nsettle = \"0s\"\nbackend = \"{backend}\""));
     fs::create_dir(world.path("in")).expect("a folder");
-    if fs::write(QUEUE, "16").is_err() {
-        eprintln!("skipped: {QUEUE} may not be written");
+    if fs::write(&length, "16").is_err() {
+        eprintln!("skipped: {length} may not be written");
         return;
     }
-    let short = Restore(&before);
+    let short = Restore(&length, &before);
     world.start().await;
     drop((short, queue));
     for directory in 0..50 {
@@ -41,7 +51,7 @@ async fn nothing_is_lost_where_the_queue_of_events_overflows() {
     }
     // The kernel does lose events, and the watch says so with what helps.
     let deadline = Instant::now() + Duration::from_mins(1);
-    while !overflows(&world) {
+    while !overflows(&world, system) {
         assert!(Instant::now() < deadline, "the queue never overflowed: {:?}", world.watcher().states());
         stir(&world);
     }
@@ -51,30 +61,31 @@ async fn nothing_is_lost_where_the_queue_of_events_overflows() {
     assert_eq!(world.told(1).await, ["arrived in/49/last.csv 1"]);
 }
 
-/// More events than anybody can take from so short a queue, about a name that nobody asks for.
+/// More events than anybody can take from so short a queue, about names that nobody asks for; each of its own, for fanotify
+/// makes one event of several about one name.
 fn stir(world: &World) {
-    let (one, other) = (world.path("in/one"), world.path("in/other"));
-    fs::write(&one, "").expect("written");
-    for _ in 0..500 {
-        fs::rename(&one, &other).expect("renamed");
-        fs::rename(&other, &one).expect("renamed back");
+    let name = |number: usize| world.path(&format!("in/name-{number}"));
+    fs::write(name(0), "").expect("written");
+    for number in 0..1000 {
+        fs::rename(name(number), name(number + 1)).expect("renamed");
     }
+    fs::remove_file(name(1000)).expect("removed");
 }
 
-fn overflows(world: &World) -> bool {
-    let says = "raise its limit with `sysctl fs.inotify.max_queued_events=131072`";
+fn overflows(world: &World, system: &str) -> bool {
+    let says = format!("raise its limit with `sysctl fs.{system}.max_queued_events=131072`");
     world.watcher().states().iter().any(|state| {
         let problem = state.problem.as_deref().unwrap_or_default();
         state.health == WatchHealth::Overflowing
             && problem.contains("queue of events overflowed")
-            && problem.contains(says)
+            && problem.contains(&says)
     })
 }
 
-struct Restore<'a>(&'a str);
+struct Restore<'a>(&'a str, &'a str);
 
 impl Drop for Restore<'_> {
     fn drop(&mut self) {
-        fs::write(Path::new(QUEUE), self.0.trim()).expect("the length that was there");
+        fs::write(self.0, self.1.trim()).expect("the length that was there");
     }
 }

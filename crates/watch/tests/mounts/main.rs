@@ -1,6 +1,7 @@
 //! The watcher on file systems that are mounted for it: a remote one of our own, whose answers can be held back, and those
 //! of the kernel. Each test runs once more in a process with mounts of its own, which go with it however it ends.
 
+mod fanotify;
 mod far;
 mod hang;
 mod polling;

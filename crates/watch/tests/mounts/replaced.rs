@@ -6,9 +6,19 @@ use std::{ffi::CStr, fs, path::Path};
 use hetuflow_core::protocol::WatchHealth;
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, unmount};
 
-use crate::{has_own_mounts, world::World};
+use crate::{
+    has_own_mounts,
+    world::{World, has_fanotify},
+};
 
-const SOURCE: &str = "paths = ['in/**/*.csv']\nsettle = '0s'\nevents = ['arrived', 'deleted']";
+fn source(backend: &str) -> String {
+    format!("paths = ['in/**/*.csv']\nsettle = '0s'\nevents = ['arrived', 'deleted']\nbackend = '{backend}'")
+}
+
+/// What tells of local files.
+async fn backends() -> Vec<&'static str> {
+    if has_fanotify().await { vec!["auto", "fanotify"] } else { vec!["auto"] }
+}
 
 fn tmpfs(at: &Path) {
     mount("test", at, c"tmpfs", MountFlags::empty(), None::<&CStr>).expect("mounted");
@@ -29,8 +39,8 @@ async fn asks_for_the_mount(world: &World) {
 }
 
 /// The events of local file systems are enough: no look is due before the test would fail.
-async fn start(folder: &str) -> World {
-    let mut world = World::new(SOURCE);
+async fn start(folder: &str, backend: &str) -> World {
+    let mut world = World::new(&source(backend));
     fs::create_dir_all(world.path(folder)).expect("a folder");
     world.start().await;
     health(&world, WatchHealth::Live).await;
@@ -42,7 +52,13 @@ async fn a_file_system_over_a_root_comes_and_goes() {
     if !has_own_mounts("replaced::a_file_system_over_a_root_comes_and_goes") {
         return;
     }
-    let mut world = start("in").await;
+    for backend in backends().await {
+        come_and_go_by(backend).await;
+    }
+}
+
+async fn come_and_go_by(backend: &str) {
+    let mut world = start("in", backend).await;
     world.write("in/a.csv", "1");
     assert_eq!(world.told(1).await, ["arrived in/a.csv 1"]);
 
@@ -70,7 +86,13 @@ async fn a_root_is_unmounted_and_mounted_again() {
     if !has_own_mounts("replaced::a_root_is_unmounted_and_mounted_again") {
         return;
     }
-    let mut world = World::new(SOURCE);
+    for backend in backends().await {
+        unmount_and_mount_by(backend).await;
+    }
+}
+
+async fn unmount_and_mount_by(backend: &str) {
+    let mut world = World::new(&source(backend));
     for folder in ["in", "side", "merged", "upper", "work"] {
         fs::create_dir(world.path(folder)).expect("a folder");
     }
@@ -101,23 +123,41 @@ async fn an_overlay_tells_by_events_and_comes_back() {
     if !has_own_mounts("replaced::an_overlay_tells_by_events_and_comes_back") {
         return;
     }
-    let mut world = World::new(SOURCE);
+    for backend in backends().await {
+        // Marked as a whole only with the second; without, inotify takes the place of fanotify.
+        for export in ["", ",index=on,nfs_export=on"] {
+            overlay_by(backend, export).await;
+        }
+    }
+}
+
+async fn overlay_by(backend: &str, export: &str) {
+    let mut world = World::new(&source(backend));
     for folder in ["in", "lower", "upper", "work"] {
         fs::create_dir(world.path(folder)).expect("a folder");
     }
     world.write("lower/old.csv", "1");
+    world.write("lower/sub/old.csv", "1");
     let path = |folder: &str| world.path(folder).display().to_string();
-    let options = format!("lowerdir={},upperdir={},workdir={}\0", path("lower"), path("upper"), path("work"));
+    let options =
+        format!("lowerdir={},upperdir={},workdir={}{export}\0", path("lower"), path("upper"), path("work"));
     let options = CStr::from_bytes_with_nul(options.as_bytes()).expect("one NUL");
     let overlay = |at: &Path| mount("test", at, c"overlay", MountFlags::empty(), options).expect("mounted");
     overlay(&world.path("in"));
     world.start().await;
-    health(&world, WatchHealth::Live).await;
+    let state = world.state(|state| state.health == WatchHealth::Live && state.baseline_done).await;
+    let is_marked = backend == "auto" || !export.is_empty();
+    assert_eq!(state.problem.is_none(), is_marked, "{state:?}");
     world.write("in/a.csv", "1");
     assert_eq!(world.told(1).await, ["arrived in/a.csv 1"]);
     // Copied up, which changes its inode, and then written.
     world.write("in/old.csv", "12");
     assert_eq!(world.told(1).await, ["arrived in/old.csv 2"]);
+    // In a directory that is copied up by that.
+    for name in ["a", "b"] {
+        world.write(&format!("in/sub/{name}.csv"), "1");
+        assert_eq!(world.told(1).await, [format!("arrived in/sub/{name}.csv 1")]);
+    }
     away(&world.path("in"));
     asks_for_the_mount(&world).await;
     overlay(&world.path("in"));
@@ -133,7 +173,13 @@ async fn what_is_unmounted_below_a_root_is_not_deleted() {
     if !has_own_mounts("replaced::what_is_unmounted_below_a_root_is_not_deleted") {
         return;
     }
-    let mut world = World::new(SOURCE);
+    for backend in backends().await {
+        unmount_below_by(backend).await;
+    }
+}
+
+async fn unmount_below_by(backend: &str) {
+    let mut world = World::new(&source(backend));
     for folder in ["in/sub", "side"] {
         fs::create_dir_all(world.path(folder)).expect("a folder");
     }
