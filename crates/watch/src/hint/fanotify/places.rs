@@ -8,9 +8,6 @@ use std::{
 
 use super::system::Handle;
 
-/// The id of a file system comes first in a handle.
-const SYSTEM: usize = 8;
-
 #[derive(Debug, Default)]
 pub(super) struct Places(HashMap<Handle, Vec<Box<Path>>>);
 
@@ -43,25 +40,23 @@ impl Places {
 
     /// Yields one of them for each file system of which none is left.
     pub(super) fn remove(&mut self, gone: &HashSet<&Path>) -> Vec<PathBuf> {
-        let mut left = HashSet::new();
-        let mut lost = HashMap::new();
+        let (mut left, mut lost) = (HashSet::new(), HashMap::new());
         self.0.retain(|handle, dirs| {
-            let first = dirs.first().map(|dir| dir.to_path_buf());
-            dirs.retain(|dir| !gone.contains(&**dir));
-            let system = handle.get(..SYSTEM).unwrap_or_default().to_vec();
-            if dirs.is_empty() {
-                lost.insert(system, first);
-            } else {
-                left.insert(system);
+            let system = system(handle);
+            if dirs.iter().all(|dir| gone.contains(&**dir)) {
+                lost.extend(dirs.pop().map(|dir| (system, dir.into_path_buf())));
+                return false;
             }
-            !dirs.is_empty()
+            left.insert(system);
+            dirs.retain(|dir| !gone.contains(&**dir));
+            true
         });
-        lost.into_iter().filter(|(system, _)| !left.contains(system)).filter_map(|(_, dir)| dir).collect()
+        lost.into_iter().filter(|(system, _)| !left.contains(system)).map(|(_, dir)| dir).collect()
     }
 
     /// Whether any directory is on the same file system.
     pub(super) fn needs(&self, handle: &Handle) -> bool {
-        self.0.keys().any(|known| known.get(..SYSTEM) == handle.get(..SYSTEM))
+        self.0.keys().any(|known| system(known) == system(handle))
     }
 
     pub(super) fn handles(&self) -> Vec<Handle> {
@@ -77,12 +72,17 @@ impl Places {
     }
 }
 
+/// The id of the file system comes first.
+fn system(handle: &Handle) -> [u8; 8] {
+    handle.first_chunk().copied().unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn handle(system: u8, directory: u8) -> Handle {
-        [[system; SYSTEM].as_slice(), &[directory]].concat().into()
+        [[system; 8].as_slice(), &[directory]].concat().into()
     }
 
     #[test]
