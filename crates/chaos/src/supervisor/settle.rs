@@ -28,6 +28,9 @@ const SETTLED_WITHIN: Duration = Duration::from_mins(20);
 /// More than the longest backoff, and whatever a machine with much to do adds.
 const LIVE_WITHIN: Duration = Duration::from_mins(1);
 
+/// From a line's time to its place in the file.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(1);
+
 const STOPPED_WITHIN: Duration = Duration::from_secs(40);
 
 pub(super) async fn start(world: &World) -> anyhow::Result<()> {
@@ -68,8 +71,7 @@ pub(crate) async fn settle(world: &World) -> anyhow::Result<Nanos> {
     let api = world.api()?;
     remove(world, &api, Source::Clock, Job::of(Source::Daemon).count()).await?;
     come_to_rest(world, &api, Rest::ButDaemons).await?;
-    daemons_live(world, &api).await?;
-    let until = now();
+    let until = daemons_live(world, &api).await?;
     remove(world, &api, Source::Daemon, 0).await?;
     come_to_rest(world, &api, Rest::Everything).await?;
     Ok(until)
@@ -116,21 +118,25 @@ async fn come_to_rest(world: &World, api: &Api, rest: Rest) -> anyhow::Result<()
     Ok(())
 }
 
-/// Until each daemon has one run, unless a person would have to decide; at the deadline the judge says which has not.
-async fn daemons_live(world: &World, api: &Api) -> anyhow::Result<()> {
+/// Until each daemon has one run, unless a person would have to decide; at the deadline the judge says which has not. Yields
+/// when that was: runs end by themselves too, and what one had said by then must have been written down.
+async fn daemons_live(world: &World, api: &Api) -> anyhow::Result<Nanos> {
     let mut held = Vec::new();
     for job in Job::of(Source::Daemon) {
         held.extend(api.is_held(job.name).await?.then_some(job.name));
     }
     let began = Instant::now();
-    while began.elapsed() < LIVE_WITHIN {
-        if each_lives(&history::read(&world.folder.join(EFFECTS))?, &held, now()) {
-            return Ok(());
+    loop {
+        let at = now();
+        sleep(WRITTEN_WITHIN).await;
+        if each_lives(&history::read(&world.folder.join(EFFECTS))?, &held, at) {
+            return Ok(at);
         }
-        sleep(LOOK).await;
+        if began.elapsed() >= LIVE_WITHIN {
+            eprintln!("not every daemon lives; held: {held:?}");
+            return Ok(at);
+        }
     }
-    eprintln!("not every daemon lives; held: {held:?}");
-    Ok(())
 }
 
 /// What has not come to its end.
