@@ -1,6 +1,6 @@
 //! The writer test: whether anybody on this machine has a file open for writing, answered exactly by
 //! asking the kernel for a read lease on it. The kernel refuses the lease while a writer exists (also
-//! one that only holds a shared writable mapping), and nobody is disturbed: the lease is given back
+//! one that only holds a shared writable mapping, though not on overlayfs), and nobody is disturbed: the lease is given back
 //! at once. Works on local file systems, for the file's owner or with `CAP_LEASE`.
 //!
 //! Has `unsafe`, as `hint/fanotify/system.rs`: rustix has no `F_SETLEASE`.
