@@ -54,12 +54,8 @@ impl Life {
     pub(crate) fn ingest(&self, body: Bytes) -> Ingest {
         let now = self.clock.now();
         let event = event(now, body);
-        let dedupe = DedupeKey {
-            scope: "/hooks/default/bench".to_owned(),
-            key: event.id.to_string(),
-            second: None,
-            expires_at: now.checked_add(DEDUPE_FOR).unwrap_or(now),
-        };
+        let expires_at = now.checked_add(DEDUPE_FOR).unwrap_or(now);
+        let dedupe = DedupeKey::new("/hooks/default/bench".to_owned(), event.id.to_string(), expires_at);
         let task = NewTask {
             id: TaskId::at(now),
             namespace: event.namespace.clone(),

@@ -8,7 +8,11 @@ mod place;
 pub(crate) mod witness;
 mod writers;
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 use clap::Args;
 use tokio::time::{Instant, sleep};
@@ -47,6 +51,9 @@ pub(crate) struct FilesArgs {
     /// Files are claimed: renamed before they are told
     #[arg(long)]
     claim: bool,
+    /// Files are told in batches
+    #[arg(long)]
+    batch: bool,
     /// Where the folder of the run is made; a run that fails leaves it there
     #[arg(long, default_value = "/tmp")]
     folder: PathBuf,
@@ -76,9 +83,10 @@ pub(crate) async fn run(mut args: FilesArgs) -> anyhow::Result<ExitCode> {
     }
     eprintln!("FAILED; the histories are in {}", folder.keep().display());
     eprintln!(
-        "again: cargo xtask chaos --files --seed {seed}{}{}",
+        "again: cargo xtask chaos --files --seed {seed}{}{}{}",
         if args.short { " --short" } else { "" },
-        if args.claim { " --claim" } else { "" }
+        if args.claim { " --claim" } else { "" },
+        if args.batch { " --batch" } else { "" }
     );
     Ok(ExitCode::FAILURE)
 }
@@ -88,8 +96,9 @@ async fn storm(args: &FilesArgs, seed: u64, folder: PathBuf) -> anyhow::Result<V
         Some(binaries) => binaries.clone(),
         None => std::env::current_exe()?.parent().map(PathBuf::from).unwrap_or_default(),
     };
-    let keys = if args.claim { "claim = \"rename\"\n" } else { "" };
-    let mut place = Place::start(&folder, &binaries, keys).await?;
+    let claim = if args.claim { "claim = \"rename\"\n" } else { "" };
+    let batch = if args.batch { "batch = { max_files = 7, max_wait = \"400ms\" }\n" } else { "" };
+    let mut place = Place::start(&folder, &binaries, &format!("{claim}{batch}")).await?;
     let plan = Plan {
         agent_kills: args.agent_kills,
         server_kills: args.server_kills,
@@ -103,14 +112,17 @@ async fn storm(args: &FilesArgs, seed: u64, folder: PathBuf) -> anyhow::Result<V
     let written = writers.stop().await?;
     let done = done?;
     eprintln!("{} files in {} s: {done}", written.len(), began.elapsed().as_secs());
-    settle(&place, written.len()).await?;
+    settle(&place, &folder, written.len(), args.batch).await?;
     let state = place.api()?.state().await?;
     place.stop().await?;
-    Ok(judge::judge(&written, &state, &witness::read(&folder)?))
+    let witnesses = witness::read(&folder)?;
+    let told = if args.batch { judge::by_process(&witnesses) } else { judge::by_event(&state) };
+    Ok(judge::judge(&written, &told, &witnesses))
 }
 
-/// Waits until every file has its event and every task has ended, or nothing happens any more: then the judge says what.
-async fn settle(place: &Place, files: usize) -> anyhow::Result<()> {
+/// Waits until every file has its event (in a batch: a process that saw it) and every task has ended, or nothing happens any
+/// more: then the judge says what.
+async fn settle(place: &Place, folder: &Path, files: usize, batch: bool) -> anyhow::Result<()> {
     let (mut best, mut since) = ((usize::MAX, usize::MAX), Instant::now());
     while since.elapsed() < STUCK_FOR {
         sleep(LOOK).await;
@@ -118,7 +130,8 @@ async fn settle(place: &Place, files: usize) -> anyhow::Result<()> {
         let (Ok(events), Ok(tasks)) = (api.count_events("file").await, api.count_unsettled().await) else {
             continue;
         };
-        let left = (files.saturating_sub(events), tasks);
+        let told = if batch { judge::by_process(&witness::read(folder)?).len() } else { events };
+        let left = (files.saturating_sub(told), tasks);
         if left == (0, 0) {
             return Ok(());
         }
@@ -126,6 +139,6 @@ async fn settle(place: &Place, files: usize) -> anyhow::Result<()> {
             (best, since) = (left, Instant::now());
         }
     }
-    eprintln!("not everything settles: {} files without an event, {} tasks", best.0, best.1);
+    eprintln!("not everything settles: {} files untold, {} tasks", best.0, best.1);
     Ok(())
 }

@@ -239,10 +239,18 @@ pub struct DedupeKey {
     /// Another by which it is recognised as well, among second keys alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub second: Option<String>,
+    /// What the event is put together from, by keys of the same scope. It is stored only if none of them is another's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<String>,
     pub expires_at: Timestamp,
 }
 
 impl DedupeKey {
+    #[must_use]
+    pub const fn new(scope: String, key: String, expires_at: Timestamp) -> Self {
+        Self { scope, key, second: None, parts: Vec::new(), expires_at }
+    }
+
     /// Each with the scope in which it is unique.
     pub fn keys(&self) -> impl Iterator<Item = (String, &str)> {
         let second = self.second.iter().map(|key| (format!("{} second", self.scope), key.as_str()));

@@ -91,6 +91,7 @@ fn from_agent() {
                 key: "default/import".to_owned(),
                 dedupe: "abc".to_owned(),
                 facts: facts(),
+                members: vec!["abd".to_owned()],
                 seen_at: Timestamp::UNIX_EPOCH,
             }],
         },
@@ -173,8 +174,9 @@ fn to_agent() {
             batch: vec![FileBatchAck {
                 key: "default/import".to_owned(),
                 dedupe: "abc".to_owned(),
-                verdict: FileVerdict::Duplicate,
+                verdict: FileVerdict::Overlaps,
                 event_id: Some(EventId::from_uuid(uuid(9))),
+                known: vec![("abd".to_owned(), EventId::from_uuid(uuid(9)))],
             }],
         },
         ToAgent::FileOutcomes { outcomes: vec![(EventId::from_uuid(uuid(9)), FileOutcome::Failed)] },

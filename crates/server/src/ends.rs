@@ -172,12 +172,8 @@ async fn tell(
 }
 
 fn key(task_id: TaskId, ended_at: Timestamp, event: &Event) -> DedupeKey {
-    DedupeKey {
-        scope: event.source.clone(),
-        key: format!("{task_id}/{}", ended_at.as_microsecond()),
-        second: None,
-        expires_at: event.received_at.saturating_add(KNOWN_FOR).unwrap_or(Timestamp::MAX),
-    }
+    let expires_at = event.received_at.saturating_add(KNOWN_FOR).unwrap_or(Timestamp::MAX);
+    DedupeKey::new(event.source.clone(), format!("{task_id}/{}", ended_at.as_microsecond()), expires_at)
 }
 
 /// How many ends led to this one, with it.

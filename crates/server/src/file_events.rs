@@ -57,15 +57,16 @@ pub(crate) async fn accept(
                 };
                 submit(state, ingest).await
             }
-            None => Ok((FileVerdict::Unwatched, None)),
+            None => Ok(Answer { verdict: FileVerdict::Unwatched, event_id: None, known: Vec::new() }),
         }
     }))
     .await;
     let mut accepted = Accepted::default();
     for (file, verdict) in batch.into_iter().zip(verdicts) {
         match verdict {
-            Ok((verdict, event_id)) => {
-                accepted.acks.push(FileBatchAck { key: file.key, dedupe: file.dedupe, verdict, event_id });
+            Ok(Answer { verdict, event_id, known }) => {
+                let FileEvent { key, dedupe, .. } = file;
+                accepted.acks.push(FileBatchAck { key, dedupe, verdict, event_id, known });
             }
             Err(error) => {
                 accepted.rest.push(file);
@@ -76,12 +77,22 @@ pub(crate) async fn accept(
     accepted
 }
 
-async fn submit(state: &AppState, ingest: Ingest) -> Result<(FileVerdict, Option<EventId>), IngestError> {
+struct Answer {
+    verdict: FileVerdict,
+    event_id: Option<EventId>,
+    known: Vec<(String, EventId)>,
+}
+
+async fn submit(state: &AppState, ingest: Ingest) -> Result<Answer, IngestError> {
     let id = ingest.event.id;
-    match state.ingester.submit(ingest).await? {
-        Ingested::Stored => Ok((FileVerdict::Accepted, Some(id))),
-        Ingested::Duplicate { event_id, .. } => Ok((FileVerdict::Duplicate, Some(event_id))),
-    }
+    let (verdict, event_id, known) = match state.ingester.submit(ingest).await? {
+        Ingested::Stored => (FileVerdict::Accepted, Some(id), Vec::new()),
+        Ingested::Duplicate { event_id, parts, .. } if parts.is_empty() => {
+            (FileVerdict::Duplicate, Some(event_id), parts)
+        }
+        Ingested::Duplicate { parts, .. } => (FileVerdict::Overlaps, None, parts),
+    };
+    Ok(Answer { verdict, event_id, known })
 }
 
 /// How the tasks of an event stand.
@@ -209,17 +220,14 @@ async fn notice(
 }
 
 /// Per agent, because two hosts can have the same version of the same path, and both are meant; unless it is of a file
-/// system that they share.
+/// system that they share. A batch has the keys of its files too: however they are put together once more, each is told once.
 fn dedupe(live: &Live, labels: &Labels, file: &FileEvent, event: &Event, now: Timestamp) -> DedupeKey {
     let ttl = sources(live, labels).map(|(_, source)| source.dedupe.ttl).max().unwrap_or_default();
     let ttl = SignedDuration::try_from(ttl).unwrap_or(SignedDuration::MAX);
     let shared = sources(live, labels).any(|(_, source)| source.share.is_some());
-    DedupeKey {
-        scope: if shared { format!("/shares/files/{}", file.key) } else { event.source.clone() },
-        key: file.dedupe.clone(),
-        second: None,
-        expires_at: now.saturating_add(ttl).unwrap_or(Timestamp::MAX),
-    }
+    let scope = if shared { format!("/shares/files/{}", file.key) } else { event.source.clone() };
+    let key = DedupeKey::new(scope, file.dedupe.clone(), now.saturating_add(ttl).unwrap_or(Timestamp::MAX));
+    DedupeKey { parts: file.members.clone(), ..key }
 }
 
 /// The entries of the trigger that this agent watches for, with their places. Which of several saw the

@@ -80,12 +80,14 @@ pub(crate) async fn replay(
     ingest.event.replay_of = Some(id);
     ingest.dedupe = key.map(|key| {
         let expires_at = now.checked_add(app.config.hooks.dedupe_for).unwrap_or(Timestamp::MAX);
-        DedupeKey { scope: "/api/replays".to_owned(), key: format!("{id} {key}"), second: None, expires_at }
+        DedupeKey::new("/api/replays".to_owned(), format!("{id} {key}"), expires_at)
     });
     let (event_id, task_ids) = (ingest.event.id, ingest.tasks.iter().map(|task| task.id).collect());
     match app.ingester.submit(ingest).await? {
         Ingested::Stored => Ok(Replayed { event_id, task_ids, duplicate: false }),
-        Ingested::Duplicate { event_id, task_ids } => Ok(Replayed { event_id, task_ids, duplicate: true }),
+        Ingested::Duplicate { event_id, task_ids, .. } => {
+            Ok(Replayed { event_id, task_ids, duplicate: true })
+        }
     }
 }
 
@@ -160,7 +162,8 @@ async fn file(
         Err(StoreError::NotFound) => return Err(refused(format!("the agent {agent} is not known any more"))),
         agent => agent?.labels,
     };
-    let seen = FileEvent { key: trigger.to_owned(), dedupe: String::new(), facts, seen_at: original.time };
+    let (key, dedupe, members) = (trigger.to_owned(), String::new(), Vec::new());
+    let seen = FileEvent { key, dedupe, facts, members, seen_at: original.time };
     Ok(file_events::ingest(live, agent, &labels, &seen, now))
 }
 

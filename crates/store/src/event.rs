@@ -22,8 +22,9 @@ pub struct Ingest {
 }
 
 impl Ingest {
-    pub(crate) fn has_both_keys(&self) -> bool {
-        self.dedupe.as_ref().is_some_and(|dedupe| dedupe.second.is_some())
+    /// Whether more than one key decides.
+    pub(crate) fn has_more_keys(&self) -> bool {
+        self.dedupe.as_ref().is_some_and(|dedupe| dedupe.second.is_some() || !dedupe.parts.is_empty())
     }
 }
 
@@ -34,7 +35,15 @@ pub enum Ingested {
     Duplicate {
         event_id: EventId,
         task_ids: Vec<TaskId>,
+        /// Of an event that is put together, where itself it is new: its parts that belong to other events.
+        parts: Vec<(String, EventId)>,
     },
+}
+
+impl Ingested {
+    pub(crate) const fn duplicate_of(event_id: EventId) -> Self {
+        Self::Duplicate { event_id, task_ids: Vec::new(), parts: Vec::new() }
+    }
 }
 
 #[derive(Debug, Clone, Default)]
@@ -118,7 +127,8 @@ pub trait EventStore: Send + Sync {
     /// Stores every event of the batch with its dedupe key and its tasks in **one** transaction,
     /// durably, and answers in the order of the batch. An event whose key is known (or came earlier in
     /// the batch) and has not expired when it was received stores nothing and yields the first one's ids; so does
-    /// an event of which one of two keys is known, where it has a second (the other key is then the first one's too), and
+    /// an event of which one of two keys is known, where it has a second (the other key is then the first one's too),
+    /// an event that is put together from parts of which one is known (the answer names them, and the others stay free), and
     /// an event whose own id is stored, because the answer to the first call may have been lost. Tasks whose
     /// `command` is an `Err` are stored as failed with reason `render`; all others are claimable from
     /// their `run_at` on, and listeners are told after the commit.

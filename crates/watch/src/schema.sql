@@ -106,8 +106,9 @@ create table if not exists member (
 create table if not exists fate (
     seq      integer primary key autoincrement,
     slot     text not null,
-    -- The dedupe key of the event; the id that the server gave it, once it has acknowledged it.
+    -- The dedupe key of the event, and its own in a batch; the id that the server gave it, once it has acknowledged it.
     event    text not null,
+    member   text,
     event_id text,
     dir      text not null,
     name     text not null,

@@ -8,6 +8,7 @@
 mod fates;
 mod lines;
 mod open;
+mod overlap;
 mod read;
 mod rooms;
 mod text;
@@ -27,7 +28,7 @@ use std::{
 use futures_util::TryStreamExt;
 use hetuflow_core::{
     id::EventId,
-    protocol::{FileBatchAck, FileEvent, FileOutcome, Watch},
+    protocol::{FileBatchAck, FileEvent, FileOutcome, FileVerdict, Watch},
 };
 use hetuflow_failpoint::failpoint;
 use jiff::Timestamp;
@@ -317,9 +318,17 @@ impl State {
     ) -> Result<(), WatchError> {
         let run = async {
             let mut tx = self.pool.begin().await?;
-            let concerned = fates::acknowledge(&mut tx, acks).await?;
-            let ahead = lines::acknowledge(&mut tx, acks).await?;
-            let removed = told::keep(&mut tx, acks, telling).await?;
+            let (mut removed, mut settled) = (0, Vec::with_capacity(acks.len()));
+            for ack in acks {
+                if ack.verdict == FileVerdict::Overlaps {
+                    removed += overlap::resolve(&mut tx, ack).await?;
+                } else {
+                    settled.push(ack.clone());
+                }
+            }
+            let concerned = fates::acknowledge(&mut tx, &settled).await?;
+            let ahead = lines::acknowledge(&mut tx, &settled).await?;
+            removed += told::keep(&mut tx, &settled, telling).await?;
             // Most of the time nothing is asked, and nothing needs to be looked for.
             let asked = self.asked.load(Ordering::Acquire);
             let answer = if asked { told::judge(&mut tx, acks, telling).await? } else { Answer::Nothing };

@@ -95,6 +95,7 @@ pub(crate) fn event(teller: Teller<'_>, finding: Finding<'_>, seen_at: Timestamp
             recheck: teller.source.recheck,
             ..FileFacts::of(now, from, old_path)
         },
+        members: Vec::new(),
         seen_at,
     }
 }

@@ -121,6 +121,7 @@ mod tests {
             key: (*key).to_owned(),
             dedupe: String::new(),
             facts: FileFacts::default(),
+            members: Vec::new(),
             seen_at: Timestamp::UNIX_EPOCH,
         };
         keys.iter().map(event).collect()

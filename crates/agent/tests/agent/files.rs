@@ -45,6 +45,7 @@ async fn acknowledge(server: &mut Session, files: &[FileEvent]) {
         dedupe: file.dedupe.clone(),
         verdict: FileVerdict::Accepted,
         event_id: None,
+        known: Vec::new(),
     };
     server.say(ToAgent::FileAck { batch: files.iter().map(ack).collect() }).await;
 }

@@ -25,17 +25,36 @@ pub(crate) struct Verdict {
     phantom: Vec<String>,
 }
 
-pub(super) fn judge(written: &[Written], state: &State, seen: &[Seen]) -> Verdict {
-    let mut verdict = Verdict { processes: seen.len(), ..Verdict::default() };
+/// Of each file its events, with how many tasks each has.
+pub(super) type Told = HashMap<String, Vec<usize>>;
+
+/// Where each event is of one file.
+pub(super) fn by_event(state: &State) -> Told {
     let mut tasks: HashMap<&str, usize> = HashMap::new();
     for task in &state.tasks {
         *tasks.entry(&task.event_id).or_default() += 1;
     }
-    let mut events: HashMap<String, Vec<usize>> = HashMap::new();
+    let mut told = Told::new();
     for event in state.events.iter().filter(|event| event.kind == "file") {
         let tasks = tasks.get(event.id.as_str()).copied().unwrap_or_default();
-        events.entry(event.file()).or_default().push(tasks);
+        told.entry(event.file()).or_default().push(tasks);
     }
+    told
+}
+
+/// Where an event is of many: by the tasks whose processes saw the file.
+pub(super) fn by_process(seen: &[Seen]) -> Told {
+    let pairs: HashSet<(&str, &str)> =
+        seen.iter().map(|one| (one.path.as_str(), one.task.as_str())).collect();
+    let mut told = Told::new();
+    for (path, _) in pairs {
+        told.entry(path.to_owned()).or_default().push(1);
+    }
+    told
+}
+
+pub(super) fn judge(written: &[Written], events: &Told, seen: &[Seen]) -> Verdict {
+    let mut verdict = Verdict { processes: seen.len(), ..Verdict::default() };
     let mut processes: HashMap<&str, Vec<&Seen>> = HashMap::new();
     for one in seen {
         processes.entry(&one.path).or_default().push(one);
@@ -116,7 +135,7 @@ mod tests {
     fn check(change: impl FnOnce(&mut Vec<Written>, &mut State, &mut Vec<Seen>)) -> [usize; 4] {
         let (mut written, mut state, mut seen) = world();
         change(&mut written, &mut state, &mut seen);
-        let Verdict { lost, doubled, half_read, phantom, .. } = judge(&written, &state, &seen);
+        let Verdict { lost, doubled, half_read, phantom, .. } = judge(&written, &by_event(&state), &seen);
         [lost.len(), doubled.len(), half_read.len(), phantom.len()]
     }
 
@@ -129,5 +148,14 @@ mod tests {
         assert_eq!(check(|_, state, _| state.tasks.push(state.tasks[0].clone())), [0, 1, 0, 0]);
         assert_eq!(check(|_, _, seen| seen[0].hash = "half".to_owned()), [0, 0, 1, 0]);
         assert_eq!(check(|written, _, _| written.clear()), [0, 0, 0, 1]);
+    }
+
+    #[test]
+    fn a_file_in_two_batches_is_doubled_and_a_second_try_of_one_is_not() {
+        let (written, _, seen) = world();
+        let doubled = |seen: &[Seen]| judge(&written, &by_process(seen), seen).doubled.len();
+        let [one] = seen.as_slice() else { panic!("{seen:?}") };
+        assert_eq!(doubled(&[one.clone(), one.clone()]), 0);
+        assert_eq!(doubled(&[one.clone(), Seen { task: "u".to_owned(), ..one.clone() }]), 1);
     }
 }

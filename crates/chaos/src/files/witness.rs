@@ -36,12 +36,27 @@ pub(crate) fn run() -> ExitCode {
 
 fn play() -> anyhow::Result<()> {
     let variable = |name: &str| std::env::var(name).with_context(|| format!("{name} is not set"));
-    let file = variable("HETUFLOW_FILE")?;
-    let bytes = std::fs::read(&file).unwrap_or_default();
-    let path = variable("HETUFLOW_FILE_CLAIMED_FROM").unwrap_or(file);
-    let size = bytes.len() as u64;
-    let seen = Seen { hash: hash(&bytes), size, path, task: variable("HETUFLOW_TASK_ID")? };
-    Log::open(&PathBuf::from(variable(FOLDER)?).join(SEEN))?.write(&seen)
+    let files = if let Ok(manifest) = variable("HETUFLOW_MANIFEST") {
+        let manifest = std::fs::read_to_string(&manifest).with_context(|| format!("`{manifest}`"))?;
+        manifest.lines().map(serde_json::from_str).collect::<Result<Vec<File>, _>>()?
+    } else {
+        let claimed_from = variable("HETUFLOW_FILE_CLAIMED_FROM").ok();
+        vec![File { path: variable("HETUFLOW_FILE")?, claimed_from }]
+    };
+    let mut log = Log::open(&PathBuf::from(variable(FOLDER)?).join(SEEN))?;
+    for File { path, claimed_from } in files {
+        let bytes = std::fs::read(&path).unwrap_or_default();
+        let (hash, size, path) = (hash(&bytes), bytes.len() as u64, claimed_from.unwrap_or(path));
+        log.write(&Seen { hash, size, path, task: variable("HETUFLOW_TASK_ID")? })?;
+    }
+    Ok(())
+}
+
+/// A line of a batch's manifest.
+#[derive(Debug, Deserialize)]
+struct File {
+    path: String,
+    claimed_from: Option<String>,
 }
 
 pub(crate) fn hash(bytes: &[u8]) -> String {

@@ -105,6 +105,18 @@ impl FileFacts {
         }
     }
 
+    /// Of these files, which are in this directory or below it.
+    #[must_use]
+    pub fn batch(directory: &Path, files: Vec<Self>) -> Self {
+        Self {
+            size: files.iter().map(|file| file.size).sum(),
+            mtime: files.iter().map(|file| file.mtime).max().unwrap_or_default(),
+            change: Self::BATCH.to_owned(),
+            files,
+            ..Self::of(directory, None, None)
+        }
+    }
+
     /// What tells a directory from others that have its name, before or after it. The time of its birth is not known everywhere.
     #[must_use]
     pub fn identity_of(inode: u64, born: Option<i128>) -> String {

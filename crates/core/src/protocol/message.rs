@@ -254,6 +254,9 @@ pub struct FileEvent {
     /// The same for the same version of the same file, whatever crashed in between.
     pub dedupe: String,
     pub facts: FileFacts,
+    /// Of a batch: by what each of its files is known, in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<String>,
     pub seen_at: Timestamp,
 }
 
@@ -265,6 +268,9 @@ pub struct FileBatchAck {
     /// The event that it is, or was before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event_id: Option<EventId>,
+    /// The members that belong to other events, each with its event.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub known: Vec<(String, EventId)>,
 }
 
 /// How the tasks of an event about files stand.
@@ -289,6 +295,8 @@ pub enum FileOutcome {
 pub enum FileVerdict {
     Accepted,
     Duplicate,
+    /// Files of the batch belong to other events, so it is none: the rest is to be told without them.
+    Overlaps,
     /// The trigger does not exist any more.
     Unwatched,
 }

@@ -148,7 +148,7 @@ pub(super) async fn send(
     let ingest = Ingest { event: judged.event, dedupe, tasks: judged.tasks };
     match api.app.ingester.submit(ingest).await? {
         Ingested::Stored => Ok(Receipt::new(event_id, planned, false)),
-        Ingested::Duplicate { event_id, task_ids } => Ok(Receipt::new(event_id, task_ids, true)),
+        Ingested::Duplicate { event_id, task_ids, .. } => Ok(Receipt::new(event_id, task_ids, true)),
     }
 }
 
@@ -176,12 +176,7 @@ fn dedupe(
 ) -> Result<Option<DedupeKey>, ApiError> {
     let expires_at = now.checked_add(api.app.config.hooks.dedupe_for).unwrap_or(Timestamp::MAX);
     let scope = format!("/api/events/{namespace}");
-    Ok(idempotency_key(headers)?.map(|key| DedupeKey {
-        scope,
-        key: key.to_owned(),
-        second: None,
-        expires_at,
-    }))
+    Ok(idempotency_key(headers)?.map(|key| DedupeKey::new(scope, key.to_owned(), expires_at)))
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {

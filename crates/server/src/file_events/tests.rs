@@ -1,5 +1,7 @@
 //! Files over a real socket: one event each, however often they are reported.
 
+use std::path::Path;
+
 use hetuflow_core::{
     event::{FileFacts, SourceKind},
     id::EventId,
@@ -19,7 +21,13 @@ const TRIGGER: &str =
 fn file(world: &World, key: &str, dedupe: &str) -> FileEvent {
     let facts =
         FileFacts { path: format!("/in/{dedupe}.csv"), size: 3, mtime: world.now(), ..FileFacts::default() };
-    FileEvent { key: key.to_owned(), dedupe: dedupe.to_owned(), facts, seen_at: world.now() }
+    FileEvent {
+        key: key.to_owned(),
+        dedupe: dedupe.to_owned(),
+        facts,
+        members: Vec::new(),
+        seen_at: world.now(),
+    }
 }
 
 async fn verdicts(agent: &mut TestAgent, batch: Vec<FileEvent>) -> Vec<(String, FileVerdict)> {
@@ -54,6 +62,50 @@ async fn a_file_is_one_event_however_often_it_is_reported() {
     let mut other = world.agent("b", &[]).await;
     let same = vec![file(&world, "default/import", "x")];
     assert_eq!(verdicts(&mut other, same).await, [("x".to_owned(), FileVerdict::Accepted)]);
+}
+
+fn batch(world: &World, dedupe: &str, members: &[&str]) -> FileEvent {
+    let files = members.iter().map(|member| file(world, "", member).facts).collect();
+    let facts = FileFacts::batch(Path::new("/in"), files);
+    let members = members.iter().map(|member| (*member).to_owned()).collect();
+    FileEvent { facts, members, ..file(world, "default/import", dedupe) }
+}
+
+#[tokio::test]
+async fn a_file_is_in_one_event_however_files_are_put_together() {
+    let mut world = World::start().await;
+    world.trigger("import", TRIGGER).await;
+    let mut agent = world.agent("a", &[]).await;
+    let mut told = async |batch: Vec<FileEvent>| {
+        agent.say(FromAgent::Files { batch }).await;
+        let ToAgent::FileAck { batch } = agent.hear().await else { panic!("no acknowledgement") };
+        batch.into_iter().map(|ack| (ack.verdict, ack.event_id, ack.known)).collect::<Vec<_>>()
+    };
+    let first = told(vec![batch(&world, "ab", &["a", "b"]), file(&world, "default/import", "c")]).await;
+    let [(FileVerdict::Accepted, Some(ab), _), (FileVerdict::Accepted, Some(c), _)] = first[..] else {
+        panic!("{first:?}")
+    };
+    let again = told(vec![
+        batch(&world, "ab", &["a", "b"]),
+        batch(&world, "bcd", &["b", "c", "d"]),
+        file(&world, "default/import", "a"),
+        batch(&world, "d", &["d"]),
+    ])
+    .await;
+    let known = vec![("b".to_owned(), ab), ("c".to_owned(), c)];
+    assert_eq!(
+        again[..3],
+        [
+            (FileVerdict::Duplicate, Some(ab), vec![]),
+            (FileVerdict::Overlaps, None, known),
+            (FileVerdict::Duplicate, Some(ab), vec![]),
+        ]
+    );
+    assert_eq!(again[3].0, FileVerdict::Accepted);
+    assert_eq!(
+        world.state.store.tasks(&TaskFilter::default(), Page::default()).await.expect("tasks").len(),
+        3
+    );
 }
 
 #[tokio::test]

@@ -58,13 +58,9 @@ impl Delivery {
     }
 
     pub(super) fn dedupe(&self, hooks: &Hooks, key: &str, second: Option<&str>) -> DedupeKey {
-        let expires_at = self.now.checked_add(hooks.app.config.hooks.dedupe_for);
-        DedupeKey {
-            scope: format!("/hooks/{}", self.key),
-            key: bounded(key),
-            second: second.map(bounded),
-            expires_at: expires_at.unwrap_or(Timestamp::MAX),
-        }
+        let expires_at = self.now.checked_add(hooks.app.config.hooks.dedupe_for).unwrap_or(Timestamp::MAX);
+        let key = DedupeKey::new(format!("/hooks/{}", self.key), bounded(key), expires_at);
+        DedupeKey { second: second.map(bounded), ..key }
     }
 }
 

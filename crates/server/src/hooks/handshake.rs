@@ -68,7 +68,7 @@ async fn record(hooks: &Hooks, mut event: Event, reason: String) -> Result<Respo
     let id = event.id;
     let receipt = match hooks.app.ingester.submit(Ingest { event, dedupe: None, tasks: Vec::new() }).await? {
         Ingested::Stored => Receipt::new(id, Vec::new(), false),
-        Ingested::Duplicate { event_id, task_ids } => Receipt::new(event_id, task_ids, true),
+        Ingested::Duplicate { event_id, task_ids, .. } => Receipt::new(event_id, task_ids, true),
     };
     Ok(receipt.into_response())
 }

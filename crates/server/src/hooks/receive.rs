@@ -202,7 +202,7 @@ async fn commit(
             counter.inc();
             Ok((receipt, judged.response))
         }
-        Ingested::Duplicate { event_id, task_ids } => {
+        Ingested::Duplicate { event_id, task_ids, .. } => {
             metrics.hooks_duplicate.inc();
             // The first event may have gone by its age, before its key.
             let first = hooks.app.store.event(event_id).await.ok();

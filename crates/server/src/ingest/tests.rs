@@ -65,11 +65,9 @@ fn event(key: Option<&str>) -> Ingest {
         body: bytes::Bytes::from_static(b"{}"),
         ..Event::new(SourceKind::Api, Namespace::default(), "/api", "test", now())
     };
-    let dedupe = key.map(|key| DedupeKey {
-        scope: "/test".to_owned(),
-        key: key.to_owned(),
-        second: None,
-        expires_at: "2036-11-21T10:00:00Z".parse().expect("a timestamp"),
+    let dedupe = key.map(|key| {
+        let expires_at = "2036-11-21T10:00:00Z".parse().expect("a timestamp");
+        DedupeKey::new("/test".to_owned(), key.to_owned(), expires_at)
     });
     Ingest { event, dedupe, tasks: Vec::new() }
 }
@@ -119,7 +117,7 @@ async fn copies_in_one_batch_are_one_event() {
     let id = first.event.id;
     let answers = submit_at_once(&world, ingest, vec![first, event(Some("a")), event(Some("b"))]).await;
     let answers: Vec<Ingested> = answers.into_iter().collect::<Result<_, _>>().expect("committed");
-    let duplicate = Ingested::Duplicate { event_id: id, task_ids: Vec::new() };
+    let duplicate = Ingested::Duplicate { event_id: id, task_ids: Vec::new(), parts: Vec::new() };
     assert_eq!(answers, [Ingested::Stored, duplicate, Ingested::Stored]);
 }
 

@@ -98,12 +98,8 @@ async fn follow(
         return Ok(());
     };
     let event = deadline::event(due, kind, status, found.all, &watching, now);
-    let key = DedupeKey {
-        scope: event.source.clone(),
-        key: format!("{kind} {}", due.by),
-        second: None,
-        expires_at: now.saturating_add(REMEMBERED).unwrap_or(Timestamp::MAX),
-    };
+    let expires_at = now.saturating_add(REMEMBERED).unwrap_or(Timestamp::MAX);
+    let key = DedupeKey::new(event.source.clone(), format!("{kind} {}", due.by), expires_at);
     let ingest = deadline::judged(state, set, event).await;
     let ingest = Ingest { dedupe: Some(key), ..ingest };
     state.store.ingest(&[ingest], &[]).await?;

@@ -1,7 +1,7 @@
 //! Events on PostgreSQL. How a batch is stored is in `event/insert.rs`.
 
-mod both_keys;
 pub(super) mod insert;
+mod more_keys;
 mod walk;
 
 use async_trait::async_trait;
@@ -124,8 +124,8 @@ async fn forget(
 
 /// The statement that stores is atomic by itself: no transaction, one round trip.
 async fn ingest(db: &Postgres, batch: &[Ingest], offers: &[Offer]) -> Result<Committed, StoreError> {
-    if batch.iter().any(Ingest::has_both_keys) {
-        return both_keys::commit(db, batch, offers).await;
+    if batch.iter().any(Ingest::has_more_keys) {
+        return more_keys::commit(db, batch, offers).await;
     }
     let mut hot = db.hot().await?;
     failpoint!("ingest.before_insert");

@@ -1,9 +1,9 @@
 //! Events on SQLite. How a batch is stored is in `event/insert.rs`.
 
 mod at_once;
-mod both_keys;
 pub(super) mod insert;
 pub(super) mod known;
+mod more_keys;
 pub(super) mod rows;
 mod walk;
 

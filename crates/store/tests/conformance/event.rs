@@ -11,7 +11,6 @@ use hetuflow_core::{
     task::{EndReason, Lease, NewTask, Outcome},
 };
 use hetuflow_store::{EventFilter, Ingest, Ingested, Offer, Page, Report, Slot, StoreError, TaskFilter};
-use jiff::Timestamp;
 
 use crate::{
     database::Db,
@@ -21,14 +20,15 @@ use crate::{
     },
 };
 
-fn duplicate_of(first: &Ingest) -> Ingested {
+pub(crate) fn duplicate_of(first: &Ingest) -> Ingested {
     Ingested::Duplicate {
         event_id: first.event.id,
         task_ids: first.tasks.iter().map(|task| task.id).collect(),
+        parts: Vec::new(),
     }
 }
 
-async fn stored_events(db: &Db) -> Vec<Event> {
+pub(crate) async fn stored_events(db: &Db) -> Vec<Event> {
     db.store.events(&EventFilter::default(), Page::default()).await.expect("a list")
 }
 
@@ -182,59 +182,6 @@ pub(crate) async fn ten_ingests_of_one_key_make_one_event(db: &Db) {
         assert!(n == first || *answer == duplicate_of(&batch[first]), "answer {n} is {answer:?}");
     }
     assert_eq!(stored_events(db).await.len(), 1);
-}
-
-fn keyed_twice(first: &str, second: &str, received_at: Timestamp) -> Ingest {
-    let mut ingest = keyed(first, received_at);
-    ingest.dedupe.as_mut().expect("a key").second = Some(second.to_owned());
-    ingest
-}
-
-/// And whoever has one of them has the other from then on.
-pub(crate) async fn either_of_two_keys_is_enough(db: &Db) {
-    let store = &*db.store;
-    let first = keyed_twice("id-1", "bytes-1", at(0));
-    let (event_id, task_ids) = (first.event.id, vec![first.tasks[0].id]);
-    let same = Ingested::Duplicate { event_id, task_ids };
-    let batch = vec![
-        first,
-        keyed_twice("id-2", "bytes-1", at(1)),
-        keyed_twice("id-1", "bytes-2", at(2)),
-        keyed_twice("id-2", "bytes-3", at(3)),
-        keyed_twice("id-3", "bytes-2", at(4)),
-        keyed("id-2", at(5)),
-        // Second keys are told apart from first ones.
-        keyed_twice("bytes-1", "id-1", at(6)),
-        keyed("id-9", at(7)),
-    ];
-    let same = || same.clone();
-    let expected =
-        [Ingested::Stored, same(), same(), same(), same(), same(), Ingested::Stored, Ingested::Stored];
-    // In one batch, and each by itself.
-    assert_eq!(take_in(store, batch.clone()).await.expect("stored"), expected);
-    for ingest in batch.into_iter().skip(1).take(5) {
-        assert_eq!(take_in(store, vec![ingest]).await.expect("known"), [same()]);
-    }
-    assert_eq!(store.events(&EventFilter::default(), Page::default()).await.expect("a list").len(), 3);
-    // A minute later both are free again.
-    let later = keyed_twice("id-1", "bytes-1", at(100));
-    assert_eq!(take_in(store, vec![later]).await.expect("stored"), [Ingested::Stored]);
-}
-
-pub(crate) async fn ten_ingests_with_one_second_key_make_one_event(db: &Db) {
-    let ingests: Vec<Ingest> = (0..10).map(|n| keyed_twice(&format!("id-{n}"), "bytes", at(0))).collect();
-    let answers = join_all(ingests.into_iter().map(|ingest| take_in(&*db.store, vec![ingest]))).await;
-    let answers: Vec<Ingested> =
-        answers.into_iter().map(|answer| answer.expect("an answer").remove(0)).collect();
-    assert_eq!(answers.iter().filter(|answer| **answer == Ingested::Stored).count(), 1, "{answers:?}");
-    let stored = db.store.events(&EventFilter::default(), Page::default()).await.expect("a list");
-    let [event] = stored.as_slice() else { panic!("{stored:?}") };
-    for answer in &answers {
-        assert!(matches!(answer, Ingested::Stored | Ingested::Duplicate { .. }));
-        if let Ingested::Duplicate { event_id, .. } = answer {
-            assert_eq!(*event_id, event.id);
-        }
-    }
 }
 
 pub(crate) async fn a_task_that_cannot_be_rendered_has_failed(db: &Db) {

@@ -9,6 +9,7 @@ mod daemon;
 mod daemon_edit;
 mod database;
 mod decide;
+mod dedupe;
 mod ends;
 mod event;
 mod key;
@@ -65,11 +66,14 @@ promises! {
         a_task_that_cannot_be_rendered_takes_no_offer,
         events_are_found_by_their_ids,
         events_come_as_far_as_their_bodies_have_room,
-        either_of_two_keys_is_enough,
-        ten_ingests_with_one_second_key_make_one_event,
         expired_keys_are_forgotten,
         what_was_acknowledged_is_there_after_reopening,
         a_dropped_call_leaves_nothing_half_done;
+    dedupe:
+        either_of_two_keys_is_enough,
+        ten_ingests_with_one_second_key_make_one_event,
+        a_part_is_of_one_event,
+        of_ten_events_with_one_part_one_is_stored;
     claim:
         a_claim_takes_by_priority_time_and_id,
         a_claim_leases,

@@ -136,7 +136,7 @@ pub(crate) async fn a_duplicate_of_a_dropped_event_starts_nothing(db: &Db) {
     let again = keyed("1", at(30));
     let again_id = again.tasks[0].id;
     let answers = store.ingest(&[again], &[]).await.expect("an answer").answers;
-    assert_eq!(answers, [Ingested::Duplicate { event_id, task_ids: Vec::new() }]);
+    assert_eq!(answers, [Ingested::Duplicate { event_id, task_ids: Vec::new(), parts: Vec::new() }]);
     store.task(again_id).await.expect_err("nothing was started");
 }
 

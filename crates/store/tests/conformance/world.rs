@@ -104,8 +104,7 @@ pub(crate) fn ingest(received_at: Timestamp, change: impl FnOnce(&mut NewTask)) 
 /// The same with a dedupe key that holds for a minute.
 pub(crate) fn keyed(key: &str, received_at: Timestamp) -> Ingest {
     let expires_at = received_at + SignedDuration::from_mins(1);
-    let dedupe =
-        DedupeKey { scope: "/hooks/deploy-site".to_owned(), key: key.to_owned(), second: None, expires_at };
+    let dedupe = DedupeKey::new("/hooks/deploy-site".to_owned(), key.to_owned(), expires_at);
     Ingest { dedupe: Some(dedupe), ..ingest(received_at, |_| ()) }
 }
 

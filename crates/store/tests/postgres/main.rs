@@ -165,7 +165,7 @@ async fn one_key_on_many_servers_stores_one_event() {
         for answer in call.await.expect("no panic") {
             match answer {
                 Ingested::Stored => stored += 1,
-                Ingested::Duplicate { event_id, task_ids } => {
+                Ingested::Duplicate { event_id, task_ids, .. } => {
                     assert_eq!(task_ids.len(), 1);
                     firsts.insert(event_id);
                 }

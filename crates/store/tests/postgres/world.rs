@@ -110,12 +110,8 @@ pub(crate) fn task(event_id: EventId) -> NewTask {
 
 pub(crate) fn ingest(key: Option<&str>) -> Ingest {
     let event = event("main");
-    let dedupe = key.map(|key| DedupeKey {
-        scope: event.source.clone(),
-        key: key.to_owned(),
-        second: None,
-        expires_at: now() + Duration::from_hours(1),
-    });
+    let dedupe =
+        key.map(|key| DedupeKey::new(event.source.clone(), key.to_owned(), now() + Duration::from_hours(1)));
     Ingest { tasks: vec![task(event.id)], event, dedupe }
 }
 

@@ -154,13 +154,10 @@ impl Live {
             key: self.definition.watch.key.clone(),
             dedupe: version::batch_id(members.iter().map(|event| event.dedupe.as_str())),
             facts: FileFacts {
-                size: files.iter().map(|file| file.size).sum(),
-                mtime: files.iter().map(|file| file.mtime).max().unwrap_or_default(),
-                change: FileFacts::BATCH.to_owned(),
                 recheck: self.definition.watch.source.recheck,
-                files,
-                ..FileFacts::of(directory.unwrap_or(&first), None, None)
+                ..FileFacts::batch(directory.unwrap_or(&first), files)
             },
+            members: members.iter().map(|event| event.dedupe.clone()).collect(),
             seen_at: cx.wall,
         }
     }
@@ -206,6 +203,7 @@ mod tests {
             key: "k".to_owned(),
             dedupe: number.to_string(),
             facts,
+            members: Vec::new(),
             seen_at: jiff::Timestamp::UNIX_EPOCH,
         };
         Member { group: (number % 2).to_string(), event }

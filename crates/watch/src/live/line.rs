@@ -301,6 +301,6 @@ impl Live {
         let change = FileChange::Stuck.name();
         let facts = FileFacts { change: change.to_owned(), reason: Some(why), ..first.facts.clone() };
         let dedupe = version::batch_id([change, first.dedupe.as_str()].into_iter());
-        Some(FileEvent { key: first.key.clone(), dedupe, facts, seen_at: cx.wall })
+        Some(FileEvent { key: first.key.clone(), dedupe, facts, members: Vec::new(), seen_at: cx.wall })
     }
 }

@@ -49,7 +49,7 @@ pub(super) async fn put(tx: &mut Transaction<'_, Sqlite>, slot: &str, fates: &[F
 
 /// The files of a batch share the fate of its event.
 pub(super) async fn join(tx: &mut Transaction<'_, Sqlite>, event: &str, closed: &Closed) -> sqlx::Result<()> {
-    let sql = "update fate set event = ?1 where event in (select value from json_each(?2))";
+    let sql = "update fate set event = ?1, member = event where event in (select value from json_each(?2))";
     sqlx::query(sql).bind(event).bind(encode(&closed.members)?).execute(&mut **tx).await?;
     Ok(())
 }

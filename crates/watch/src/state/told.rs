@@ -89,7 +89,7 @@ pub(super) async fn judge(
     };
     let sql = "select count(*) from told where asked = 1 and dedupe in (select value from json_each(?))";
     let forgotten: i64 = sqlx::query_scalar(sql)
-        .bind(keys(|verdict| verdict == FileVerdict::Accepted)?)
+        .bind(keys(|verdict| matches!(verdict, FileVerdict::Accepted | FileVerdict::Overlaps))?)
         .fetch_one(&mut **tx)
         .await?;
     if forgotten > 0 && again(tx, telling).await? {

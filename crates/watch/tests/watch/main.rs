@@ -8,6 +8,7 @@ mod large;
 mod limits;
 mod mark;
 mod no_openat2;
+mod overlap;
 mod rooms;
 mod roots;
 mod scenario;

@@ -340,6 +340,7 @@ fn acks_of(events: Vec<FileEvent>, verdict: FileVerdict) -> Vec<FileBatchAck> {
         dedupe: event.dedupe,
         verdict,
         event_id: Some(EventId::at(Timestamp::UNIX_EPOCH)),
+        known: Vec::new(),
     };
     events.into_iter().map(ack).collect()
 }

@@ -51,6 +51,7 @@ async fn report_seen(agent: &mut TestAgent, names: &[&str], seen_at: Timestamp) 
             key: "default/balance".to_owned(),
             dedupe: (*name).to_owned(),
             facts: FileFacts { path: format!("/in/{name}"), ..FileFacts::default() },
+            members: Vec::new(),
             seen_at,
         })
         .collect();

@@ -49,7 +49,7 @@ pub(in crate::postgres) async fn insert(
             answers.push(Ingested::Stored);
         } else {
             duplicates.push(event_id.uuid());
-            answers.push(Ingested::Duplicate { event_id, task_ids: Vec::new() });
+            answers.push(Ingested::duplicate_of(event_id));
         }
     }
     if !duplicates.is_empty() {
@@ -311,7 +311,7 @@ pub(super) async fn add_tasks(
 ) -> Result<(), StoreError> {
     let rows: Vec<(Uuid, Uuid)> = sqlx::query_as(TASKS_OF).bind(events).fetch_all(connection).await?;
     for answer in answers {
-        if let Ingested::Duplicate { event_id, task_ids } = answer {
+        if let Ingested::Duplicate { event_id, task_ids, .. } = answer {
             let own = rows.iter().filter(|(event, _)| *event == event_id.uuid());
             task_ids.extend(own.map(|(_, task)| TaskId::from_uuid(*task)));
         }

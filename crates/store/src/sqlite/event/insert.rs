@@ -12,8 +12,9 @@ use hetuflow_failpoint::failpoint;
 use jiff::Timestamp;
 
 use super::{
-    at_once, both_keys,
+    at_once,
     known::{self, Known},
+    more_keys,
     rows::{self, Planned},
 };
 use crate::{
@@ -51,8 +52,8 @@ pub(in crate::sqlite) async fn commit(
     batch: &[Ingest],
     offers: &[Offer],
 ) -> Result<Committed, StoreError> {
-    if batch.iter().any(Ingest::has_both_keys) {
-        return both_keys::commit(db, batch, offers).await;
+    if batch.iter().any(Ingest::has_more_keys) {
+        return more_keys::commit(db, batch, offers).await;
     }
     let at_once = at_once::prepare(db, batch, offers)?;
     let mut turn = db.writer.turn().await?;
@@ -119,7 +120,7 @@ fn decide<'a>(batch: &'a [Ingest], known: &Known<'a>) -> Decided<'a> {
         };
         let first = owner.or_else(|| (!ids.insert(id)).then_some(id));
         decided.answers.push(match first {
-            Some(event_id) => Ingested::Duplicate { event_id, task_ids: Vec::new() },
+            Some(event_id) => Ingested::duplicate_of(event_id),
             None => Ingested::Stored,
         });
         if first.is_none() {
@@ -207,7 +208,7 @@ pub(super) async fn add_tasks(tx: &mut Tx, answers: &mut [Ingested]) -> Result<(
         tasks.entry(event_id).or_default().push(TaskId::from_uuid(row.uuid("id")?));
     }
     for answer in answers {
-        if let Ingested::Duplicate { event_id, task_ids } = answer {
+        if let Ingested::Duplicate { event_id, task_ids, .. } = answer {
             task_ids.clone_from(tasks.get(event_id).unwrap_or(&Vec::new()));
         }
     }

@@ -1,10 +1,10 @@
-//! Events that are recognised by either of two keys: one after the other, in one transaction. Few hooks want it, so the
-//! usual batch has nothing of it. Writing a key locks it, so that of two servers with the same one the second waits; what
+//! Events that are recognised by either of two keys, or put together from parts that have keys: one after the other, in one
+//! transaction. Few triggers want it, so the usual batch has nothing of it. Writing a key locks it, so that of two servers with the same one the second waits; what
 //! deadlocks is rolled back and tried again.
 
 use hetuflow_core::{event::DedupeKey, id::EventId};
 use hetuflow_failpoint::failpoint;
-use sqlx::PgConnection;
+use sqlx::{PgConnection, postgres::PgRow};
 
 use super::insert;
 use crate::{
@@ -69,6 +69,11 @@ async fn insert_one(
         }
     }
     let Some(event_id) = owner else {
+        let parts = take_parts(connection, ingest, dedupe).await?;
+        if let Some((_, event_id)) = parts.first() {
+            let answer = Ingested::Duplicate { event_id: *event_id, task_ids: Vec::new(), parts };
+            return Ok(Committed { answers: vec![answer], leased: Vec::new() });
+        }
         // It has its keys: the first is only written once more.
         return insert::insert(connection, &db.lanes, std::slice::from_ref(ingest), offers).await;
     };
@@ -81,7 +86,63 @@ async fn insert_one(
             .execute(&mut *connection)
             .await?;
     }
-    let mut answers = vec![Ingested::Duplicate { event_id, task_ids: Vec::new() }];
+    let mut answers = vec![Ingested::duplicate_of(event_id)];
     insert::add_tasks(connection, &[event_id.uuid()], &mut answers).await?;
     Ok(Committed { answers, leased: Vec::new() })
+}
+
+/// Makes the keys of its parts the event's. Yields those that belong to other events; then it has none, its own included.
+async fn take_parts(
+    connection: &mut PgConnection,
+    ingest: &Ingest,
+    dedupe: &DedupeKey,
+) -> Result<Vec<(String, EventId)>, StoreError> {
+    if dedupe.parts.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (id, namespace, scope) = (ingest.event.id, ingest.event.namespace.as_str(), text(&dedupe.scope));
+    let parts: Vec<String> = dedupe.parts.iter().map(|part| text(part).into_owned()).collect();
+    // In one order, so that two who want the same wait for each other and do not lock each other out.
+    sqlx::query(
+        "insert into sched_dedupe as d (namespace, scope, key, event_id, expires_at)
+         select $1, $2, key, $4, $5 from (select distinct key from unnest($3::text[]) key order by key) parts
+         on conflict (namespace, scope, key) do update set
+            event_id = excluded.event_id, expires_at = excluded.expires_at where d.expires_at <= $6",
+    )
+    .bind(namespace)
+    .bind(&*scope)
+    .bind(&parts)
+    .bind(id.uuid())
+    .bind(time(dedupe.expires_at))
+    .bind(time(ingest.event.received_at))
+    .execute(&mut *connection)
+    .await?;
+    let others = sqlx::query(
+        "select key, event_id from sched_dedupe
+         where namespace = $1 and scope = $2 and key = any($3) and event_id <> $4 order by key",
+    )
+    .bind(namespace)
+    .bind(&*scope)
+    .bind(&parts)
+    .bind(id.uuid())
+    .fetch_all(&mut *connection)
+    .await?;
+    let owned = |row: PgRow| Ok((row.text("key")?, EventId::from_uuid(row.uuid("event_id")?)));
+    let others = others.into_iter().map(owned).collect::<Result<Vec<_>, StoreError>>()?;
+    if !others.is_empty() {
+        let (scopes, mut keys): (Vec<String>, Vec<String>) =
+            dedupe.keys().map(|(scope, key)| (text(&scope).into_owned(), text(key).into_owned())).unzip();
+        keys.extend(parts);
+        sqlx::query(
+            "delete from sched_dedupe
+             where namespace = $1 and scope = any($2) and key = any($3) and event_id = $4",
+        )
+        .bind(namespace)
+        .bind(scopes)
+        .bind(keys)
+        .bind(id.uuid())
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(others)
 }

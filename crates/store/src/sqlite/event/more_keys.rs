@@ -1,13 +1,14 @@
-//! Events that are recognised by either of two keys: one after the other, in one transaction. Few hooks want it, so the
-//! usual batch has nothing of it.
+//! Events that are recognised by either of two keys, or put together from parts that have keys: one after the other, in one
+//! transaction. Few triggers want it, so the usual batch has nothing of it.
 
 use hetuflow_core::{event::DedupeKey, id::EventId};
 use jiff::Timestamp;
+use sqlx::sqlite::SqliteRow;
 
 use super::insert;
 use crate::{
     Committed, Ingest, Ingested, Offer, StoreError,
-    row::Columns,
+    row::{Columns, json},
     sqlite::{Sqlite, Tx},
 };
 
@@ -40,6 +41,13 @@ async fn insert_one(
         let found = owner_of(tx, namespace, (scope, key), ingest.event.received_at).await?;
         owner = owner.or(found);
     }
+    if owner.is_none() {
+        let parts = take_parts(tx, ingest, dedupe).await?;
+        if let Some((_, event_id)) = parts.first() {
+            let answer = Ingested::Duplicate { event_id: *event_id, task_ids: Vec::new(), parts };
+            return Ok(Committed { answers: vec![answer], leased: Vec::new() });
+        }
+    }
     let event_id = owner.unwrap_or(ingest.event.id);
     for (scope, key) in &keys {
         sqlx::query(
@@ -57,7 +65,7 @@ async fn insert_one(
         .await?;
     }
     if let Some(event_id) = owner {
-        let mut answers = vec![Ingested::Duplicate { event_id, task_ids: Vec::new() }];
+        let mut answers = vec![Ingested::duplicate_of(event_id)];
         insert::add_tasks(tx, &mut answers).await?;
         return Ok(Committed { answers, leased: Vec::new() });
     }
@@ -81,4 +89,47 @@ async fn owner_of(
     .fetch_optional(&mut **tx)
     .await?;
     row.map(|row| row.uuid("event_id").map(EventId::from_uuid)).transpose()
+}
+
+/// Makes the keys of its parts the event's, unless some belong to other events: yields those.
+async fn take_parts(
+    tx: &mut Tx,
+    ingest: &Ingest,
+    dedupe: &DedupeKey,
+) -> Result<Vec<(String, EventId)>, StoreError> {
+    if dedupe.parts.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (namespace, parts) = (ingest.event.namespace.as_str(), json(&dedupe.parts)?);
+    let (id, now) = (ingest.event.id.uuid(), ingest.event.received_at.as_microsecond());
+    let others = sqlx::query(
+        "select d.key, d.event_id from json_each(?1) u cross join sched_dedupe d \
+         where d.namespace = ?2 and d.scope = ?3 and d.key = u.value and d.expires_at > ?4 and d.event_id <> ?5 \
+         order by d.key",
+    )
+    .bind(&parts)
+    .bind(namespace)
+    .bind(&dedupe.scope)
+    .bind(now)
+    .bind(id)
+    .fetch_all(&mut **tx)
+    .await?;
+    if others.is_empty() {
+        // `where true` tells the parser that `on` does not belong to a join.
+        sqlx::query(
+            "insert into sched_dedupe (namespace, scope, key, event_id, expires_at) \
+             select ?2, ?3, value, ?4, ?5 from json_each(?1) where true \
+             on conflict (namespace, scope, key) do update set event_id = excluded.event_id, \
+             expires_at = excluded.expires_at",
+        )
+        .bind(&parts)
+        .bind(namespace)
+        .bind(&dedupe.scope)
+        .bind(id)
+        .bind(dedupe.expires_at.as_microsecond())
+        .execute(&mut **tx)
+        .await?;
+    }
+    let owned = |row: SqliteRow| Ok((row.text("key")?, EventId::from_uuid(row.uuid("event_id")?)));
+    others.into_iter().map(owned).collect()
 }
