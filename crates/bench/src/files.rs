@@ -11,6 +11,7 @@ use std::path::Path;
 
 use crate::{
     machine::Machine,
+    program::Program,
     report::{Figure, Form, Report},
     spread::Waits,
 };
@@ -59,6 +60,9 @@ pub(crate) struct Args {
     /// Follow a million files too
     #[arg(long)]
     million: bool,
+    /// The program that is started
+    #[arg(long, value_enum, default_value_t = Program::Bare)]
+    job: Program,
     /// Only contenders whose name contains this
     #[arg(long)]
     only: Option<String>,
@@ -95,7 +99,7 @@ pub(crate) async fn run(mut args: Args) -> anyhow::Result<()> {
 async fn fight(kind: Kind, args: &Args, folder: &Path) -> anyhow::Result<Vec<(Figure, f64)>> {
     make(folder)?;
     let mut starts = Starts::new(folder.join("starts"))?;
-    let contender = Contender::start(kind, folder, &starts, args.slots).await?;
+    let contender = Contender::start(kind, folder, &starts, args).await?;
     let inbox = folder.join("in");
     starts.warm(&inbox.join("a")).await?;
     let paced = drops::paced(inbox.join("a"), args.paced, args.rate).await?;
@@ -146,6 +150,7 @@ fn explain(report: &mut Report, args: &Args) {
          from `mkdir` on",
         args.paced, args.rate, args.burst, args.flood, args.folders
     ));
+    report.note(format!("the program that is started: {}", args.job.name()));
     report.note(format!(
         "hetuflow's agent runs {} processes at once; incron starts one per event, without a bound; the loop runs one after \
          the other; both keep nothing",

@@ -7,12 +7,13 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use serde_json::json;
 
 use crate::{
-    child::{Child, sibling},
+    child::Child,
     database::Cluster,
     debian,
     machine::Machine,
     payload,
     processor::{self, Whose},
+    program::Program,
     report::{Figure, Form, Report},
     role::{load::Sent, verify::Listening},
     server::Server,
@@ -141,7 +142,7 @@ impl Ring {
                 return Ok((Receiver::Ceiling(process), address));
             }
             Kind::Debian => {
-                let job = sibling("hetuflow-bench-job")?.display().to_string();
+                let job = Program::default().path()?.display().to_string();
                 // What it writes is of no use here.
                 let arguments = [
                     json!({"source": "string", "name": "/dev/null"}),

@@ -20,6 +20,7 @@ mod machine;
 mod monotonic;
 mod payload;
 mod processor;
+mod program;
 mod report;
 mod role;
 mod schedules;

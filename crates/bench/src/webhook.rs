@@ -11,6 +11,7 @@ use crate::{
     database::Cluster,
     debian,
     machine::Machine,
+    program::Program,
     report::{Figure, Form, Report},
     role::load::Sent,
     spread::Waits,
@@ -50,6 +51,9 @@ pub(crate) struct Args {
     /// Connections that send at full speed
     #[arg(long, default_value_t = 32)]
     connections: u32,
+    /// The program that is started
+    #[arg(long, value_enum, default_value_t = Program::Bare)]
+    job: Program,
     /// Only contenders whose name contains this
     #[arg(long)]
     only: Option<String>,
@@ -88,7 +92,7 @@ pub(crate) async fn run(mut args: Args) -> anyhow::Result<()> {
         }
         report.add(
             "spawn and wait, two at once",
-            [(RATE, runs::spawn_loop(&ring.folder, ring.args.runs).await?)],
+            [(RATE, runs::spawn_loop(&ring.folder, &ring.args.job.path()?, ring.args.runs).await?)],
         );
     }
     ring.cluster.close().await;
@@ -102,7 +106,7 @@ impl Ring {
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder)?;
         let mut runs = Runs::new(folder.join("runs"))?;
-        let receiver = Receiver::start(kind, &mut self.cluster, &folder, &runs, self.args.slots).await?;
+        let receiver = Receiver::start(kind, &mut self.cluster, &folder, &runs, &self.args).await?;
         // Files are opened, statements prepared, programs in memory.
         self.send(&receiver, WARM, Some(self.args.rate)).await?;
         runs.until(WARM).await?;
@@ -147,6 +151,7 @@ fn explain(report: &mut Report, args: &Args) {
          deliveries over {} connections, from the first sent to the last job started",
         args.paced, args.rate, args.runs, args.connections
     ));
+    report.note(format!("the program that is started: {}", args.job.name()));
     report.note(format!(
         "hetuflow's agent runs {} processes at once; Debian's webhook starts one per delivery, without a bound, and keeps \
          nothing; both check the same HMAC",

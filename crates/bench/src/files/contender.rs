@@ -5,7 +5,7 @@ use std::{fs, path::Path, process::Stdio, time::Duration};
 
 use rustix::process::geteuid;
 
-use super::starts::Starts;
+use super::{Args, starts::Starts};
 use crate::{
     child::{Child, Drained, Voice, command, sibling},
     report::Report,
@@ -76,9 +76,9 @@ impl Contender {
         kind: Kind,
         folder: &Path,
         starts: &Starts,
-        slots: u32,
+        args: &Args,
     ) -> anyhow::Result<Self> {
-        let job = sibling("hetuflow-bench-job")?.display().to_string();
+        let (job, slots) = (args.job.path()?.display().to_string(), args.slots);
         let starts = starts.file.display().to_string();
         match kind {
             Kind::Loop => shell_loop(folder, &job, &starts).await,

@@ -14,6 +14,7 @@ use crate::{
     child::{Child, Drained, Voice, sibling},
     monotonic,
     processor::{self, Whose},
+    program::Program,
     report::{Figure, Report},
 };
 
@@ -118,7 +119,7 @@ async fn serve(
     inbox: &Path,
     starts: &Starts,
 ) -> anyhow::Result<(Drained, std::net::SocketAddr)> {
-    let job = sibling("hetuflow-bench-job")?.display().to_string();
+    let job = Program::default().path()?.display().to_string();
     let text = trigger(&inbox.join("**/*.csv"), "", &job, &starts.file.display().to_string());
     let environment = server(folder, &text)?;
     let mut process = Child::start::<&str>(&sibling("hetuflow-server")?, [], &environment, Voice::Stderr)?;

@@ -4,7 +4,7 @@ use std::{fs, net::SocketAddr, path::Path, time::Duration};
 
 use serde_json::json;
 
-use super::Runs;
+use super::{Args, Runs};
 use crate::{
     child::{Child, Drained, Voice, sibling},
     database::Cluster,
@@ -62,9 +62,9 @@ impl Receiver {
         cluster: &mut Cluster,
         folder: &Path,
         runs: &Runs,
-        slots: u32,
+        args: &Args,
     ) -> anyhow::Result<Self> {
-        let job = sibling("hetuflow-bench-job")?.display().to_string();
+        let (job, slots) = (args.job.path()?.display().to_string(), args.slots);
         let runs = runs.file.display().to_string();
         match kind {
             Kind::Debian => {

@@ -10,10 +10,7 @@ use std::{
 use anyhow::{Context, bail, ensure};
 use tokio::time::{Instant, interval};
 
-use crate::{
-    child::{command, sibling},
-    monotonic,
-};
+use crate::{child::command, monotonic};
 
 /// What no stretch of a round takes, unless something is wrong.
 pub(super) const WITHIN: Duration = Duration::from_mins(2);
@@ -72,13 +69,13 @@ impl Stretch {
 }
 
 /// The same job, started by nobody but two loops that do nothing else: runs per second.
-pub(super) async fn spawn_loop(folder: &Path, count: u64) -> anyhow::Result<f64> {
-    let (file, job) = (folder.join("spawned"), sibling("hetuflow-bench-job")?);
+pub(super) async fn spawn_loop(folder: &Path, job: &Path, count: u64) -> anyhow::Result<f64> {
+    let file = folder.join("spawned");
     fs::write(&file, "")?;
     let began = monotonic::now();
     let half = || async {
         for _ in 0..count / 2 {
-            let mut command = command(&job);
+            let mut command = command(job);
             let status = command.arg(&file).arg("0").stdin(Stdio::null()).status().await?;
             ensure!(status.success(), "the job failed");
         }
