@@ -9,7 +9,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub(crate) use agent::{AgentVerb, TokenArgs};
+pub(crate) use agent::{AgentVerb, ServerVerb, TokenArgs};
 pub(crate) use event::{EventFilterArgs, EventListArgs, EventVerb, ReplayArgs, SendArgs};
 pub(crate) use task::{ManyArgs, TaskFilterArgs, TaskListArgs, TaskVerb};
 pub(crate) use trigger::{TestArgs, TriggerVerb};
@@ -80,6 +80,9 @@ pub(crate) enum Verb {
     /// The machines that run it.
     #[command(subcommand)]
     Agent(AgentVerb),
+    /// The keys by which agents of other machines know the servers.
+    #[command(subcommand)]
+    Server(ServerVerb),
     /// Say whether the server can do its work; exits 1 when it cannot.
     Health,
     /// Look at this machine, and at the configurations of its server and agent: what would not work, and what to do about

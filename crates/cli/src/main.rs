@@ -51,6 +51,7 @@ async fn run(cli: Cli, output: Output) -> Result<(), CliError> {
         Verb::Task(verb) => commands::task::run(verb, &client()?, output).await,
         Verb::Job(verb) => commands::job::run(verb, &client()?, output).await,
         Verb::Schedule(verb) => commands::schedule::run(verb, &client()?, output).await,
+        Verb::Server(verb) => commands::server::run(verb, &client()?, output).await,
         Verb::Agent(verb) => commands::agent::run(verb, &client()?, output).await,
         Verb::Doctor(args) => commands::doctor::run(args, output).await,
         Verb::Health => commands::health::run(&client()?, output).await,

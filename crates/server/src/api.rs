@@ -15,6 +15,7 @@ mod jobs;
 pub(crate) mod logs;
 mod page;
 mod schedules;
+mod servers;
 mod system;
 mod tasks;
 mod tokens;
@@ -23,7 +24,7 @@ mod waiting;
 
 use axum::{
     Router, middleware,
-    routing::{get, post},
+    routing::{delete, get, post},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -68,6 +69,8 @@ pub(crate) fn router(api: Api) -> Router {
         .route("/agents/{id}/update", post(agents::update))
         .route("/agents/{id}/revoke", post(tokens::revoke))
         .route("/agent-tokens", post(tokens::make))
+        .route("/servers", get(servers::list))
+        .route("/servers/{key}", delete(servers::forget))
         .route("/jobs", get(jobs::list))
         .route("/jobs/item", post(jobs::create))
         .route("/jobs/{id}", get(jobs::show))

@@ -32,6 +32,15 @@ pub struct Joined {
     pub joined_at: Timestamp,
 }
 
+/// The key of a server of this database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownServer {
+    pub fingerprint: Fingerprint,
+    pub first_seen_at: Timestamp,
+    /// Said at its start, and once an hour while it runs.
+    pub last_seen_at: Timestamp,
+}
+
 /// Why a key does not join.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotJoined {
@@ -79,4 +88,11 @@ pub trait KeyStore: Send + Sync {
 
     /// The keys of all servers that ran in the last month, in their order.
     async fn server_keys(&self) -> Result<Vec<Fingerprint>, StoreError>;
+
+    /// All keys that servers of this database had and that are not forgotten, the last seen first.
+    async fn servers(&self) -> Result<Vec<KnownServer>, StoreError>;
+
+    /// Agents are not told of this key any more. A server that still runs with it says so again. `NotFound` when it is not
+    /// known.
+    async fn forget_server(&self, key: Fingerprint) -> Result<(), StoreError>;
 }

@@ -19,7 +19,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use uuid::Uuid;
 
 use crate::{
-    ByTrigger, Ended, Joined, LaneId, Leadership, NotJoined, Page, Piece, Revision, StoreError,
+    ByTrigger, Ended, Joined, KnownServer, LaneId, Leadership, NotJoined, Page, Piece, Revision, StoreError,
     StoredSchedule, StoredTrigger, WaitingLane,
 };
 
@@ -272,6 +272,14 @@ pub(crate) fn joined(row: &impl Columns) -> Result<Joined, StoreError> {
         agent_id: name(row, "agent_id")?,
         labels: row.json_or_null("labels")?,
         joined_at: row.time("joined_at")?,
+    })
+}
+
+pub(crate) fn known_server(row: &impl Columns) -> Result<KnownServer, StoreError> {
+    Ok(KnownServer {
+        fingerprint: fingerprint(row, "fingerprint")?,
+        first_seen_at: row.time("first_seen_at")?,
+        last_seen_at: row.time("last_seen_at")?,
     })
 }
 

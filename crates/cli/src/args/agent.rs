@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use hetuflow_core::{duration, id::AgentId};
+use hetuflow_core::{duration, fingerprint::Fingerprint, id::AgentId};
 
 const TOKEN_HELP: &str = "\
 Examples:
@@ -39,6 +39,19 @@ pub(crate) enum AgentVerb {
         /// Return only when it runs nothing any more.
         #[arg(long, conflicts_with = "undo")]
         wait: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ServerVerb {
+    /// List the keys that servers of this database had.
+    List,
+    /// Tell agents no more of a key, such as one that was stolen: those that are connected within seconds, others when they
+    /// next reach a server that they know by another key. Stop the server that has it first: one that runs is known again
+    /// within the hour.
+    Forget {
+        /// As `hetuflow server list` shows it: sha256:..
+        key: Fingerprint,
     },
 }
 

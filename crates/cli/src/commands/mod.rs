@@ -13,6 +13,7 @@ mod progress;
 mod replay;
 pub(crate) mod schedule;
 mod send;
+pub(crate) mod server;
 pub(crate) mod signature;
 pub(crate) mod task;
 pub(crate) mod trigger;

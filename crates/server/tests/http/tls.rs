@@ -86,6 +86,22 @@ async fn a_token_is_made_once_and_for_an_hour_at_most() {
 }
 
 #[tokio::test]
+async fn the_key_of_a_server_is_forgotten_once() {
+    let (world, ..) = facing_a_network().await;
+    let known = world.get("servers").await;
+    let key = known["items"][0]["fingerprint"].as_str().expect("its key").to_owned();
+    assert!(key.starts_with("sha256:") && known["items"][0]["last_seen_at"].is_string(), "{known}");
+    let forget = async |key: &str| {
+        let url = world.api(&format!("servers/{key}"));
+        world.client.delete(url).send().await.expect("an answer").status()
+    };
+    assert_eq!(forget(&key).await, StatusCode::NO_CONTENT);
+    assert_eq!(forget(&key).await, StatusCode::NOT_FOUND);
+    assert_eq!(forget("sha256:12").await, StatusCode::BAD_REQUEST);
+    assert_eq!(world.get("servers").await["items"], json!([]));
+}
+
+#[tokio::test]
 async fn a_server_on_loopback_makes_no_tokens_and_no_key() {
     let tls = tempfile::tempdir().expect("a folder");
     let directory = tls.path().join("tls");

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::{Postgres, Tx, retrying};
 use crate::{
-    Joined, KeyStore, NewToken, NotJoined, StoreError,
+    Joined, KeyStore, KnownServer, NewToken, NotJoined, StoreError,
     row::{self, Columns},
 };
 
@@ -87,6 +87,22 @@ impl KeyStore for Postgres {
         .fetch_all(&self.pool)
         .await?;
         rows.iter().map(|row| row::fingerprint(row, "fingerprint")).collect()
+    }
+
+    async fn servers(&self) -> Result<Vec<KnownServer>, StoreError> {
+        let rows = sqlx::query(
+            "select fingerprint, first_seen_at, last_seen_at from sched_server_key
+             order by last_seen_at desc, fingerprint",
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(row::known_server).collect()
+    }
+
+    async fn forget_server(&self, key: Fingerprint) -> Result<(), StoreError> {
+        let query = sqlx::query("delete from sched_server_key where fingerprint = $1").bind(key.0.as_slice());
+        let gone = query.execute(&self.pool).await?.rows_affected();
+        if gone == 0 { Err(StoreError::NotFound) } else { Ok(()) }
     }
 }
 

@@ -223,4 +223,13 @@ pub(crate) async fn servers_are_known_by_their_keys(db: &Db) {
         store.know_server(key(n)).await.expect("kept");
     }
     assert_eq!(store.server_keys().await.expect("an answer"), [key(1), key(2)]);
+    let mut servers = store.servers().await.expect("an answer");
+    assert!(servers.iter().all(|server| server.first_seen_at <= server.last_seen_at), "{servers:?}");
+    servers.sort_by_key(|server| server.fingerprint);
+    assert_eq!(servers.iter().map(|server| server.fingerprint).collect::<Vec<_>>(), [key(1), key(2)]);
+    store.forget_server(key(1)).await.expect("forgotten");
+    assert!(matches!(store.forget_server(key(1)).await, Err(StoreError::NotFound)));
+    assert_eq!(store.server_keys().await.expect("an answer"), [key(2)]);
+    store.know_server(key(1)).await.expect("kept");
+    assert_eq!(store.server_keys().await.expect("an answer"), [key(1), key(2)]);
 }
