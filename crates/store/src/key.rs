@@ -92,7 +92,7 @@ pub trait KeyStore: Send + Sync {
     /// All keys that servers of this database had and that are not forgotten, the last seen first.
     async fn servers(&self) -> Result<Vec<KnownServer>, StoreError>;
 
-    /// Agents are not told of this key any more. A server that still runs with it says so again. `NotFound` when it is not
+    /// Agents are not told of this key any more. A server that still runs with it makes it known again. `NotFound` when it is not
     /// known.
     async fn forget_server(&self, key: Fingerprint) -> Result<(), StoreError>;
 }

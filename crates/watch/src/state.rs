@@ -318,15 +318,18 @@ impl State {
     ) -> Result<(), WatchError> {
         let run = async {
             let mut tx = self.pool.begin().await?;
-            let (mut removed, mut settled) = (0, Vec::with_capacity(acks.len()));
+            let (mut removed, mut concerned) = (0, 0);
+            let mut settled = Vec::with_capacity(acks.len());
             for ack in acks {
                 if ack.verdict == FileVerdict::Overlaps {
-                    removed += overlap::resolve(&mut tx, ack).await?;
+                    let resolved = overlap::resolve(&mut tx, ack).await?;
+                    removed += resolved.removed;
+                    concerned += resolved.concerned;
                 } else {
                     settled.push(ack.clone());
                 }
             }
-            let concerned = fates::acknowledge(&mut tx, &settled).await?;
+            concerned += fates::acknowledge(&mut tx, &settled).await?;
             let ahead = lines::acknowledge(&mut tx, &settled).await?;
             removed += told::keep(&mut tx, &settled, telling).await?;
             // Most of the time nothing is asked, and nothing needs to be looked for.

@@ -47,8 +47,8 @@ pub(crate) enum ServerVerb {
     /// List the keys that servers of this database had.
     List,
     /// Tell agents no more of a key, such as one that was stolen: those that are connected within seconds, others when they
-    /// next reach a server that they know by another key. Stop the server that has it first: one that runs is known again
-    /// within the hour.
+    /// next reach a server that they know by another key. Stop the server that has it first: one that runs makes
+    /// itself known again.
     Forget {
         /// As `hetuflow server list` shows it: sha256:..
         key: Fingerprint,

@@ -39,7 +39,13 @@ impl Servers {
             state.store.know_server(own).await?;
             self.said = Instant::now();
         }
-        let keys = state.store.server_keys().await?;
+        let mut keys = state.store.server_keys().await?;
+        if !keys.contains(&own) {
+            // Somebody had it forgotten, and it runs: agents that know it by nothing else must not be left alone.
+            tracing::warn!(key = %own, "this server's key was forgotten while it runs with it: it is known again");
+            state.store.know_server(own).await?;
+            keys = state.store.server_keys().await?;
+        }
         if keys != self.told {
             for (agent_id, _) in state.hub.sessions() {
                 state.hub.send(&agent_id, ToAgent::Servers { keys: keys.clone() });
@@ -47,5 +53,30 @@ impl Servers {
             self.told = keys;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::World;
+
+    #[tokio::test]
+    async fn a_server_that_runs_is_not_forgotten() {
+        let world = World::start().await;
+        let (own, other) = (Fingerprint([1; 32]), Fingerprint([2; 32]));
+        for key in [own, other] {
+            world.state.store.know_server(key).await.expect("kept");
+        }
+        let mut agent = world.agent("a", &[]).await;
+        let mut servers = Servers::new(Some(own));
+        servers.follow(&world.state).await;
+        assert_eq!(agent.hear().await, ToAgent::Servers { keys: vec![own, other] });
+        for key in [own, other] {
+            world.state.store.forget_server(key).await.expect("forgotten");
+        }
+        servers.follow(&world.state).await;
+        assert_eq!(agent.hear().await, ToAgent::Servers { keys: vec![own] });
+        assert_eq!(world.state.store.server_keys().await.expect("an answer"), [own]);
     }
 }

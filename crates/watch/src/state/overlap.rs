@@ -22,9 +22,20 @@ struct Waiting {
     group: Option<String>,
 }
 
-/// Takes what is known out of this batch. Yields how many events fewer there are to be told.
-pub(super) async fn resolve(tx: &mut Transaction<'_, Sqlite>, ack: &FileBatchAck) -> sqlx::Result<u64> {
-    let Some(Waiting { seq, event, slot, group }) = waiting(tx, &ack.dedupe).await? else { return Ok(0) };
+/// What followed from it.
+#[derive(Debug, Default)]
+pub(super) struct Resolved {
+    /// Events fewer that are to be told.
+    pub(super) removed: u64,
+    /// Files whose event has an id now.
+    pub(super) concerned: u64,
+}
+
+/// Takes what is known out of this batch.
+pub(super) async fn resolve(tx: &mut Transaction<'_, Sqlite>, ack: &FileBatchAck) -> sqlx::Result<Resolved> {
+    let Some(Waiting { seq, event, slot, group }) = waiting(tx, &ack.dedupe).await? else {
+        return Ok(Resolved::default());
+    };
     let rest = without(&event, &ack.known);
     tracing::info!(
         file.batch = event.dedupe,
@@ -36,7 +47,8 @@ pub(super) async fn resolve(tx: &mut Transaction<'_, Sqlite>, ack: &FileBatchAck
         where fate.event = ?2 and fate.member = j.value ->> 0";
     let known: Vec<(&str, String)> =
         ack.known.iter().map(|(member, id)| (member.as_str(), id.to_string())).collect();
-    sqlx::query(sql).bind(encode(&known)?).bind(&event.dedupe).execute(&mut **tx).await?;
+    let query = sqlx::query(sql).bind(encode(&known)?).bind(&event.dedupe);
+    let concerned = query.execute(&mut **tx).await?.rows_affected();
     if let (Some(slot), Some(group), Some(last)) = (&slot, &group, ack.known.iter().map(|(_, id)| id).max()) {
         // In a line at most one of them can be open: the last.
         let sql = "insert into ahead (slot, grp, event, event_id, stands) values (?, ?, ?, ?, 'open')
@@ -45,7 +57,7 @@ pub(super) async fn resolve(tx: &mut Transaction<'_, Sqlite>, ack: &FileBatchAck
         sqlx::query(sql).bind(slot).bind(group).bind(&ack.dedupe).bind(event_id).execute(&mut **tx).await?;
     }
     sqlx::query("delete from outbox where seq = ?").bind(seq).execute(&mut **tx).await?;
-    let Some(rest) = rest else { return Ok(1) };
+    let Some(rest) = rest else { return Ok(Resolved { removed: 1, concerned }) };
     sqlx::query("update fate set event = ? where event = ?")
         .bind(&rest.dedupe)
         .bind(&event.dedupe)
@@ -55,7 +67,7 @@ pub(super) async fn resolve(tx: &mut Transaction<'_, Sqlite>, ack: &FileBatchAck
         on conflict (dedupe) do nothing";
     let insert = sqlx::query(sql).bind(seq).bind(&rest.dedupe).bind(&rest.key).bind(encode(&rest)?);
     let inserted = insert.bind(slot).bind(group).execute(&mut **tx).await?.rows_affected();
-    Ok(1 - inserted)
+    Ok(Resolved { removed: 1 - inserted, concerned })
 }
 
 async fn waiting(tx: &mut Transaction<'_, Sqlite>, dedupe: &str) -> sqlx::Result<Option<Waiting>> {

@@ -6,7 +6,7 @@ use hetuflow_core::{
 };
 use jiff::Timestamp;
 
-use crate::world::World;
+use crate::{scenario::until, world::World};
 
 async fn batch_of(names: &[&str], more: &str) -> (World, FileEvent) {
     let source = format!(
@@ -105,4 +105,23 @@ async fn what_was_asked_about_and_is_known_in_part_is_told_again() {
     assert_eq!(world.events(1).await.as_slice(), std::slice::from_ref(&event));
     overlaps(&world, &event, &[(0, id(1))]).await;
     assert_eq!(paths(&world.events(1).await[0]), ["b"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_marker_of_one_that_is_known_goes_and_that_of_the_rest_stays() {
+    let source = "paths = [\"in/*.csv\"]\nsettle = \"0s\"\nbatch = { max_files = 2 }\norder = \"path\"\n\
+        claim = \"rename\"\ndone_marker = \"{name}.done\"";
+    let mut world = World::new(source);
+    world.write("in/keep.txt", "");
+    world.start().await;
+    for name in ["a", "b"] {
+        world.write(&format!("in/{name}.csv"), name);
+        world.write(&format!("in/{name}.csv.done"), "");
+    }
+    let event = world.events(1).await.remove(0);
+    overlaps(&world, &event, &[(0, id(1))]).await;
+    until(|| !world.path("in/a.csv.done").exists()).await;
+    assert!(world.path("in/b.csv.done").exists(), "its file is not taken yet");
+    world.acknowledge().await;
+    until(|| !world.path("in/b.csv.done").exists()).await;
 }

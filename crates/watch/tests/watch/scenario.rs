@@ -249,7 +249,7 @@ impl Play {
     }
 }
 
-async fn until(comes_true: impl Fn() -> bool) {
+pub(crate) async fn until(comes_true: impl Fn() -> bool) {
     let deadline = tokio::time::Instant::now() + Duration::from_mins(1);
     while !comes_true() {
         assert!(tokio::time::Instant::now() < deadline, "it never came to be");
