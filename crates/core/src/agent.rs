@@ -39,6 +39,15 @@ pub struct AgentKey {
     pub joined_at: Timestamp,
 }
 
+/// By which agents of other machines know a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerKey {
+    pub fingerprint: Fingerprint,
+    pub first_seen_at: Timestamp,
+    /// Said at its start, and once an hour while it runs.
+    pub last_seen_at: Timestamp,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Connection {

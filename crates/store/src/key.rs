@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hetuflow_core::{
+    agent::ServerKey,
     fingerprint::{Fingerprint, TokenHash},
     id::AgentId,
     labels::Labels,
@@ -30,15 +31,6 @@ pub struct Joined {
     /// As its token bound them.
     pub labels: Option<Labels>,
     pub joined_at: Timestamp,
-}
-
-/// The key of a server of this database.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KnownServer {
-    pub fingerprint: Fingerprint,
-    pub first_seen_at: Timestamp,
-    /// Said at its start, and once an hour while it runs.
-    pub last_seen_at: Timestamp,
 }
 
 /// Why a key does not join.
@@ -90,7 +82,7 @@ pub trait KeyStore: Send + Sync {
     async fn server_keys(&self) -> Result<Vec<Fingerprint>, StoreError>;
 
     /// All keys that servers of this database had and that are not forgotten, the last seen first.
-    async fn servers(&self) -> Result<Vec<KnownServer>, StoreError>;
+    async fn servers(&self) -> Result<Vec<ServerKey>, StoreError>;
 
     /// Agents are not told of this key any more. A server that still runs with it makes it known again. `NotFound` when it is not
     /// known.

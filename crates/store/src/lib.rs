@@ -34,7 +34,7 @@ pub use error::StoreError;
 pub use event::{
     ByTrigger, Committed, EventFilter, EventStore, Ingest, Ingested, Offer, Order, Walk, Walked,
 };
-pub use key::{Joined, KeyStore, KnownServer, NewToken, NotJoined};
+pub use key::{Joined, KeyStore, NewToken, NotJoined};
 pub use leader::{LeaderStore, Leadership};
 pub use open::{Options, examine, open};
 pub use retention::{Dropped, Piece, RetentionStore, Size, Stock, Trimmed, Weighed, Weight, Whose};

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use hetuflow_core::{
-    agent::{Agent, AgentKey, Connection, Duty},
+    agent::{Agent, AgentKey, Connection, Duty, ServerKey},
     event::{Event, SourceKind, Verdict},
     fingerprint::Fingerprint,
     id::{AgentId, EventId, InstanceId, JobId, Namespace, ScheduleId, ServerId, StatusToken, TaskId},
@@ -19,7 +19,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use uuid::Uuid;
 
 use crate::{
-    ByTrigger, Ended, Joined, KnownServer, LaneId, Leadership, NotJoined, Page, Piece, Revision, StoreError,
+    ByTrigger, Ended, Joined, LaneId, Leadership, NotJoined, Page, Piece, Revision, StoreError,
     StoredSchedule, StoredTrigger, WaitingLane,
 };
 
@@ -275,8 +275,8 @@ pub(crate) fn joined(row: &impl Columns) -> Result<Joined, StoreError> {
     })
 }
 
-pub(crate) fn known_server(row: &impl Columns) -> Result<KnownServer, StoreError> {
-    Ok(KnownServer {
+pub(crate) fn server_key(row: &impl Columns) -> Result<ServerKey, StoreError> {
+    Ok(ServerKey {
         fingerprint: fingerprint(row, "fingerprint")?,
         first_seen_at: row.time("first_seen_at")?,
         last_seen_at: row.time("last_seen_at")?,

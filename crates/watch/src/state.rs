@@ -319,15 +319,12 @@ impl State {
         let run = async {
             let mut tx = self.pool.begin().await?;
             let (mut removed, mut concerned) = (0, 0);
-            let mut settled = Vec::with_capacity(acks.len());
-            for ack in acks {
-                if ack.verdict == FileVerdict::Overlaps {
-                    let resolved = overlap::resolve(&mut tx, ack).await?;
-                    removed += resolved.removed;
-                    concerned += resolved.concerned;
-                } else {
-                    settled.push(ack.clone());
-                }
+            let (overlapping, settled): (Vec<&FileBatchAck>, Vec<&FileBatchAck>) =
+                acks.iter().partition(|ack| ack.verdict == FileVerdict::Overlaps);
+            for ack in overlapping {
+                let resolved = overlap::resolve(&mut tx, ack).await?;
+                removed += resolved.removed;
+                concerned += resolved.concerned;
             }
             concerned += fates::acknowledge(&mut tx, &settled).await?;
             let ahead = lines::acknowledge(&mut tx, &settled).await?;

@@ -1,9 +1,7 @@
 //! `hetuflow server ..`: the keys by which agents know servers.
 
-use hetuflow_core::fingerprint::Fingerprint;
-use jiff::Timestamp;
+use hetuflow_core::{agent::ServerKey, fingerprint::Fingerprint};
 use reqwest::Method;
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::typed;
@@ -13,13 +11,6 @@ use crate::{
     error::CliError,
     output::{Output, time},
 };
-
-#[derive(Debug, Deserialize)]
-struct Server {
-    fingerprint: Fingerprint,
-    first_seen_at: Timestamp,
-    last_seen_at: Timestamp,
-}
 
 pub(crate) async fn run(verb: ServerVerb, client: &Client, output: Output) -> Result<(), CliError> {
     match verb {
@@ -33,8 +24,8 @@ async fn list(client: &Client, output: Output) -> Result<(), CliError> {
     if output.is_json() {
         return output.json(&answer);
     }
-    let list: List<Server> = typed(&answer)?;
-    let row = |server: &Server| {
+    let list: List<ServerKey> = typed(&answer)?;
+    let row = |server: &ServerKey| {
         vec![server.fingerprint.to_string(), time(server.first_seen_at), time(server.last_seen_at)]
     };
     output.table(

@@ -5,32 +5,13 @@ use axum::{
     extract::{Path, State},
     http::StatusCode,
 };
-use hetuflow_core::fingerprint::Fingerprint;
-use hetuflow_store::{KnownServer, StoreError};
-use jiff::Timestamp;
-use serde::Serialize;
+use hetuflow_core::{agent::ServerKey, fingerprint::Fingerprint};
+use hetuflow_store::StoreError;
 
-use super::{Api, ApiError, input::id};
+use super::{Api, ApiError, input::id, page::Items};
 
-#[derive(Debug, Serialize)]
-pub(super) struct List {
-    items: Vec<Server>,
-}
-
-#[derive(Debug, Serialize)]
-struct Server {
-    fingerprint: Fingerprint,
-    first_seen_at: Timestamp,
-    last_seen_at: Timestamp,
-}
-
-pub(super) async fn list(State(api): State<Api>) -> Result<Json<List>, ApiError> {
-    let server = |KnownServer { fingerprint, first_seen_at, last_seen_at }| Server {
-        fingerprint,
-        first_seen_at,
-        last_seen_at,
-    };
-    Ok(Json(List { items: api.app.store.servers().await?.into_iter().map(server).collect() }))
+pub(super) async fn list(State(api): State<Api>) -> Result<Json<Items<ServerKey>>, ApiError> {
+    Ok(Json(Items::all(api.app.store.servers().await?)))
 }
 
 /// Agents that are connected are told within seconds, by each server.

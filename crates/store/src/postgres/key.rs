@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hetuflow_core::{
+    agent::ServerKey,
     fingerprint::{Fingerprint, TokenHash},
     id::AgentId,
 };
@@ -11,7 +12,7 @@ use jiff::Timestamp;
 
 use super::{Postgres, Tx, retrying};
 use crate::{
-    Joined, KeyStore, KnownServer, NewToken, NotJoined, StoreError,
+    Joined, KeyStore, NewToken, NotJoined, StoreError,
     row::{self, Columns},
 };
 
@@ -89,14 +90,14 @@ impl KeyStore for Postgres {
         rows.iter().map(|row| row::fingerprint(row, "fingerprint")).collect()
     }
 
-    async fn servers(&self) -> Result<Vec<KnownServer>, StoreError> {
+    async fn servers(&self) -> Result<Vec<ServerKey>, StoreError> {
         let rows = sqlx::query(
             "select fingerprint, first_seen_at, last_seen_at from sched_server_key
              order by last_seen_at desc, fingerprint",
         )
         .fetch_all(&self.pool)
         .await?;
-        rows.iter().map(row::known_server).collect()
+        rows.iter().map(row::server_key).collect()
     }
 
     async fn forget_server(&self, key: Fingerprint) -> Result<(), StoreError> {

@@ -58,7 +58,7 @@ pub(super) async fn join(tx: &mut Transaction<'_, Sqlite>, event: &str, closed: 
 /// many are concerned.
 pub(super) async fn acknowledge(
     connection: &mut SqliteConnection,
-    acks: &[FileBatchAck],
+    acks: &[&FileBatchAck],
 ) -> sqlx::Result<u64> {
     let mut concerned = 0;
     let known: Vec<_> =

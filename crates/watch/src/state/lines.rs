@@ -75,7 +75,7 @@ pub(super) async fn pending(
 /// The server has these events: those in lines are ahead there. To be called while they are in the outbox.
 pub(super) async fn acknowledge(
     connection: &mut SqliteConnection,
-    acks: &[FileBatchAck],
+    acks: &[&FileBatchAck],
 ) -> sqlx::Result<u64> {
     let sql = "select exists (select 1 from outbox where grp is not null)";
     if !sqlx::query_scalar(sql).fetch_one(&mut *connection).await? {

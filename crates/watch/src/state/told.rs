@@ -38,7 +38,7 @@ struct Terms {
 /// Moves what is acknowledged from the outbox to here.
 pub(super) async fn keep(
     tx: &mut Transaction<'_, Sqlite>,
-    acks: &[FileBatchAck],
+    acks: &[&FileBatchAck],
     telling: Telling<'_>,
 ) -> sqlx::Result<u64> {
     let known = acks.iter().filter(|ack| ack.event_id.is_some());
