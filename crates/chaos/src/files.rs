@@ -9,6 +9,7 @@ pub(crate) mod witness;
 mod writers;
 
 use std::{
+    collections::HashSet,
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
@@ -21,7 +22,7 @@ use crate::history;
 use faults::Plan;
 use judge::Verdict;
 use place::Place;
-use writers::Writers;
+use writers::{Writers, Written};
 
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -112,7 +113,7 @@ async fn storm(args: &FilesArgs, seed: u64, folder: PathBuf) -> anyhow::Result<V
     let written = writers.stop().await?;
     let done = done?;
     eprintln!("{} files in {} s: {done}", written.len(), began.elapsed().as_secs());
-    settle(&place, &folder, written.len(), args.batch).await?;
+    settle(&place, &folder, &written).await?;
     let state = place.api()?.state().await?;
     place.stop().await?;
     let witnesses = witness::read(&folder)?;
@@ -120,18 +121,17 @@ async fn storm(args: &FilesArgs, seed: u64, folder: PathBuf) -> anyhow::Result<V
     Ok(judge::judge(&written, &told, &witnesses))
 }
 
-/// Waits until every file has its event (in a batch: a process that saw it) and every task has ended, or nothing happens any
-/// more: then the judge says what.
-async fn settle(place: &Place, folder: &Path, files: usize, batch: bool) -> anyhow::Result<()> {
+/// Waits until a process has seen every file that was written and every task has ended, or nothing happens any more: then the
+/// judge says what. Events are not counted: those of files that only show that the watch works are among them.
+async fn settle(place: &Place, folder: &Path, written: &[Written]) -> anyhow::Result<()> {
     let (mut best, mut since) = ((usize::MAX, usize::MAX), Instant::now());
     while since.elapsed() < STUCK_FOR {
         sleep(LOOK).await;
         let Ok(api) = place.api() else { continue };
-        let (Ok(events), Ok(tasks)) = (api.count_events("file").await, api.count_unsettled().await) else {
-            continue;
-        };
-        let told = if batch { judge::by_process(&witness::read(folder)?).len() } else { events };
-        let left = (files.saturating_sub(told), tasks);
+        let (Ok(seen), Ok(tasks)) = (witness::read(folder), api.count_unsettled().await) else { continue };
+        let seen: HashSet<&str> = seen.iter().map(|one| one.path.as_str()).collect();
+        let unseen = written.iter().filter(|file| !seen.contains(file.path.as_str())).count();
+        let left = (unseen, tasks);
         if left == (0, 0) {
             return Ok(());
         }
@@ -139,6 +139,6 @@ async fn settle(place: &Place, folder: &Path, files: usize, batch: bool) -> anyh
             (best, since) = (left, Instant::now());
         }
     }
-    eprintln!("not everything settles: {} files untold, {} tasks", best.0, best.1);
+    eprintln!("not everything settles: {} files that no process saw, {} tasks", best.0, best.1);
     Ok(())
 }
