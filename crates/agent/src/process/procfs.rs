@@ -21,6 +21,16 @@ pub(super) struct Stat {
     pub(super) zombie: bool,
     /// Of the kernel's own, which run no program.
     kernel: bool,
+    program: Program,
+}
+
+/// Where the program of a process lies: fields 27 and 28 of `/proc/PID/stat`. The stack of each program begins
+/// somewhere else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Program {
+    /// Zero until the kernel has made the program ready, which is after it has put the environment there.
+    code_end: u64,
+    stack: u64,
 }
 
 /// `PF_KTHREAD` of the kernel's `include/linux/sched.h`.
@@ -29,7 +39,7 @@ const KERNEL_THREAD: u32 = 0x0020_0000;
 /// Larger environments are rare.
 const AT_ONCE: usize = 32 * 1024;
 
-/// How often a process that has no environment is asked again before that is believed.
+/// How often a process that has become another program during the question is asked again.
 const ASKED: usize = 3;
 
 /// Changes with every boot.
@@ -51,31 +61,32 @@ pub(super) fn all() -> impl Iterator<Item = Stat> {
 }
 
 /// Whether the process was started with `name=value` in its environment. `None`: it is just becoming another program,
-/// and for that moment has neither environment nor arguments.
+/// and for that moment has no environment.
 pub(super) fn has_variable(process: &Stat, name: &str, value: &str) -> Option<bool> {
     let wanted = format!("{name}={value}");
+    let mut before = *process;
     for _ in 0..ASKED {
-        match memory_of(process, "environ") {
+        match environ(process.id.pid) {
             Ok(environ) if !environ.is_empty() => {
                 return Some(environ.split(|byte| *byte == 0).any(|pair| pair == wanted.as_bytes()));
             }
             Ok(_) if !process.kernel => {}
             Ok(_) | Err(_) => return Some(false),
         }
-        // Arguments say that it runs; the environment is looked at once more, because it may have come with them.
-        match memory_of(process, "cmdline") {
-            Ok(arguments) if arguments.is_empty() => return None,
-            Ok(_) => {}
-            Err(_) => return Some(false),
+        // No environment counts only where it is that of one program, which was ready before and runs still.
+        match stat(process.id.pid).filter(|now| now.id == process.id) {
+            Some(now) if now.program == before.program && now.program.code_end != 0 => return Some(false),
+            Some(now) => before = now,
+            None => return Some(false),
         }
     }
-    Some(false)
+    None
 }
 
-/// A file that shows memory of the process. What became another program since the file was opened has nothing more to
-/// show, so that a file which is read in small pieces may lack its end: here one call reads whatever is usual.
-fn memory_of(process: &Stat, file: &str) -> io::Result<Vec<u8>> {
-    let mut file = fs::File::open(format!("/proc/{}/{file}", process.id.pid))?;
+/// A process that became another program since the file was opened has nothing more to show, so that a file which is
+/// read in small pieces may lack its end: here one call reads whatever is usual.
+fn environ(pid: i32) -> io::Result<Vec<u8>> {
+    let mut file = fs::File::open(format!("/proc/{pid}/environ"))?;
     let mut bytes = vec![0; AT_ONCE];
     let mut end = 0;
     loop {
@@ -102,7 +113,9 @@ fn parse(pid: i32, text: &[u8]) -> Option<Stat> {
     let group = fields.nth(1)?.parse().ok()?;
     let kernel = fields.nth(3)?.parse::<u32>().ok()? & KERNEL_THREAD != 0;
     let start_time = fields.nth(12)?.parse().ok()?;
-    Some(Stat { id: ProcessId { pid, start_time }, group, zombie, kernel })
+    let code_end = fields.nth(4)?.parse().ok()?;
+    let program = Program { code_end, stack: fields.next()?.parse().ok()? };
+    Some(Stat { id: ProcessId { pid, start_time }, group, zombie, kernel, program })
 }
 
 #[cfg(test)]
@@ -111,11 +124,16 @@ mod tests {
 
     #[test]
     fn a_stat_line() {
-        let line = b"77 (a) S (b) Z 1 70 70 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4242 99 1";
-        let expected =
-            Stat { id: ProcessId { pid: 77, start_time: 4242 }, group: 70, zombie: true, kernel: false };
+        let line = b"77 (a) S (b) Z 1 70 70 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4242 99 1 -1 64 72 80 88";
+        let expected = Stat {
+            id: ProcessId { pid: 77, start_time: 4242 },
+            group: 70,
+            zombie: true,
+            kernel: false,
+            program: Program { code_end: 72, stack: 80 },
+        };
         assert_eq!(parse(77, line), Some(expected));
-        let thread = b"2 (kthreadd) S 0 0 0 0 -1 2129984 0 0 0 0 0 1 0 0 20 0 1 0 11 0 0";
+        let thread = b"2 (kthreadd) S 0 0 0 0 -1 2129984 0 0 0 0 0 1 0 0 20 0 1 0 11 0 0 0 0 0 0";
         assert!(parse(2, thread).is_some_and(|stat| stat.kernel));
         assert_eq!(parse(77, b"77 (x"), None);
         assert_eq!(parse(77, b"77 (x) S 1 2"), None);
