@@ -156,21 +156,40 @@ impl TaskStore for Postgres {
 /// Cancels a task that waits and asks for the end of one that is held: whether one has to wait for that. One that has
 /// ended stays as it is.
 pub(super) async fn end(tx: &mut Tx, task_id: TaskId, now: Timestamp) -> Result<bool, StoreError> {
-    match cancel_in(tx, task_id, now).await {
-        Ok(Cancelled::Asked { .. }) => Ok(true),
-        Ok(Cancelled::Now) | Err(StoreError::Conflict(_) | StoreError::NotFound) => Ok(false),
+    match cancel_unended(tx, task_id, now).await {
+        Ok(Unended::Cancelled(Cancelled::Asked { .. })) => Ok(true),
+        Ok(Unended::Cancelled(Cancelled::Now) | Unended::No { .. }) | Err(StoreError::NotFound) => Ok(false),
         Err(error) => Err(error),
     }
 }
 
+/// What became of a task that should be cancelled if it has not ended.
+enum Unended {
+    Cancelled(Cancelled),
+    /// It has.
+    No {
+        status: Status,
+        daemon: bool,
+    },
+}
+
 async fn cancel(db: &Postgres, task_id: TaskId, now: Timestamp) -> Result<Cancelled, StoreError> {
     let mut tx = db.begin().await?;
-    let cancelled = cancel_in(&mut tx, task_id, now).await?;
+    let cancelled = match cancel_unended(&mut tx, task_id, now).await? {
+        Unended::Cancelled(cancelled) => cancelled,
+        Unended::No { status, daemon: false } if status.is_dead() => {
+            give_up(&mut tx, task_id).await?;
+            Cancelled::Now
+        }
+        Unended::No { status, .. } => {
+            return Err(StoreError::Conflict(format!("the task has ended ({status})")));
+        }
+    };
     tx.commit().await?;
     Ok(cancelled)
 }
 
-async fn cancel_in(tx: &mut Tx, task_id: TaskId, now: Timestamp) -> Result<Cancelled, StoreError> {
+async fn cancel_unended(tx: &mut Tx, task_id: TaskId, now: Timestamp) -> Result<Unended, StoreError> {
     let row = sqlx::query(
         "select id, status, fence, instance_id, agent_id, policy from sched_task
          where id = $1 and created_at = $2 for update",
@@ -187,14 +206,11 @@ async fn cancel_in(tx: &mut Tx, task_id: TaskId, now: Timestamp) -> Result<Cance
             .bind(at(task_id.uuid()))
             .execute(&mut **tx)
             .await?;
-        return Ok(Cancelled::Asked { agent_id: row::name(&row, "agent_id")?, lease: row::lease(&row)? });
-    }
-    if status.is_dead() && !row.json::<RetryPolicy>("policy")?.daemon {
-        give_up(tx, task_id).await?;
-        return Ok(Cancelled::Now);
+        let (agent_id, lease) = (row::name(&row, "agent_id")?, row::lease(&row)?);
+        return Ok(Unended::Cancelled(Cancelled::Asked { agent_id, lease }));
     }
     if !status.is_waiting() {
-        return Err(StoreError::Conflict(format!("the task has ended ({status})")));
+        return Ok(Unended::No { status, daemon: row.json::<RetryPolicy>("policy")?.daemon });
     }
     sqlx::query(
         "update sched_task set status = $1, outcome = $2::text::json, finished_at = $3
@@ -207,7 +223,7 @@ async fn cancel_in(tx: &mut Tx, task_id: TaskId, now: Timestamp) -> Result<Cance
     .bind(at(task_id.uuid()))
     .execute(&mut **tx)
     .await?;
-    Ok(Cancelled::Now)
+    Ok(Unended::Cancelled(Cancelled::Now))
 }
 
 async fn give_up(tx: &mut Tx, task_id: TaskId) -> Result<(), StoreError> {

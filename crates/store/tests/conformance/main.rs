@@ -17,6 +17,7 @@ mod leader;
 mod list;
 mod output;
 mod partition;
+mod race;
 mod retention;
 mod schedule;
 mod session;
@@ -71,6 +72,7 @@ promises! {
         a_dropped_call_leaves_nothing_half_done;
     dedupe:
         either_of_two_keys_is_enough,
+        a_lane_of_a_batch_that_failed_is_made_again,
         ten_ingests_with_one_second_key_make_one_event,
         a_part_is_of_one_event,
         of_ten_events_with_one_part_one_is_stored;

@@ -20,7 +20,7 @@ use crate::{
 const KEY: &str = "default/deploy/interval 1";
 
 /// One schedule that fires every 300 seconds, the first time at 300.
-async fn scheduled(store: &dyn Store) -> ScheduleId {
+pub(crate) async fn scheduled(store: &dyn Store) -> ScheduleId {
     let schedules = vec![interval("interval 1", 300, at(300))];
     put(store, NewTrigger { schedules, ..new_trigger("deploy", "v1") }, at(0)).await.schedules[0].id
 }
@@ -33,13 +33,18 @@ fn fire(id: ScheduleId, overlap: Overlap, run_at: Timestamp) -> (Fire, TaskId) {
     (Fire { id, run_at, next, ingest: Some(ingest), turns }, task)
 }
 
-async fn fired(store: &dyn Store, id: ScheduleId, overlap: Overlap, seconds: i64) -> (Fired, TaskId) {
+pub(crate) async fn fired(
+    store: &dyn Store,
+    id: ScheduleId,
+    overlap: Overlap,
+    seconds: i64,
+) -> (Fired, TaskId) {
     let (fire, task) = fire(id, overlap, at(seconds));
     (store.fire(&[fire]).await.expect("an answer")[0], task)
 }
 
 /// The task that an agent can have now.
-async fn claimed(store: &dyn Store, now: Timestamp) -> Vec<Claimed> {
+pub(crate) async fn claimed(store: &dyn Store, now: Timestamp) -> Vec<Claimed> {
     let slot = slot(store, "web-1").await;
     claim(store, &[slot.clone(), slot], now).await
 }

@@ -12,6 +12,7 @@ use crate::{
     postgres::{
         Postgres,
         columns::{text, time},
+        lanes,
     },
     row::Columns,
 };
@@ -21,6 +22,9 @@ pub(super) async fn commit(
     batch: &[Ingest],
     offers: &[Offer],
 ) -> Result<Committed, StoreError> {
+    // Before the transaction: a lane that it made, and that went away with it, would be remembered all the same.
+    let tasks = batch.iter().flat_map(|ingest| &ingest.tasks);
+    lanes::ids(&db.lanes, &mut *db.pool.acquire().await?, tasks).await?;
     let mut tx = db.begin().await?;
     let mut committed = Committed::default();
     for ingest in batch {
@@ -36,7 +40,8 @@ pub(super) async fn commit(
     Ok(committed)
 }
 
-/// Whoever has one of the keys gets the other: what was recognised by one is recognised by the other next time.
+/// Whoever has the first key gets the second: what was recognised by one is recognised by the other next time. Not the other
+/// way round: the first may be an id that nobody has signed, and a copy could claim ids of deliveries to come.
 async fn insert_one(
     connection: &mut PgConnection,
     db: &Postgres,
@@ -46,7 +51,7 @@ async fn insert_one(
 ) -> Result<Committed, StoreError> {
     let (id, namespace) = (ingest.event.id, ingest.event.namespace.as_str());
     let (mut owner, mut mine) = (None, Vec::new());
-    for (scope, key) in dedupe.keys() {
+    for (n, (scope, key)) in dedupe.keys().enumerate() {
         let (scope, key) = (text(&scope).into_owned(), text(key).into_owned());
         let row = sqlx::query(
             "insert into sched_dedupe as d (namespace, scope, key, event_id, expires_at) values ($1, $2, $3, $4, $5)
@@ -64,7 +69,7 @@ async fn insert_one(
         .fetch_one(&mut *connection)
         .await?;
         match EventId::from_uuid(row.uuid("event_id")?) {
-            own if own == id => mine.push((scope, key)),
+            own if own == id => mine.push((n, (scope, key))),
             other => owner = owner.or(Some(other)),
         }
     }
@@ -77,8 +82,14 @@ async fn insert_one(
         // It has its keys: the first is only written once more.
         return insert::insert(connection, &db.lanes, std::slice::from_ref(ingest), offers).await;
     };
-    for (scope, key) in mine {
-        sqlx::query("update sched_dedupe set event_id = $4 where namespace = $1 and scope = $2 and key = $3")
+    for (n, (scope, key)) in mine {
+        let statement = match n {
+            0 => {
+                "delete from sched_dedupe where namespace = $1 and scope = $2 and key = $3 and event_id <> $4"
+            }
+            _ => "update sched_dedupe set event_id = $4 where namespace = $1 and scope = $2 and key = $3",
+        };
+        sqlx::query(statement)
             .bind(namespace)
             .bind(scope)
             .bind(key)

@@ -56,6 +56,14 @@ pub(super) async fn cancel(
     let mut tx = db.begin().await?;
     let found = find(&mut tx, " and t.status in (1, 2, 5, 8, 10)", filter, stretch).await?;
     let ids = ids(found.iter());
+    // Held, so that none goes from one kind to the other between the two statements.
+    sqlx::query(
+        "select 1 from sched_task where id = any($1) and created_at = any($2) order by id for update",
+    )
+    .bind(&ids)
+    .bind(times(&ids))
+    .execute(&mut *tx)
+    .await?;
     let cancelled = sqlx::query(
         "update sched_task set status = $1, outcome = $2::text::json, finished_at = $3
          where id = any($4) and created_at = any($5) and status = any($6)",

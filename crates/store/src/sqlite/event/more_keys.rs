@@ -27,7 +27,8 @@ pub(super) async fn commit(db: &Sqlite, batch: &[Ingest], offers: &[Offer]) -> R
     Ok(committed)
 }
 
-/// Whoever has one of the keys gets the other: what was recognised by one is recognised by the other next time.
+/// Whoever has the first key gets the second: what was recognised by one is recognised by the other next time. Not the other
+/// way round: the first may be an id that nobody has signed, and a copy could claim ids of deliveries to come.
 async fn insert_one(
     tx: &mut Tx,
     ingest: &Ingest,
@@ -36,11 +37,11 @@ async fn insert_one(
 ) -> Result<Committed, StoreError> {
     let namespace = ingest.event.namespace.as_str();
     let keys: Vec<(String, &str)> = dedupe.keys().collect();
-    let mut owner = None;
+    let mut owners = Vec::with_capacity(keys.len());
     for (scope, key) in &keys {
-        let found = owner_of(tx, namespace, (scope, key), ingest.event.received_at).await?;
-        owner = owner.or(found);
+        owners.push(owner_of(tx, namespace, (scope, key), ingest.event.received_at).await?);
     }
+    let owner = owners.iter().copied().flatten().next();
     if owner.is_none() {
         let parts = take_parts(tx, ingest, dedupe).await?;
         if let Some((_, event_id)) = parts.first() {
@@ -49,7 +50,8 @@ async fn insert_one(
         }
     }
     let event_id = owner.unwrap_or(ingest.event.id);
-    for (scope, key) in &keys {
+    let by_second_alone = owner.is_some() && owners.first() == Some(&None);
+    for (scope, key) in keys.iter().skip(usize::from(by_second_alone)) {
         sqlx::query(
             "insert into sched_dedupe (namespace, scope, key, event_id, expires_at) values (?1, ?2, ?3, ?4, ?5) \
              on conflict (namespace, scope, key) do update set event_id = excluded.event_id, \
