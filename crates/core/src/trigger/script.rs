@@ -3,6 +3,11 @@
 //! as program text: the way out, an environment variable, is always open.
 
 mod interpreter;
+mod powershell;
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
 
 use interpreter::interpreter;
 
@@ -15,31 +20,66 @@ pub(super) struct Code {
     pub(super) stdin: bool,
 }
 
+impl Code {
+    fn all(&mut self, args: Range<usize>) {
+        self.args.extend(args);
+        self.stdin = true;
+    }
+}
+
+/// How an interpreter comes to its arguments.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Started {
+    /// It is the job's program.
+    Itself,
+    /// Another program starts it, perhaps: its name may be a user's, and an option the other's.
+    ByAnother,
+}
+
 /// Programs that start the program named by one of their arguments.
-const STARTERS: [&str; 27] = [
+const STARTERS: [&str; 46] = [
     "busybox",
+    "cgexec",
+    "chpst",
     "chroot",
     "chrt",
+    "crictl",
     "doas",
     "docker",
+    "dumb-init",
     "env",
+    "fakeroot",
     "find",
     "flock",
+    "gosu",
+    "incus",
     "ionice",
     "kubectl",
+    "ltrace",
+    "lxc",
+    "lxc-attach",
+    "machinectl",
+    "nerdctl",
     "nice",
     "nohup",
     "nsenter",
+    "oc",
+    "pkexec",
     "podman",
+    "prlimit",
+    "s6-setuidgid",
     "setpriv",
     "setsid",
+    "setuidgid",
     "stdbuf",
     "strace",
+    "su-exec",
     "sudo",
     "systemd-run",
     "taskset",
     "time",
     "timeout",
+    "tini",
     "toybox",
     "unshare",
     "xargs",
@@ -54,41 +94,69 @@ const NOT_A_PROGRAM: [&str; 6] = ["exec", "run", "-exec", "-execdir", "compose",
 
 pub(super) fn code_of(cmd: &str, args: &[&str]) -> Code {
     let mut code = Code::default();
-    find_code(cmd, args, 0, &mut code);
+    let name = program_name(cmd);
+    if SHELL_CALLERS.contains(&name) {
+        code.all(0..args.len());
+    } else if STARTERS.contains(&name) {
+        find_starters(args, 0, &mut code);
+        find_interpreters(args, &mut code);
+    } else if powershell::is(name) {
+        powershell::find_code(args, 0, Started::Itself, &mut code);
+    } else if let Some(interpreter) = interpreter(name) {
+        interpreter.find_code(args, 0, Started::Itself, &mut code);
+    } else {
+        find_interpreters(args, &mut code);
+    }
     code
 }
 
-/// `args` are those from `first` on.
-fn find_code(cmd: &str, args: &[&str], first: usize, code: &mut Code) {
-    let name = program_name(cmd);
+/// Up to the program that a starter runs nothing may come from outside: the first argument that is
+/// known to run text, else the first that can be a program at all. `args` are those from `first` on.
+fn find_starters(args: &[&str], first: usize, code: &mut Code) {
+    let splits = |arg: &&str| arg.starts_with("-S") || arg.starts_with("--split-string");
+    if args.iter().any(splits) {
+        return code.all(first..first + args.len());
+    }
+    let known = args.iter().position(|arg| {
+        let name = program_name(arg);
+        runs_text(name) || STARTERS.contains(&name) || SHELL_CALLERS.contains(&name)
+    });
+    let program = known.or_else(|| args.iter().position(|arg| may_be_program(arg)));
+    let rest = program.map_or(args.len(), |n| n + 1);
+    code.args.extend((0..rest).map(|n| first + n));
+    let Some(name) = known.map(|n| program_name(args[n])) else { return };
     if SHELL_CALLERS.contains(&name) {
-        code.args.extend((0..args.len()).map(|n| first + n));
-        code.stdin = true;
+        code.all(first + rest..first + args.len());
     } else if STARTERS.contains(&name) {
-        started(args, first, code);
-    } else if let Some(interpreter) = interpreter(name) {
-        interpreter.find_code(args, first, code);
+        find_starters(&args[rest..], first + rest, code);
     }
 }
 
-/// The program that a starter runs: the first argument that is known to run text, else the first
-/// that can be a program at all. Up to it nothing may come from outside.
-fn started(args: &[&str], first: usize, code: &mut Code) {
-    let known = args.iter().position(|arg| {
-        let name = program_name(arg);
-        interpreter(name).is_some() || STARTERS.contains(&name) || SHELL_CALLERS.contains(&name)
-    });
-    let splits = |arg: &&str| arg.starts_with("-S") || arg.starts_with("--split-string");
-    if args.iter().any(splits) {
-        code.args.extend((0..args.len()).map(|n| first + n));
-        return;
+/// Any program may start what its arguments name, and the first name may be that of a user or of a
+/// container: each interpreter is one that may be started, but the `$0` of a shell's text.
+fn find_interpreters(args: &[&str], code: &mut Code) {
+    let mut zeroth = None;
+    for (n, arg) in args.iter().enumerate() {
+        // `--entrypoint=sh`
+        let value = arg.split_once('=').filter(|(option, _)| option.starts_with('-'));
+        let name = program_name(value.map_or(arg, |(_, value)| value));
+        if zeroth == Some(n) || !runs_text(name) {
+            continue;
+        }
+        code.args.push(n);
+        let is_value = value.is_some() || (n > 0 && args[n - 1].starts_with("--") && args[n - 1].len() > 2);
+        code.stdin |= is_value;
+        let rest = n + 1;
+        if let Some(interpreter) = interpreter(name) {
+            zeroth = interpreter.find_code(&args[rest..], rest, Started::ByAnother, code).or(zeroth);
+        } else {
+            powershell::find_code(&args[rest..], rest, Started::ByAnother, code);
+        }
     }
-    let program = known.or_else(|| args.iter().position(|arg| may_be_program(arg)));
-    let upto = program.map_or(args.len(), |n| n + 1);
-    code.args.extend((0..upto).map(|n| first + n));
-    if let Some(n) = known {
-        find_code(args[n], &args[n + 1..], first + n + 1, code);
-    }
+}
+
+fn runs_text(name: &str) -> bool {
+    interpreter(name).is_some() || powershell::is(name)
 }
 
 fn may_be_program(arg: &str) -> bool {
@@ -102,88 +170,4 @@ fn may_be_program(arg: &str) -> bool {
 fn program_name(cmd: &str) -> &str {
     let name = cmd.rsplit('/').next().unwrap_or_default();
     name.trim_end_matches(|c: char| c.is_ascii_digit() || matches!(c, '.' | '-'))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// `T` marks the arguments that may hold a template.
-    fn check(line: &str, stdin: bool) {
-        let words: Vec<&str> = line.split(' ').collect();
-        let (cmd, args) = words.split_first().expect("a program");
-        let code = code_of(cmd, args);
-        for (n, arg) in args.iter().enumerate() {
-            assert_eq!(!code.args.contains(&n), arg.ends_with('T'), "{line}: {arg} ({code:?})");
-        }
-        assert_eq!(code.stdin, stdin, "{line}: standard input");
-    }
-
-    #[test]
-    fn shells() {
-        check("bash -c code T T", false);
-        check("/bin/sh -ec code -T", false);
-        check("bash -lc code T", false);
-        check("bash -c -e code T", false);
-        check("bash -o pipefail -ec code T", false);
-        check("bash --rcfile x -c code T", false);
-        check("zsh script.sh T -T", false);
-        check("dash", true);
-        check("bash -x", true);
-        check("bash -s x", true);
-        check("busybox sh -c code T", false);
-    }
-
-    #[test]
-    fn interpreters() {
-        check("python3 -c code T", false);
-        check("/usr/bin/python3.11 -u app.py T --x=T", false);
-        check("python -m http.server T", false);
-        check("python3 -", true);
-        check("perl -ne code T", false);
-        check("perl -e code -e code T", false);
-        check("perl -eprint T", false);
-        check("ruby -e code T", false);
-        check("node -e code T", false);
-        check("node --eval=code T", false);
-        check("nodejs --require x app.js T", false);
-        check("php -r code T", false);
-        check("php -f file T", false);
-        check("awk code T", false);
-        check("awk -F: code T", false);
-        check("sed -n -e code T", false);
-        check("sed code T", false);
-    }
-
-    #[test]
-    fn awk_takes_values_safely() {
-        let code = code_of("awk", &["-v", "ref={{ body.ref }}", "{ print ref }", "{{ file.path }}"]);
-        assert_eq!(code.args, [2]);
-    }
-
-    #[test]
-    fn programs_that_start_others() {
-        check("env A=1 bash -c code T", false);
-        check("env -i LANG=C python3 app.py T", false);
-        check("env -S code code code", false);
-        check("sudo -u deploy bash -c code T", false);
-        check("sudo -u deploy T", false);
-        check("timeout 5 rsync T T", false);
-        check("nice -n 5 timeout 5m sh -c code T", false);
-        check("docker exec app sh -c code T", false);
-        check("docker run image T", false);
-        check("find /x -exec sh -c code T", false);
-        check("xargs -0 rm T", false);
-        check("ssh host ls code", true);
-        check("su deploy -c code", true);
-        check("watch ls code", true);
-    }
-
-    #[test]
-    fn other_programs_run_nothing() {
-        check("rsync -aT T", false);
-        check("/opt/bash-like T T", false);
-        check("git checkoutT T", false);
-        check("curl -dT -cT", false);
-    }
 }
