@@ -42,6 +42,7 @@ mod rule;
 mod run;
 mod settle;
 mod since;
+mod slots;
 mod snapshot;
 mod state;
 mod tree;

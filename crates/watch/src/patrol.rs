@@ -4,7 +4,7 @@
 //! all, its watches part, and then it is known which one it was.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
@@ -22,6 +22,7 @@ use crate::{
     rule,
     run::{COMMON, RETRY, Run, Shared},
     since::Since,
+    slots,
 };
 
 /// What a patrol looks after.
@@ -105,7 +106,8 @@ impl Patrols {
             let worked = match self.wait(&shutdown).await {
                 Wake::Stop => break,
                 Wake::Wanted => {
-                    let list = slotted(self.wanted.borrow_and_update().clone().unwrap_or_default());
+                    let wanted = self.wanted.borrow_and_update().clone().unwrap_or_default();
+                    let list = slots::assign(wanted, self.watches.iter().chain(&self.since.slots()));
                     // Not at the start: there may be nothing but this that tells of a watch.
                     self.since.retain(&list.iter().map(|one| one.slot.clone()).collect());
                     self.assign(list).await
@@ -261,25 +263,4 @@ impl Patrol {
         self.stop.cancel();
         let _ = self.ended.await;
     }
-}
-
-fn slotted(watches: Vec<Watch>) -> Vec<Slotted> {
-    let mut taken = HashSet::new();
-    let slot = |watch: Watch| {
-        let slot = free_slot(&watch.key, &taken);
-        taken.insert(slot.clone());
-        Slotted { slot, watch }
-    };
-    watches.into_iter().map(slot).collect()
-}
-
-fn free_slot(key: &str, taken: &HashSet<String>) -> String {
-    // A key has no `#`, so no slot is another's key.
-    let mut slot = key.to_owned();
-    let mut number = 1_usize;
-    while taken.contains(&slot) {
-        number += 1;
-        slot = format!("{key}#{number}");
-    }
-    slot
 }

@@ -10,10 +10,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use hetuflow_core::protocol::Watch;
+use hetuflow_core::{protocol::Watch, trigger::FileSource};
 use serde::{Deserialize, Serialize};
 
-use crate::live::Live;
+use crate::{live::Live, patrol::Slotted};
 
 /// All patrols have the same.
 #[derive(Debug, Clone)]
@@ -28,11 +28,14 @@ struct Known {
     changed: bool,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Began {
     revision: i64,
     /// By directory, in nanoseconds since 1970.
     roots: BTreeMap<String, i64>,
+    /// Which of several sources it is.
+    #[serde(default)]
+    source: Option<FileSource>,
 }
 
 impl Since {
@@ -65,6 +68,16 @@ impl Since {
             }
         }
         known.write()
+    }
+
+    /// Which watch had which slot, as far as that is known.
+    pub(crate) fn slots(&self) -> Vec<Slotted> {
+        let of = |(slot, began): (&String, &Began)| {
+            let key = slot.split_once('#').map_or(&**slot, |(key, _)| key).to_owned();
+            let watch = Watch { key, revision: began.revision, source: began.source.clone()? };
+            Some(Slotted { slot: slot.clone(), watch })
+        };
+        self.lock().watches.iter().filter_map(of).collect()
     }
 
     pub(crate) fn forget(&self, slot: &str) {
@@ -102,7 +115,9 @@ impl Known {
 
 fn began(live: &Live) -> (String, Began) {
     let roots = live.records().filter_map(|root| Some((root.dir.to_str()?.to_owned(), root.since)));
-    let began = Began { revision: live.definition.watch.revision, roots: roots.collect() };
+    let watch = &live.definition.watch;
+    let began =
+        Began { revision: watch.revision, roots: roots.collect(), source: Some(watch.source.clone()) };
     (live.definition.slot.clone(), began)
 }
 

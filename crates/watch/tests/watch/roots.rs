@@ -16,7 +16,7 @@ async fn nothing_is_watched_outside_of_the_roots() {
     // A link that leads out of them is no way.
     std::fs::create_dir(world.path("elsewhere")).expect("made");
     symlink(world.path("elsewhere"), world.path("allowed/link")).expect("linked");
-    world.edit_unsound("paths = [\"allowed/link/*\"]\nsettle = \"50ms\"");
+    world.edit_unsound(&["paths = [\"allowed/link/*\"]\nsettle = \"50ms\"".to_owned()]);
     let outside = |problem: &str| problem.contains("which [files] roots in agent.toml does not allow");
     world.state(|state| state.problem.as_deref().is_some_and(outside)).await;
 

@@ -46,9 +46,30 @@ use serde::Deserialize;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Scenario {
-    source: toml::Table,
-    edited: Option<toml::Table>,
+    source: Sources,
+    edited: Option<Sources>,
     steps: Vec<String>,
+}
+
+/// `[source]`, or `[[source]]` of a trigger with several.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Sources {
+    One(toml::Table),
+    Many(Vec<toml::Table>),
+}
+
+impl Sources {
+    fn tables(&mut self) -> &mut [toml::Table] {
+        match self {
+            Self::One(table) => std::slice::from_mut(table),
+            Self::Many(tables) => tables,
+        }
+    }
+
+    fn texts(&mut self) -> Vec<String> {
+        self.tables().iter().map(ToString::to_string).collect()
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -78,20 +99,19 @@ async fn run(origin: PathBuf, backend: Option<&str>) {
     let text = fs::read_to_string(&origin).expect("readable");
     let mut scenario: Scenario =
         toml::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", origin.display()));
-    for source in [Some(&mut scenario.source), scenario.edited.as_mut()].into_iter().flatten() {
+    let both = [Some(&mut scenario.source), scenario.edited.as_mut()].into_iter().flatten();
+    for source in both.flat_map(Sources::tables) {
         if let Some(backend) = backend {
             source.entry("backend").or_insert_with(|| backend.into());
         }
     }
-    let mut play = Play {
-        world: World::new(&scenario.source.to_string()),
-        held: BTreeMap::new(),
-        maps: BTreeMap::new(),
-    };
+    let mut play =
+        Play { world: World::of(&scenario.source.texts()), held: BTreeMap::new(), maps: BTreeMap::new() };
+    let edited = scenario.edited.as_mut().map(Sources::texts);
     let name = origin.file_stem().expect("a name").display().to_string();
     for (number, step) in scenario.steps.iter().enumerate() {
         let _scene = Scene { name: &name, number, step };
-        play.step(step, scenario.edited.as_ref()).await;
+        play.step(step, edited.as_deref()).await;
     }
 }
 
@@ -117,7 +137,7 @@ struct Play {
 }
 
 impl Play {
-    async fn step(&mut self, step: &str, edited: Option<&toml::Table>) {
+    async fn step(&mut self, step: &str, edited: Option<&[String]>) {
         let (verb, rest) = step.split_once(' ').unwrap_or((step, ""));
         match verb {
             "start" => self.world.start().await,
@@ -130,8 +150,8 @@ impl Play {
             "damage-memory" => damage(&self.world.state_folder().join("watch.db")),
             "acknowledge" => self.world.acknowledge().await,
             "forget" => self.world.forget_told(),
-            "edit" => self.world.edit(&edited.expect("an edited source").to_string()).await,
-            "edit-unsound" => self.world.edit_unsound(&edited.expect("an edited source").to_string()),
+            "edit" => self.world.edit_all(edited.expect("an edited source")).await,
+            "edit-unsound" => self.world.edit_unsound(edited.expect("an edited source")),
             "settled" => {
                 let tracked = rest.parse::<u64>().expect("a number");
                 self.world.state(|state| state.tracked >= tracked && state.settling == 0).await;

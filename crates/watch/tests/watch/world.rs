@@ -25,7 +25,8 @@ pub(crate) const KEY: &str = "default/test";
 
 pub(crate) struct World {
     home: TempDir,
-    source: FileSource,
+    /// Of one trigger.
+    sources: Vec<FileSource>,
     revision: i64,
     agent: &'static str,
     /// Where watches may be; empty: anywhere.
@@ -42,14 +43,18 @@ pub(crate) struct World {
 impl World {
     /// Globs in `source` start at the folder `base`, which is made.
     pub(crate) fn new(source: &str) -> Self {
+        Self::of(&[source.to_owned()])
+    }
+
+    /// A trigger with several sources.
+    pub(crate) fn of(sources: &[String]) -> Self {
         let home = tempfile::tempdir().expect("a folder");
         for folder in ["base", "state"] {
             std::fs::create_dir(home.path().join(folder)).expect("a folder");
         }
-        let source = toml::from_str(source).expect("a file source");
         Self {
             home,
-            source,
+            sources: parse(sources),
             revision: 1,
             agent: "agent-1",
             allowed: Vec::new(),
@@ -93,7 +98,7 @@ impl World {
     /// Starts and sets a watch that will not be in force.
     pub(crate) async fn start_refused(&mut self) {
         self.run().await;
-        self.watcher().set(vec![self.watch()]);
+        self.watcher().set(self.own());
     }
 
     /// Starts and sets the watch, and waits until what was there before is recorded.
@@ -120,23 +125,32 @@ impl World {
 
     /// Another revision of the trigger.
     pub(crate) async fn edit(&mut self, source: &str) {
-        self.edit_unsound(source);
+        self.edit_all(&[source.to_owned()]).await;
+    }
+
+    pub(crate) async fn edit_all(&mut self, sources: &[String]) {
+        self.edit_unsound(sources);
         self.set().await;
     }
 
     /// One that will be refused.
-    pub(crate) fn edit_unsound(&mut self, source: &str) {
-        self.source = toml::from_str(source).expect("a file source");
+    pub(crate) fn edit_unsound(&mut self, sources: &[String]) {
+        self.sources = parse(sources);
         self.revision += 1;
-        self.watcher().set(vec![self.watch()]);
+        self.watcher().set(self.own());
     }
 
-    fn watch(&self) -> Watch {
-        Watch { key: KEY.to_owned(), revision: self.revision, source: self.source.clone() }
+    fn own(&self) -> Vec<Watch> {
+        let watch = |source: &FileSource| Watch {
+            key: KEY.to_owned(),
+            revision: self.revision,
+            source: source.clone(),
+        };
+        self.sources.iter().map(watch).collect()
     }
 
     pub(crate) async fn set(&self) {
-        self.watcher().set(vec![self.watch()]);
+        self.watcher().set(self.own());
         self.state(|state| state.revision == self.revision && state.baseline_done).await;
     }
 
@@ -157,7 +171,7 @@ impl World {
     fn watches(&self) -> Vec<Watch> {
         let beside = self.beside.clone();
         let beside = beside.map(|(revision, source)| Watch { key: format!("{KEY}-2"), revision, source });
-        std::iter::once(self.watch()).chain(beside).collect()
+        self.own().into_iter().chain(beside).collect()
     }
 
     pub(crate) fn patience(&mut self, patience: Duration) {
@@ -173,7 +187,7 @@ impl World {
     /// The same source twice under one key.
     pub(crate) async fn set_twice(&mut self) {
         self.revision += 1;
-        self.watcher().set(vec![self.watch(), self.watch()]);
+        self.watcher().set([self.own(), self.own()].concat());
         self.state(|state| state.revision == self.revision && state.baseline_done).await;
     }
 
@@ -332,6 +346,10 @@ pub(crate) async fn has_fanotify() -> bool {
         eprintln!("NOT TESTED: {problem}");
     }
     state.problem.is_none()
+}
+
+fn parse(sources: &[String]) -> Vec<FileSource> {
+    sources.iter().map(|source| toml::from_str(source).expect("a file source")).collect()
 }
 
 fn acks_of(events: Vec<FileEvent>, verdict: FileVerdict) -> Vec<FileBatchAck> {
