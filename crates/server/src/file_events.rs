@@ -21,7 +21,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::{
     AppState,
-    ingest::IngestError,
+    ingest::{IngestError, chain},
     intake::Candidates,
     triggers::{Live, TriggerSet},
 };
@@ -38,33 +38,41 @@ pub(crate) struct Accepted {
     pub(crate) error: Option<IngestError>,
 }
 
-/// Stores what the agent saw. What is acknowledged is durable, or needs no storing.
+/// Stores what the agent saw. What is acknowledged is durable, or needs no storing; of what this server cannot judge yet
+/// nothing is said, so that the agent tells it again.
 pub(crate) async fn accept(
     state: &AppState,
     agent_id: &AgentId,
     labels: &Labels,
     batch: Vec<FileEvent>,
 ) -> Accepted {
-    let set = state.triggers.current();
+    let set = match current(state, &batch).await {
+        Ok(set) => set,
+        Err(error) => return Accepted { rest: batch, error: Some(error), ..Accepted::default() },
+    };
     let verdicts = join_all(batch.iter().map(|file| async {
-        match set.live.get(&file.key).filter(|live| !live.trigger.files.is_empty()) {
-            Some(live) => {
+        match set.live.get(&file.key) {
+            Some(live) if !live.trigger.files.is_empty() => {
                 let now = state.clock.now();
                 let ingest = if file.facts.is_notice() {
                     notice(state, &set, live, agent_id, labels, file, now).await
                 } else {
                     ingest(live, agent_id, labels, file, now)
                 };
-                submit(state, ingest).await
+                submit(state, ingest).await.map(Some)
             }
-            None => Ok(Answer { verdict: FileVerdict::Unwatched, event_id: None, known: Vec::new() }),
+            None if set.may_come(&file.key) => Ok(None),
+            _ => Ok(Some(Answer { verdict: FileVerdict::Unwatched, event_id: None, known: Vec::new() })),
         }
     }))
     .await;
     let mut accepted = Accepted::default();
     for (file, verdict) in batch.into_iter().zip(verdicts) {
         match verdict {
-            Ok(Answer { verdict, event_id, known }) => {
+            Ok(None) => {
+                tracing::warn!(trigger = file.key, "a file of a trigger that does not work here waits");
+            }
+            Ok(Some(Answer { verdict, event_id, known })) => {
                 let FileEvent { key, dedupe, .. } = file;
                 accepted.acks.push(FileBatchAck { key, dedupe, verdict, event_id, known });
             }
@@ -75,6 +83,20 @@ pub(crate) async fn accept(
         }
     }
     accepted
+}
+
+/// The triggers in force, and all that are stored where one of the files is of a trigger that is not there: the agent forgets
+/// files of what does not exist any more.
+async fn current(state: &AppState, batch: &[FileEvent]) -> Result<Arc<TriggerSet>, IngestError> {
+    let set = state.triggers.current();
+    if batch.iter().all(|file| set.live.contains_key(&file.key)) {
+        return Ok(set);
+    }
+    match state.triggers.caught_up(&*state.store).await {
+        Ok(Some(set)) => Ok(set),
+        Ok(None) => Err(IngestError::Store("newer triggers are stored than are in force here".to_owned())),
+        Err(error) => Err(IngestError::Store(chain(&error))),
+    }
 }
 
 struct Answer {

@@ -26,7 +26,7 @@ use hetuflow_core::{
     task::Telling,
     trigger::Trigger,
 };
-use hetuflow_store::StoredTrigger;
+use hetuflow_store::{Store, StoreError, StoredTrigger};
 use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 
@@ -60,6 +60,9 @@ pub struct TriggerSet {
     /// What keeps a stored trigger, or a part of it, from working here, by `namespace/name`: a secret that is
     /// not set, a path that another trigger has with other secrets.
     pub warnings: BTreeMap<String, Vec<String>>,
+    /// Stored triggers whose text this server cannot read, by `namespace/name`: it is older, or newer, than the one that
+    /// took them.
+    pub(crate) unreadable: BTreeSet<String>,
     /// Why the folder could not be read as it is.
     pub folder_problems: Vec<String>,
     /// The types of ends of jobs that triggers ask for, by namespace.
@@ -130,6 +133,13 @@ impl Triggers {
         let _ = tokio::time::timeout(REACH_WITHIN, reached).await;
     }
 
+    /// Everything that is stored now, as far as it works here; `None` where that takes longer than [`REACH_WITHIN`].
+    pub(crate) async fn caught_up(&self, store: &dyn Store) -> Result<Option<Arc<TriggerSet>>, StoreError> {
+        let generation = store.trigger_generation().await?;
+        self.reach(generation).await;
+        Ok(Some(self.current()).filter(|set| set.generation >= generation))
+    }
+
     /// Secrets are resolved again soon.
     pub(crate) fn look_again(&self) {
         self.reload.notify_one();
@@ -177,6 +187,11 @@ impl TriggerSet {
     pub(crate) fn asks_for(&self, namespace: &Namespace, end: Status) -> bool {
         let asked = |kind| self.ends.get(namespace).is_some_and(|ends| ends.contains(kind));
         end.end_type().is_some_and(asked)
+    }
+
+    /// Whether a trigger that is not in force is stored all the same: it may be again.
+    pub(crate) fn may_come(&self, key: &str) -> bool {
+        self.stored.iter().any(|one| one.revision > 0 && build::key(one) == key)
     }
 
     /// In force or not.

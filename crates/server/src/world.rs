@@ -129,6 +129,19 @@ impl World {
         assert!(set.live.contains_key(&format!("default/{name}")), "{:?}", set.stored);
     }
 
+    /// Another server takes a trigger file; this one has not looked yet.
+    pub(crate) async fn trigger_elsewhere(&self, name: &str, text: &str) {
+        std::fs::write(self.folder.join(format!("{name}.toml")), text).expect("a trigger file");
+        let owned = TriggerFolder { path: self.folder.clone(), owner: "folder".to_owned() };
+        let (store, clock) = (Arc::clone(&self.state.store), self.state.clock.clone());
+        let (mut loader, _) = Loader::new(store, Vault::new(None), clock, Arc::default(), Some(owned));
+        loader.load().await.expect("triggers");
+    }
+
+    pub(crate) async fn reload(&mut self) {
+        self.loader.load().await.expect("triggers");
+    }
+
     pub(crate) async fn remove_trigger(&mut self, name: &str) {
         std::fs::remove_file(self.folder.join(format!("{name}.toml"))).expect("a trigger file");
         self.loader.load().await.expect("triggers");

@@ -64,6 +64,21 @@ async fn a_file_is_one_event_however_often_it_is_reported() {
     assert_eq!(verdicts(&mut other, same).await, [("x".to_owned(), FileVerdict::Accepted)]);
 }
 
+/// An agent forgets what no trigger asks for, so a server that has not heard of the trigger yet must not say so.
+#[tokio::test]
+async fn a_server_that_is_behind_forgets_no_file() {
+    let mut world = World::start().await;
+    let mut agent = world.agent("a", &[]).await;
+    assert_eq!(agent.watches().await, Vec::<String>::new());
+    world.trigger_elsewhere("import", TRIGGER).await;
+    agent.say(FromAgent::Files { batch: vec![file(&world, "default/import", "x")] }).await;
+    let mut other = world.agent("b", &[]).await;
+    world.reload().await;
+    assert_eq!(other.watches().await, ["default/import"]);
+    let ToAgent::FileAck { batch } = agent.hear().await else { panic!("no acknowledgement") };
+    assert_eq!(batch[0].verdict, FileVerdict::Accepted);
+}
+
 fn batch(world: &World, dedupe: &str, members: &[&str]) -> FileEvent {
     let files = members.iter().map(|member| file(world, "", member).facts).collect();
     let facts = FileFacts::batch(Path::new("/in"), files);

@@ -217,6 +217,11 @@ impl Session {
     async fn run(mut self, mut stream: ReadyChunks<SplitStream<WebSocket>>) {
         let mut look = interval(self.timing.look);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // An agent forgets the files of a trigger that it is not told of any more.
+        let caught_up = self.state.triggers.caught_up(&*self.state.store).await;
+        if !matches!(caught_up, Ok(Some(_))) {
+            self.triggers.mark_unchanged();
+        }
         let reason = loop {
             let wake = self.wake(&mut stream, &mut look).await;
             if let Err(stop) = self.react(wake).await {
@@ -305,6 +310,14 @@ impl Session {
     /// Sends everything that this agent shall watch.
     async fn send_watches(&mut self) -> Result<(), Stop> {
         let set = Arc::clone(&self.triggers.borrow_and_update());
+        if !set.unreadable.is_empty() {
+            let triggers: Vec<&str> = set.unreadable.iter().map(String::as_str).collect();
+            tracing::error!(
+                ?triggers,
+                "stored triggers cannot be read by this server: the agent keeps its watches as they are"
+            );
+            return Ok(());
+        }
         let labels = self.labels.borrow_and_update().clone();
         let watches = watches::wanted(&set, &labels);
         if self.watches.as_ref() == Some(&watches) {

@@ -31,7 +31,12 @@ pub(super) async fn build(store: &dyn Store, vault: &Vault) -> Result<TriggerSet
                 set.by_daemon.extend(places.map(|(place, (id, _))| (*id, (key.clone(), place))));
                 set.live.insert(key, live);
             }
-            Err(problem) => set.warn(key, problem),
+            Err(problem) => {
+                if parse_stored(one).is_err() {
+                    set.unreadable.insert(key.clone());
+                }
+                set.warn(key, problem);
+            }
         }
     }
     set.stored = stored;
