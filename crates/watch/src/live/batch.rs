@@ -2,7 +2,7 @@
 //! for long enough, becomes one event in a turn of its own. The files of a batch are told once, in that event.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     time::{Duration, Instant},
 };
 
@@ -28,9 +28,14 @@ const MAX_TEXT: usize = 256 * 1024;
 /// Members of one watch that wait, at most; beyond that, files wait on disk.
 const MAX_MEMBERS: usize = 10_000;
 
-/// Members by group, in the order in which they became complete.
+/// Members that wait.
 #[derive(Debug, Default)]
-pub(crate) struct Batches(BTreeMap<String, Vec<Waiting>>);
+pub(crate) struct Batches {
+    /// By group, in the order in which they became complete.
+    groups: BTreeMap<String, Vec<Waiting>>,
+    /// Their dedupe keys.
+    known: HashSet<String>,
+}
 
 #[derive(Debug)]
 struct Waiting {
@@ -40,16 +45,23 @@ struct Waiting {
 }
 
 impl Batches {
+    /// One that is the same as another that waits, as the trigger sees it, is dropped, as the state file does. If something is
+    /// to become of it afterwards, that is what becomes of the other.
     pub(crate) fn add(&mut self, member: Member, added: Instant) {
+        if !self.known.insert(member.event.dedupe.clone()) {
+            return;
+        }
         let text = serde_json::to_string(&member.event.facts).map_or(MAX_TEXT, |text| text.len());
-        self.0.entry(member.group).or_default().push(Waiting { event: member.event, text, added });
+        let waiting = Waiting { event: member.event, text, added };
+        self.groups.entry(member.group).or_default().push(waiting);
     }
 
     pub(crate) fn close(&mut self, closed: &Closed) {
-        if let Some(members) = self.0.get_mut(&closed.group) {
+        if let Some(members) = self.groups.get_mut(&closed.group) {
             members.retain(|member| !closed.members.contains(&member.event.dedupe));
         }
-        self.0.retain(|_, members| !members.is_empty());
+        self.known.retain(|dedupe| !closed.members.contains(dedupe));
+        self.groups.retain(|_, members| !members.is_empty());
     }
 
     pub(crate) fn is_full(&self) -> bool {
@@ -58,11 +70,11 @@ impl Batches {
 
     /// When the first of those that wait was seen.
     pub(super) fn first_seen(&self) -> Option<jiff::Timestamp> {
-        self.0.values().flatten().map(|waiting| waiting.event.seen_at).min()
+        self.groups.values().flatten().map(|waiting| waiting.event.seen_at).min()
     }
 
     pub(super) fn len(&self) -> usize {
-        self.0.values().map(Vec::len).sum()
+        self.groups.values().map(Vec::len).sum()
     }
 
     /// When the first of them is to be closed, of the groups that may have another.
@@ -72,7 +84,7 @@ impl Batches {
         now: Instant,
         is_free: impl Fn(&str) -> bool,
     ) -> Option<Instant> {
-        let free = self.0.iter().filter(|(group, _)| is_free(group));
+        let free = self.groups.iter().filter(|(group, _)| is_free(group));
         free.filter_map(|(_, members)| due_at(members, rule, now)).min()
     }
 }
@@ -100,7 +112,7 @@ impl Live {
 
     /// When a group has waited for long enough.
     pub(super) fn batch_due_at(&self, group: &str, now: Instant) -> Option<Instant> {
-        due_at(self.batches.0.get(group)?, &self.batch_rule(), now)
+        due_at(self.batches.groups.get(group)?, &self.batch_rule(), now)
     }
 
     /// Takes events as members, or as they are.
@@ -116,7 +128,7 @@ impl Live {
     pub(super) fn close_batches(&mut self, cx: &Context<'_>, turn: &mut Turn, part: &mut Part) {
         let (rule, now) = (self.batch_rule(), Instant::now());
         let mut behind = Vec::new();
-        for (group, members) in &self.batches.0 {
+        for (group, members) in &self.batches.groups {
             if !turn.has_room_for_batch() || !turn.has_room_of(self.key()) {
                 break;
             }
@@ -231,7 +243,7 @@ mod tests {
             let (mut batches, mut now, mut told) = (Batches::default(), Instant::now(), Vec::new());
             let settle = |batches: &mut Batches, now: Instant, told: &mut Vec<u64>| {
                 while batches.wake_at(&rule, now, |_| true).is_some_and(|at| at <= now) {
-                    let (group, members) = batches.0.iter()
+                    let (group, members) = batches.groups.iter()
                         .find(|(_, members)| due_at(members, &rule, now).is_some_and(|at| at <= now))
                         .expect("one is due");
                     let chosen = choose(members, &rule, &FileField::Arrival);
@@ -258,7 +270,7 @@ mod tests {
             now += Duration::from_secs(30);
             settle(&mut batches, now, &mut told);
             let held = batches.len() as u64;
-            prop_assert!(held == 0 || (hold && batches.0.values().all(|group| group.len() < min_files as usize)));
+            prop_assert!(held == 0 || (hold && batches.groups.values().all(|group| group.len() < min_files as usize)));
             told.sort_unstable();
             let distinct = told.iter().collect::<std::collections::BTreeSet<_>>().len() as u64;
             prop_assert_eq!(distinct, told.len() as u64);
