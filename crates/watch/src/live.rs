@@ -35,7 +35,7 @@ pub(crate) use self::{
     batch::Batches,
     line::{Ahead, Heads, Stands},
     mark::Began,
-    sequence::Sequences,
+    sequence::{Sequences, counts_alike},
 };
 use self::{guard::Guard, line::Lines, mark::Mark, rate::Rate};
 use crate::{

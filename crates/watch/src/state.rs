@@ -39,7 +39,10 @@ use self::{
     open::Opened,
     read::{definition, file, member, root},
     told::Answer,
-    write::{put_definition, put_events, put_files, put_members, put_root, put_sequences, remove_members},
+    write::{
+        keep_sequences, put_definition, put_events, put_files, put_members, put_root, put_sequences,
+        remove_members,
+    },
 };
 
 use crate::{
@@ -212,6 +215,7 @@ impl State {
     ) -> Result<(), WatchError> {
         let run = async {
             let mut tx = self.pool.begin().await?;
+            keep_sequences(&mut tx, definition).await?;
             put_definition(&mut tx, definition).await?;
             sqlx::query("delete from root where slot = ?").bind(&definition.slot).execute(&mut *tx).await?;
             for record in roots {

@@ -135,11 +135,14 @@ impl Turn {
 }
 
 impl Part {
-    pub(crate) const fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.files.is_empty()
             && self.roots.is_empty()
             && self.members.is_empty()
             && self.closed.is_empty()
+            && self.sequences.is_empty()
+            && self.lines.is_empty()
+            && self.fates.is_empty()
             && !self.baseline_done
     }
 }

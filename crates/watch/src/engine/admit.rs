@@ -15,7 +15,7 @@ use super::Engine;
 use crate::{
     claim::Claims,
     links,
-    live::{Live, Memory},
+    live::{Live, Memory, Sequences, counts_alike},
     patrol::Slotted,
     rule::{Rule, RuleError},
     state::{Definition, RootRecord, StoredWatch},
@@ -141,7 +141,11 @@ impl Engine {
         let mut watched = HashSet::new();
         if let Some(old) = self.lives.remove(&definition.slot) {
             watched = old.watched().collect();
+            let counts_on = counts_alike(&old.definition.watch.source, &definition.watch.source);
             (snapshot, batches, sequences) = old.into_memory();
+            if !counts_on {
+                sequences = Sequences::default();
+            }
             for file in &uncovered {
                 snapshot.remove(&file.path);
             }

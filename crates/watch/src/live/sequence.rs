@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hetuflow_core::trigger::{FileField, FileSequence, OnTimeout};
+use hetuflow_core::trigger::{FileField, FileSequence, FileSource, OnTimeout};
 
 use super::{Context, Live};
 use crate::{
@@ -42,6 +42,15 @@ impl Sequences {
     fn next(&self, group: &str, part: &Part) -> Option<u64> {
         part.sequences.get(group).or_else(|| self.next.get(group)).copied()
     }
+}
+
+/// Whether the numbers of one revision mean the same in another. Where not, counting begins anew.
+pub(crate) fn counts_alike(one: &FileSource, two: &FileSource) -> bool {
+    let groups = |source: &FileSource| source.sequence.as_ref().map(|sequence| sequence.group_by.clone());
+    groups(one).is_some()
+        && groups(one) == groups(two)
+        && one.order == two.order
+        && one.capture == two.capture
 }
 
 impl Live {
@@ -113,14 +122,18 @@ impl Live {
         self.release(&group, next);
     }
 
-    /// Those that follow each other from `next` on are looked at at once.
+    /// Those that follow each other from `next` on are looked at at once, and the first behind a gap, whose time may be over.
     fn release(&mut self, group: &str, next: u64) {
-        let now = Instant::now();
-        for number in next.. {
-            let Some(path) = self.sequences.held.get(&(group.to_owned(), number)) else { return };
+        let (now, mut number) = (Instant::now(), next);
+        let held = self.sequences.held.range((group.to_owned(), next)..);
+        for ((_, found), path) in held.take_while(|((of, _), _)| of == group) {
             if let Some(candidate) = self.waiting.candidates.get_mut(path) {
                 candidate.hasten(now);
             }
+            if *found != number {
+                return;
+            }
+            number = number.saturating_add(1);
         }
     }
 

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use hetuflow_core::protocol::FileEvent;
-use sqlx::{Sqlite, Transaction};
+use hetuflow_core::{protocol::FileEvent, trigger::FileSource};
+use sqlx::{Row, Sqlite, Transaction, sqlite::SqliteRow};
 
-use super::{Definition, RootRecord, text};
+use super::{Definition, RootRecord, read::decode, text};
 use crate::{
+    live::counts_alike,
     snapshot::split,
     turn::{Closed, Member, Remember},
 };
@@ -136,6 +137,21 @@ pub(super) async fn put_sequences(
         let sql = "insert into sequence (slot, grp, next) values (?, ?, ?)
             on conflict (slot, grp) do update set next = excluded.next";
         sqlx::query(sql).bind(slot).bind(group).bind(next.to_string()).execute(&mut **tx).await?;
+    }
+    Ok(())
+}
+
+/// Which numbers were told is known no more where the watch that is stored counts otherwise than this one.
+pub(super) async fn keep_sequences(
+    tx: &mut Transaction<'_, Sqlite>,
+    definition: &Definition,
+) -> sqlx::Result<()> {
+    let stored = sqlx::query("select source from watch where slot = ?").bind(&definition.slot);
+    let stored = stored.try_map(|row: SqliteRow| decode::<FileSource>(row.try_get("source")?));
+    let stored = stored.fetch_optional(&mut **tx).await?;
+    if stored.is_none_or(|stored| !counts_alike(&stored, &definition.watch.source)) {
+        let sql = "delete from sequence where slot = ?";
+        sqlx::query(sql).bind(&definition.slot).execute(&mut **tx).await?;
     }
     Ok(())
 }

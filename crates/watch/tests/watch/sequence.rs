@@ -76,3 +76,43 @@ async fn a_gap_may_hold_for_good() {
     told.retain(|one| one.starts_with("arrived"));
     assert_eq!(told, ["arrived in/a2.csv 1", "arrived in/a3.csv 1", "arrived in/a4.csv 1"]);
 }
+
+/// It goes on with the lowest that is held, also where a higher one has waited for longer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gap_that_is_passed_sets_all_behind_it_free() {
+    let mut world = World::new(&source("gap_timeout = \"3s\""));
+    world.write("in/sub/keep", "");
+    world.start().await;
+    world.write("in/a1.csv", "1");
+    world.events(1).await;
+    // Told by another trigger when half of that time is over.
+    world
+        .set_beside("paths = [\"in/*.csv\"]\nsettle = \"0s\"\nmin_age = \"1500ms\"\ninitial = \"ignore\"")
+        .await;
+    world.write("in/a5.csv", "1");
+    world.events(1).await;
+    world.write("in/a3.csv", "1");
+    let stuck = "stuck in/a5.csv 1 number 2 comes before it and is missing";
+    let told = world.told(4).await;
+    assert_eq!(told, ["arrived in/a3.csv 1", "arrived in/a3.csv 1", "arrived in/a5.csv 1", stuck]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_told_while_nothing_was_counted_is_no_gap() {
+    let hold = source("gap_timeout = \"1ms\", on_timeout = \"hold\"");
+    let mut world = World::new(&hold);
+    world.write("in/sub/keep", "");
+    world.start().await;
+    world.write("in/a1.csv", "1");
+    world.events(1).await;
+    world.edit("paths = [\"in/*.csv\"]\nsettle = \"0s\"").await;
+    world.write("in/a2.csv", "1");
+    world.events(1).await;
+    world.edit(&hold).await;
+    world.write("in/a3.csv", "1");
+    assert_eq!(world.told(1).await, ["arrived in/a3.csv 1"]);
+    world.stop().await;
+    world.start().await;
+    world.write("in/a4.csv", "1");
+    assert_eq!(world.told(1).await, ["arrived in/a4.csv 1"]);
+}
