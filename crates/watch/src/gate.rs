@@ -81,6 +81,12 @@ impl Gate {
         checks.iter().find_map(|check| check(self, subject)).unwrap_or(Passage::Take)
     }
 
+    /// Whether nothing under this name is ever taken, whatever it is and whenever.
+    pub(crate) fn bars_name(&self, path: &Path, captures: &Captures) -> bool {
+        self.odd_name(path).is_some()
+            || self.date.as_ref().is_some_and(|(rule, _)| dated(rule, captures).is_err())
+    }
+
     fn way(&self, subject: &Subject<'_>) -> Option<Passage> {
         match subject.fact.way {
             Way::Itself | Way::Link => None,
@@ -91,17 +97,19 @@ impl Gate {
     }
 
     fn name(&self, subject: &Subject<'_>) -> Option<Passage> {
+        self.odd_name(subject.path).map(|reason| Passage::Reject(reason.to_owned()))
+    }
+
+    fn odd_name(&self, path: &Path) -> Option<&'static str> {
         if self.names == Names::Any {
             return None;
         }
-        let Some(text) = subject.path.to_str() else {
-            let reason = "its path is not UTF-8: `names = \"any\"` takes it";
-            return Some(Passage::Reject(reason.to_owned()));
+        let Some(text) = path.to_str() else {
+            return Some("its path is not UTF-8: `names = \"any\"` takes it");
         };
         let name = text.rsplit('/').next().unwrap_or_default();
         let odd = name.starts_with('-') || name.contains(char::is_control);
-        (self.names == Names::Portable && odd)
-            .then(|| Passage::Reject("its name starts with - or has control characters".to_owned()))
+        (self.names == Names::Portable && odd).then_some("its name starts with - or has control characters")
     }
 
     fn links(&self, subject: &Subject<'_>) -> Option<Passage> {
@@ -112,10 +120,9 @@ impl Gate {
 
     fn date(&self, subject: &Subject<'_>) -> Option<Passage> {
         let (rule, zone) = self.date.as_ref()?;
-        let text = subject.captures.get(&rule.capture).map(String::as_str).unwrap_or_default();
-        let found = BrokenDownTime::parse(&rule.format, text).and_then(|time| time.to_date());
-        let Ok(date) = found else {
-            return Some(Passage::Leave(format!("{text:?} is no date of the form {:?}", rule.format)));
+        let date = match dated(rule, subject.captures) {
+            Ok(date) => date,
+            Err(why) => return Some(Passage::Leave(why)),
         };
         let today = subject.wall.to_zoned(zone.clone()).date();
         (!holds(rule.days, date, today)).then(|| Passage::Leave(format!("its date {date} is not asked for")))
@@ -143,6 +150,12 @@ impl Gate {
         (size < self.min_size)
             .then(|| Passage::Wait(format!("it has {size} bytes, fewer than {least}"), None))
     }
+}
+
+fn dated(rule: &DateRule, captures: &Captures) -> Result<Date, String> {
+    let text = captures.get(&rule.capture).map(String::as_str).unwrap_or_default();
+    let found = BrokenDownTime::parse(&rule.format, text).and_then(|time| time.to_date());
+    found.map_err(|_| format!("{text:?} is no date of the form {:?}", rule.format))
 }
 
 fn holds(range: DateRange, date: Date, today: Date) -> bool {

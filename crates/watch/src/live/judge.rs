@@ -83,7 +83,8 @@ impl Live {
                 Decided::Complete(..) if self.waits(&path, cx, turn, part) => turn.pass_over(),
                 Decided::Complete(version, sha256) => {
                     // Of a file that only has another name now there is nothing to tell.
-                    let is_moved = self.snapshot.get(&path).is_none() && departed.contains_key(&version);
+                    let old_name = departed.get(&version).filter(|_| self.snapshot.get(&path).is_none());
+                    let is_moved = old_name.is_some_and(|old_name| !self.bars_name(old_name));
                     let place = if is_moved { Some(path.clone()) } else { self.claim(&path, version, cx) };
                     let Some(path) = place else {
                         self.tell_stuck(&path, cx, turn, part);
@@ -167,19 +168,27 @@ impl Live {
     ) -> (Vec<Remember>, Vec<FileEvent>) {
         let remembered = self.snapshot.get(&path);
         let from = if remembered.is_none() { departed.remove(&version) } else { None };
+        let was_barred = from.as_deref().is_some_and(|from| self.bars_name(from));
         let changes: &[FileChange] = match (&from, remembered) {
+            // Under its old name it was never told, and could not be.
+            (Some(_), _) if was_barred => &[FileChange::Arrived, FileChange::Created],
             (Some(_), _) => &[FileChange::Moved],
             (None, Some(_)) => &[FileChange::Arrived, FileChange::Modified],
             (None, None) => &[FileChange::Arrived, FileChange::Created],
         };
         let fact = self.fact_of(&path);
-        let about = About { version, fact, sha256, old_path: from.as_deref(), reason: None };
+        let old_path = from.as_deref().filter(|_| !was_barred);
+        let about = About { version, fact, sha256, old_path, reason: None };
         let events = self.events(changes, &path, &about, cx);
         let was = self.rule.is_claimed(&path).then(|| self.rule.found_at(&path).into_owned());
         let was = was.filter(|was| self.snapshot.get(was).is_some()).or(from);
         let mut files: Vec<_> = was.map(|path| Remember { path, version: None }).into_iter().collect();
         files.push(Remember { path, version: Some(version) });
         (files, events)
+    }
+
+    fn bars_name(&self, path: &Path) -> bool {
+        self.rule.gate.bars_name(path, &self.rule.captures(path))
     }
 
     fn judge_gone(&mut self, cx: &mut Context<'_>, turn: &mut Turn, part: &mut Part) {
