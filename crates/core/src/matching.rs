@@ -1,5 +1,6 @@
 //! From an event to tasks: which trigger matches, why not, and what exactly shall run. Pure. Step 4 of the walk.
 
+mod argument;
 mod body;
 mod facts;
 mod plan;

@@ -97,6 +97,11 @@ impl Template {
         self.parts.iter().all(|part| matches!(part, Part::Text(_)))
     }
 
+    /// What it renders begins with something from outside.
+    pub(crate) fn begins_with_a_value(&self) -> bool {
+        matches!(self.parts.first(), Some(Part::Look { .. }))
+    }
+
     /// The names of [`crate::matching::ROOTS`] that it looks below.
     pub fn roots(&self) -> impl Iterator<Item = &str> {
         self.paths().map(|path| path.root.as_str())

@@ -30,6 +30,7 @@ pub use files::{
     WriterCheck,
 };
 pub use problem::{Problem, Problems};
+pub(crate) use script::starts_another;
 
 use crate::{
     condition::Condition,

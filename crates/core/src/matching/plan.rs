@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::{Facts, Wanted};
+use super::{Facts, Wanted, argument};
 use crate::{
     id::{AgentId, JobId, ScheduleId, TaskId},
     job::{Command, JobSpec},
@@ -74,7 +74,7 @@ pub fn wanted_by<'a>(texts: impl Iterator<Item = &'a String>) -> Wanted {
 pub(super) fn command(job: &JobSpec, facts: &Facts<'_>) -> Result<Command, String> {
     let mut args = Vec::with_capacity(job.args.len());
     for (n, arg) in job.args.iter().enumerate() {
-        args.push(fill(arg, facts, || format!("args[{n}]"))?);
+        args.push(fill_argument(job, n, arg, facts)?);
     }
     let mut environment = BTreeMap::new();
     for (name, value) in &job.environment {
@@ -109,13 +109,32 @@ pub fn respond(response: &HookResponse, facts: &Facts<'_>) -> Result<String, Str
     fill(&response.body, facts, || "response.body".to_owned())
 }
 
+fn fill_argument(job: &JobSpec, n: usize, arg: &str, facts: &Facts<'_>) -> Result<String, String> {
+    let place = || format!("args[{n}]");
+    let Some(template) = compile(arg, place)? else { return Ok(arg.to_owned()) };
+    let text = render(&template, facts, place)?;
+    argument::check(job, n, &template, &text)?;
+    Ok(text)
+}
+
 fn fill(text: &str, facts: &Facts<'_>, place: impl Fn() -> String) -> Result<String, String> {
-    if Template::is_plain(text) {
-        return Ok(text.to_owned());
+    match compile(text, &place)? {
+        Some(template) => render(&template, facts, place),
+        None => Ok(text.to_owned()),
     }
-    let template = Template::compile(text).map_err(|errors| {
+}
+
+/// `None` of a text that stands for itself.
+fn compile(text: &str, place: impl Fn() -> String) -> Result<Option<Template>, String> {
+    if Template::is_plain(text) {
+        return Ok(None);
+    }
+    Template::compile(text).map(Some).map_err(|errors| {
         let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
         format!("{}: {}", place(), errors.join("; "))
-    })?;
+    })
+}
+
+fn render(template: &Template, facts: &Facts<'_>, place: impl Fn() -> String) -> Result<String, String> {
     template.render(facts).map_err(|error| format!("{}: {error}", place()))
 }

@@ -92,6 +92,11 @@ const SHELL_CALLERS: [&str; 9] = ["at", "eval", "parallel", "rsh", "runuser", "s
 /// Words after which the options of a starter cannot name the program any more.
 const NOT_A_PROGRAM: [&str; 6] = ["exec", "run", "-exec", "-execdir", "compose", "--"];
 
+/// Whether a program starts the one that one of its arguments names.
+pub(crate) fn starts_another(cmd: &str) -> bool {
+    STARTERS.contains(&program_name(cmd))
+}
+
 pub(super) fn code_of(cmd: &str, args: &[&str]) -> Code {
     let mut code = Code::default();
     let name = program_name(cmd);
