@@ -12,6 +12,7 @@ mod head;
 mod rate;
 mod receive;
 mod refuse;
+mod room;
 mod samples;
 mod sender;
 mod status;
@@ -29,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{AppState, keys::Keyring};
 pub(crate) use rate::Rates;
 pub(crate) use receive::Receipt;
+use room::Room;
 use samples::Samples;
 pub(crate) use sender::is_trusted;
 
@@ -45,8 +47,8 @@ pub(crate) struct Hooks {
     app: AppState,
     rates: Rates,
     keys: Keyring,
-    /// One permit per byte of body in flight.
-    room: Arc<Semaphore>,
+    /// For the bytes of bodies in flight.
+    room: Room,
     samples: Samples,
     /// What hooks that only observe take.
     observed: Samples,
@@ -60,8 +62,7 @@ impl Hooks {
     pub(crate) fn new(app: AppState, shutdown: CancellationToken) -> Arc<Self> {
         let limits = &app.config.hooks;
         let rates = Rates::new(limits.rate_per_second, limits.rate_burst);
-        let room = usize::try_from(limits.max_bytes_in_flight).unwrap_or(Semaphore::MAX_PERMITS);
-        let room = Arc::new(Semaphore::new(room.min(Semaphore::MAX_PERMITS)));
+        let room = Room::new(limits.max_bytes_in_flight);
         let watchers = Arc::new(Semaphore::new(MAX_WATCHERS));
         let (samples, observed) = (Samples::new(SAMPLES), Samples::new(OBSERVED));
         let keys = Keyring::new(limits, Arc::clone(&app.metrics));

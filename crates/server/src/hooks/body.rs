@@ -1,4 +1,4 @@
-//! Reads a body no larger, no longer and no slower than is allowed.
+//! Reads a body no larger, no longer and no slower than is allowed, and only as far as there is room for it.
 
 use std::time::Duration;
 
@@ -7,9 +7,15 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout_at};
 
+use super::room::Share;
 use crate::{api::error::ApiError, config::HookLimits};
 
-pub(super) async fn read(mut body: Body, max: u64, limits: &HookLimits) -> Result<Bytes, ApiError> {
+pub(super) async fn read(
+    mut body: Body,
+    max: u64,
+    room: &mut Share,
+    limits: &HookLimits,
+) -> Result<Bytes, ApiError> {
     let start = Instant::now();
     let mut bytes = BytesMut::new();
     loop {
@@ -24,6 +30,7 @@ pub(super) async fn read(mut body: Body, max: u64, limits: &HookLimits) -> Resul
         if bytes.len() as u64 + data.len() as u64 > max {
             return Err(ApiError::TooLarge(max));
         }
+        room.grow(data.len() as u64)?;
         bytes.extend_from_slice(&data);
     }
 }
@@ -36,11 +43,11 @@ fn allowed_time(received: usize, limits: &HookLimits) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::room::Room, *};
+    use crate::listen::Prefix;
 
-    #[test]
-    fn time_grows_with_what_came_up_to_the_whole() {
-        let limits = HookLimits {
+    fn limits() -> HookLimits {
+        HookLimits {
             body_timeout: Duration::from_secs(30),
             body_grace: Duration::from_secs(5),
             body_min_rate: 1024,
@@ -53,7 +60,24 @@ mod tests {
             key_proxy: String::new(),
             key_authorities: std::path::PathBuf::new(),
             dedupe_for: Duration::ZERO,
-        };
+        }
+    }
+
+    #[tokio::test]
+    async fn what_finds_no_room_half_way_is_to_come_again() {
+        let room = Room::new(100);
+        let mut other = room.enter(Prefix::Loopback, 60).expect("room");
+        let mut mine = room.enter(Prefix::Loopback, 60).expect("room");
+        other.grow(60).expect("room");
+        let refused = read(Body::from(vec![b'x'; 60]), 60, &mut mine, &limits()).await;
+        assert!(matches!(refused, Err(ApiError::Unavailable(_))), "{refused:?}");
+        drop(other);
+        assert_eq!(read(Body::from(vec![b'x'; 60]), 60, &mut mine, &limits()).await.expect("read").len(), 60);
+    }
+
+    #[test]
+    fn time_grows_with_what_came_up_to_the_whole() {
+        let limits = limits();
         let check = |received: usize, expected: u64| {
             assert_eq!(allowed_time(received, &limits).as_secs(), expected, "{received}");
         };

@@ -15,7 +15,7 @@ pub(super) fn headers(map: &HeaderMap) -> Vec<(String, Vec<u8>)> {
     map.iter().map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect()
 }
 
-/// The bytes of body to make room for: what the head announces, or all that the hook allows.
+/// The bytes of body that there may be: what the head announces, or all that the hook allows.
 pub(super) fn announced_size(map: &HeaderMap, max: u64) -> Result<u64, ApiError> {
     let Some(value) = map.get(header::CONTENT_LENGTH) else { return Ok(max) };
     let size = value.to_str().ok().and_then(|text| text.parse::<u64>().ok());

@@ -19,7 +19,6 @@ use hetuflow_signature::{Judged, Request as Signed, Verified};
 use hetuflow_store::{Ingest, Ingested};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use serde::Serialize;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     Hooks, body,
@@ -126,8 +125,8 @@ async fn accept(hooks: &Hooks, delivery: &Delivery, route: &Route, body: Body) -
     {
         return Err(reject(hooks, delivery, route, Bytes::new(), reason.clone()));
     }
-    let room = make_room(hooks, size)?;
-    let body = body::read(body, route.max_body, &hooks.app.config.hooks).await?;
+    let mut room = hooks.room.enter(Prefix::of(delivery.sender), size)?;
+    let body = body::read(body, route.max_body, &mut room, &hooks.app.config.hooks).await?;
     failpoint!("verify.before");
     let verified = match of_head {
         Ok(()) => verify(hooks, delivery, route, &body, &url).await?,
@@ -163,12 +162,6 @@ async fn accept(hooks: &Hooks, delivery: &Delivery, route: &Route, body: Body) -
     };
     failpoint!("answer.before");
     Ok(answer)
-}
-
-fn make_room(hooks: &Hooks, size: u64) -> Result<OwnedSemaphorePermit, ApiError> {
-    let full = || ApiError::Unavailable("too many deliveries are being received".to_owned());
-    let size = u32::try_from(size).map_err(|_| full())?;
-    Arc::clone(&hooks.room).try_acquire_many_owned(size).map_err(|_| full())
 }
 
 async fn commit(

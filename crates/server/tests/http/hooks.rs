@@ -266,6 +266,27 @@ async fn bodies_in_flight_are_bounded() {
     assert!(response.headers().contains_key("retry-after"));
 }
 
+/// Each has said how much it will send, and the server reads.
+#[tokio::test]
+async fn bodies_that_do_not_come_take_no_room() {
+    let world = World::with(|config| config.hooks.max_bytes_in_flight = 1000).await;
+    let large = format!("{{\"ref\":\"{}\"}}", "x".repeat(980));
+    let announced = format!("expect: 100-continue\r\ncontent-length: {}", large.len());
+    let mut slow = Vec::new();
+    for _ in 0..8 {
+        let address = world.server.addresses().hooks;
+        let mut stream = tokio::net::TcpStream::connect(address).await.expect("connected");
+        let head = head(&announced, &large);
+        tokio::io::AsyncWriteExt::write_all(&mut stream, head.as_bytes()).await.expect("sent");
+        let mut answer = [0; 12];
+        tokio::io::AsyncReadExt::read_exact(&mut stream, &mut answer).await.expect("an answer");
+        assert_eq!(&answer, b"HTTP/1.1 100");
+        slow.push(stream);
+    }
+    let response = world.push("d-1", MAIN).send().await.expect("an answer");
+    assert_eq!(response.status(), StatusCode::ACCEPTED);
+}
+
 #[tokio::test]
 async fn malformed_json_is_stored_and_answered() {
     let world = World::new().await;
