@@ -139,6 +139,8 @@ pub struct Limits {
     pub max_connections_per_prefix: usize,
     #[serde(with = "duration")]
     pub head_timeout: Duration,
+    #[serde(with = "duration")]
+    pub answer_timeout: Duration,
     pub max_head_size: usize,
     pub max_head_lines: usize,
 }

@@ -1,10 +1,12 @@
 //! How connections come in: an accept loop of our own on every listener. `axum::serve` installs no timer, so
 //! a request head that is never finished would stay open for ever; this one has a deadline for
-//! the head (which is also that of an idle connection), bounds on its size, and caps on connections.
+//! the head (which is also that of an idle connection) and for whoever takes nothing of its answer, bounds on the head's
+//! size, and caps on connections.
 //! Bodies are bounded by whoever reads them. Step 1 of the walk.
 
 mod caps;
 mod doors;
+mod patience;
 mod prefix;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -25,6 +27,7 @@ use tower::ServiceExt;
 
 use crate::{config::Limits, hooks::is_trusted, metrics::Metrics};
 use caps::Caps;
+use patience::Patient;
 
 pub(crate) use doors::Door;
 pub use doors::{Addresses, BindError, Entrance, Listeners};
@@ -70,6 +73,8 @@ struct Rules {
     caps: Caps,
     /// The first byte must be there this soon; the rest of the head then has as long.
     first_word: Duration,
+    /// As long may nothing of an answer go.
+    answer: Duration,
     shared: Shared,
 }
 
@@ -77,7 +82,8 @@ struct Rules {
 pub(crate) async fn serve(listener: TcpListener, limits: Limits, shared: Shared) {
     let caps = Caps::new(limits.max_connections, limits.max_connections_per_prefix);
     let shutdown = shared.shutdown.clone();
-    let rules = Arc::new(Rules { http: builder(&limits), caps, first_word: limits.head_timeout, shared });
+    let (first_word, answer) = (limits.head_timeout, limits.answer_timeout);
+    let rules = Arc::new(Rules { http: builder(&limits), caps, first_word, answer, shared });
     let mut pause = FIRST_PAUSE;
     loop {
         let accepted = tokio::select! {
@@ -140,6 +146,7 @@ async fn listen_to(rules: &Rules, stream: TcpStream, peer: SocketAddr) {
         () = rules.shared.shutdown.cancelled() => return,
     };
     if matches!(said, Ok(Ok(1))) {
+        let stream = Patient::new(stream, rules.answer);
         // In a place of its own, or every silent one would have room for it.
         match &rules.shared.tls {
             Some(tls) if is_handshake(first[0]) => Box::pin(shake_hands(rules, tls, stream, peer)).await,
@@ -148,7 +155,7 @@ async fn listen_to(rules: &Rules, stream: TcpStream, peer: SocketAddr) {
     }
 }
 
-async fn shake_hands(rules: &Rules, tls: &Acceptor, stream: TcpStream, peer: SocketAddr) {
+async fn shake_hands(rules: &Rules, tls: &Acceptor, stream: Patient<TcpStream>, peer: SocketAddr) {
     let shaken = tokio::select! {
         shaken = timeout(HANDSHAKE_WITHIN, tls.accept(stream)) => shaken,
         () = rules.shared.shutdown.cancelled() => return,

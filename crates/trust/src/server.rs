@@ -15,7 +15,7 @@ use rustls::{
     },
     version::TLS13,
 };
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use crate::{Identity, fingerprint_of, key_in, provider};
@@ -58,7 +58,10 @@ impl Acceptor {
     }
 
     /// The connection, and the key at its other end. Sets no deadline.
-    pub async fn accept(&self, stream: TcpStream) -> io::Result<(TlsStream<TcpStream>, Fingerprint)> {
+    pub async fn accept<S>(&self, stream: S) -> io::Result<(TlsStream<S>, Fingerprint)>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
         let stream = self.tls.accept(stream).await?;
         let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
         let certificate = shown.ok_or_else(|| io::Error::other("no certificate was shown"))?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use hetuflow_server::{Config, Listeners};
 use reqwest::StatusCode;
 
-use crate::world::{MAIN, World, raw, read_all};
+use crate::world::{MAIN, PATIENCE, World, raw, read_all};
 
 #[tokio::test]
 async fn a_head_that_never_ends_is_closed_at_the_deadline() {
@@ -22,6 +22,19 @@ async fn an_idle_connection_is_closed_at_the_deadline() {
     let world = World::with(|config| config.limits.head_timeout = Duration::from_millis(200)).await;
     let answer = raw(world.server.addresses().hooks, b"GET / HTTP/1.1\r\nhost: h\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+}
+
+/// It asks again and again; what it is answered stays with the system until that takes no more.
+#[tokio::test]
+async fn who_never_reads_its_answers_is_closed_at_the_deadline() {
+    let world = World::with(|config| config.limits.answer_timeout = Duration::from_millis(200)).await;
+    for address in [world.server.addresses().http, world.server.addresses().hooks] {
+        let mut stream = tokio::net::TcpStream::connect(address).await.expect("connected");
+        let questions = b"GET / HTTP/1.1\r\nhost: h\r\n\r\n".repeat(1000);
+        let ask =
+            async { while tokio::io::AsyncWriteExt::write_all(&mut stream, &questions).await.is_ok() {} };
+        tokio::time::timeout(PATIENCE, ask).await.expect("the server closes the connection");
+    }
 }
 
 #[tokio::test]
