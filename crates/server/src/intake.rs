@@ -1,9 +1,12 @@
 //! From an event to what is committed with it: the body is parsed, every trigger that may care decides, and
 //! each that matched plans its task. Under a bound, and on a thread of its own unless it is sure to be quick: what
 //! breaks it is stored with the verdict `malformed`, never refused and never a crash, and after three tries not tried
-//! again (`intake/quarantine.rs`). Step 4 of the walk.
+//! again (`intake/quarantine.rs`). What runs out of time may be good, and the machine slow: it is tried three times before it
+//! is stored so. Step 4 of the walk.
 
 mod quarantine;
+#[cfg(test)]
+mod tests;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -23,7 +26,8 @@ use tokio::sync::Semaphore;
 
 use crate::triggers::{Live, Route, TriggerSet};
 
-/// Core bounds what a condition may cost; this is for the case that it is wrong about it.
+/// Core bounds what a condition may cost; this is for the case that it is wrong about it. Also passed where the machine stands
+/// still for so long.
 const WITHIN: Duration = Duration::from_secs(3);
 
 const QUARANTINED: &str =
@@ -37,6 +41,17 @@ pub(crate) const SMALL: usize = 64 * 1024;
 pub(crate) struct Judge {
     turns: Arc<Semaphore>,
     quarantine: Quarantine,
+    within: Duration,
+}
+
+/// There was no time for it now, and nothing is decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("judging it took more than {} s", WITHIN.as_secs())]
+pub(crate) struct TooSlow;
+
+enum Broken {
+    Slow,
+    Failed(String),
 }
 
 /// An event with its verdict and decisions, and the tasks that follow.
@@ -60,44 +75,74 @@ pub(crate) enum Candidates {
 impl Judge {
     pub(crate) fn new() -> Self {
         let turns = available_parallelism().map_or(2, std::num::NonZero::get) * 2;
-        Self { turns: Arc::new(Semaphore::new(turns)), quarantine: Quarantine::default() }
+        Self { turns: Arc::new(Semaphore::new(turns)), quarantine: Quarantine::default(), within: WITHIN }
     }
 
+    /// For who cannot be told to come again: what runs out of time is tried again here.
     pub(crate) async fn judge(&self, event: Event, set: Arc<TriggerSet>, candidates: Candidates) -> Judged {
-        let generation = set.generation;
-        if self.quarantine.holds(&event, generation) {
-            return broken(event, QUARANTINED);
+        loop {
+            let tried = self.try_to_judge(event.clone(), Arc::clone(&set), candidates.clone()).await;
+            if let Ok(judged) = tried {
+                return judged;
+            }
         }
-        let unjudged = event.clone();
-        self.try_to_judge(event, set, candidates).await.unwrap_or_else(|reason| {
-            self.quarantine.note(&unjudged, generation);
-            broken(unjudged, &reason)
-        })
     }
 
-    async fn try_to_judge(
+    /// For who comes again. The error is for the first times that one like it runs out of time; after them it is stored as
+    /// what breaks the judgement.
+    pub(crate) async fn try_to_judge(
         &self,
         event: Event,
         set: Arc<TriggerSet>,
         candidates: Candidates,
-    ) -> Result<Judged, String> {
-        let failed = || "matching it failed unexpectedly".to_owned();
+    ) -> Result<Judged, TooSlow> {
+        let generation = set.generation;
+        if self.quarantine.holds(&event, generation) {
+            return Ok(broken(event, QUARANTINED));
+        }
+        let unjudged = event.clone();
+        match self.within_bounds(event, set, candidates).await {
+            Ok(judged) => {
+                self.quarantine.forget(&unjudged, generation);
+                Ok(judged)
+            }
+            Err(Broken::Failed(reason)) => {
+                self.quarantine.note(&unjudged, generation);
+                Ok(broken(unjudged, &reason))
+            }
+            Err(Broken::Slow) if self.quarantine.note(&unjudged, generation) => {
+                Ok(broken(unjudged, &TooSlow.to_string()))
+            }
+            Err(Broken::Slow) => {
+                tracing::warn!(event.source = unjudged.source, "an event could not be judged in time");
+                Err(TooSlow)
+            }
+        }
+    }
+
+    async fn within_bounds(
+        &self,
+        event: Event,
+        set: Arc<TriggerSet>,
+        candidates: Candidates,
+    ) -> Result<Judged, Broken> {
+        let failed = || Broken::Failed("matching it failed unexpectedly".to_owned());
         if is_quick(&event, &set, &candidates) {
             return catch_unwind(AssertUnwindSafe(|| judge(event, &set, &candidates))).map_err(|_| failed());
         }
         // The permit goes with the work: what overruns its time still counts as running.
         let Ok(turn) = Arc::clone(&self.turns).acquire_owned().await else {
-            return Err("the server is stopping".to_owned());
+            return Err(Broken::Failed("the server is stopping".to_owned()));
         };
         let work = tokio::task::spawn_blocking(move || {
             let judged = judge(event, &set, &candidates);
             drop(turn);
             judged
         });
-        match tokio::time::timeout(WITHIN, work).await {
+        match tokio::time::timeout(self.within, work).await {
             Ok(Ok(judged)) => Ok(judged),
             Ok(Err(_)) => Err(failed()),
-            Err(_) => Err(format!("matching it took more than {} s", WITHIN.as_secs())),
+            Err(_) => Err(Broken::Slow),
         }
     }
 }
@@ -231,100 +276,4 @@ fn task(decided: &Decided<'_>, facts: &Facts<'_>) -> Option<NewTask> {
         },
         facts,
     ))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use hetuflow_core::{
-        id::{JobId, Namespace},
-        task::Telling,
-        trigger::{self, TriggerJob},
-    };
-    use jiff::Timestamp;
-
-    use super::*;
-    use crate::triggers::{KnownSchemes, routes};
-
-    const TEXT: &str = r#"
-        [on.webhook]
-        scheme = "github"
-        secret = { env = "A" }
-        [job]
-        cmd = "true"
-    "#;
-
-    fn set() -> TriggerSet {
-        let mut triggers =
-            trigger::parse("a.toml", "a", &Namespace::default(), TEXT, &KnownSchemes).expect("it parses");
-        let trigger = triggers.pop().expect("a trigger");
-        let TriggerJob::Inline(job) = trigger.job.clone() else { panic!("it declares its job") };
-        let live = Live {
-            trigger,
-            revision: 1,
-            job_id: JobId::at(Timestamp::UNIX_EPOCH),
-            job,
-            clocks: Vec::new(),
-            daemons: Vec::new(),
-            schedules: BTreeMap::new(),
-            telling: Telling::Nothing,
-        };
-        let live = BTreeMap::from([("default/a".to_owned(), live)]);
-        TriggerSet { routes: routes(&live).0, live, ..TriggerSet::default() }
-    }
-
-    fn event() -> Event {
-        let now = Timestamp::UNIX_EPOCH;
-        Event {
-            content_type: Some("application/json".to_owned()),
-            body: bytes::Bytes::from_static(b"{}"),
-            ..Event::new(SourceKind::Webhook, Namespace::default(), "/hooks/a", "push", now)
-        }
-    }
-
-    #[tokio::test]
-    async fn what_matches_is_planned() {
-        let candidates = Candidates::Route("default/a".to_owned());
-        let judged = Judge::new().judge(event(), Arc::new(set()), candidates).await;
-        assert_eq!(judged.event.verdict, Verdict::Accepted);
-        assert_eq!(judged.event.decisions.len(), 1);
-        assert_eq!(judged.tasks.len(), 1);
-    }
-
-    #[tokio::test]
-    async fn what_breaks_the_matching_is_kept() {
-        let mut set = set();
-        // The route names a source that is not there: looking it up panics.
-        set.live.get_mut("default/a").expect("a trigger").trigger.webhooks.clear();
-        let candidates = Candidates::Route("default/a".to_owned());
-        let judged = Judge::new().judge(event(), Arc::new(set), candidates).await;
-        assert!(matches!(judged.event.verdict, Verdict::Malformed { .. }), "{:?}", judged.event.verdict);
-        assert!(judged.tasks.is_empty());
-    }
-
-    #[tokio::test]
-    async fn what_breaks_the_matching_three_times_is_not_tried_again() {
-        let good = Arc::new(set());
-        let mut breaks = set();
-        breaks.live.get_mut("default/a").expect("a trigger").trigger.webhooks.clear();
-        let breaks = Arc::new(breaks);
-        let judge = Judge::new();
-        let verdict = async |set: &Arc<TriggerSet>, event: Event| {
-            let candidates = Candidates::Route("default/a".to_owned());
-            judge.judge(event, Arc::clone(set), candidates).await.event.verdict
-        };
-        let broken = Verdict::Malformed { reason: "matching it failed unexpectedly".to_owned() };
-        for _ in 0..3 {
-            assert_eq!(verdict(&breaks, event()).await, broken);
-        }
-        let kept = Verdict::Malformed { reason: QUARANTINED.to_owned() };
-        assert_eq!(verdict(&breaks, event()).await, kept);
-        // Triggers of the same generation would take it: it is really not tried.
-        assert_eq!(verdict(&good, event()).await, kept);
-        let other = Event { body: bytes::Bytes::from_static(b"[]"), ..event() };
-        assert_eq!(verdict(&good, other).await, Verdict::Accepted);
-        let changed = TriggerSet { generation: 1, ..set() };
-        assert_eq!(verdict(&Arc::new(changed), event()).await, Verdict::Accepted);
-    }
 }

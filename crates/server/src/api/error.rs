@@ -14,7 +14,10 @@ use serde::Serialize;
 use tracing::Instrument;
 use uuid::Uuid;
 
-use crate::ingest::{IngestError, chain};
+use crate::{
+    ingest::{IngestError, chain},
+    intake::TooSlow,
+};
 
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -142,6 +145,13 @@ impl From<StoreError> for ApiError {
             | StoreError::Unfit(_)
             | StoreError::Database(_) => Self::Internal(chain(&error)),
         }
+    }
+}
+
+/// Nothing is stored: who sent it comes again.
+impl From<TooSlow> for ApiError {
+    fn from(error: TooSlow) -> Self {
+        Self::Unavailable(error.to_string())
     }
 }
 

@@ -142,7 +142,7 @@ pub(super) async fn send(
     let now = api.app.clock.now();
     let dedupe = dedupe(&api, &headers, &new.namespace, now)?;
     let set = api.app.triggers.current();
-    let judged = api.app.judge.judge(event(new, now), Arc::clone(&set), Candidates::Events).await;
+    let judged = api.app.judge.try_to_judge(event(new, now), Arc::clone(&set), Candidates::Events).await?;
     let event_id = judged.event.id;
     let planned = judged.tasks.iter().map(|task| task.id).collect();
     let ingest = Ingest { event: judged.event, dedupe, tasks: judged.tasks };

@@ -178,7 +178,7 @@ async fn commit(
     event.secret = signer;
     let candidates = Candidates::Route(delivery.key.clone());
     failpoint!("match.before");
-    let judged = hooks.app.judge.judge(event, Arc::clone(&delivery.set), candidates).await;
+    let judged = hooks.app.judge.try_to_judge(event, Arc::clone(&delivery.set), candidates).await?;
     failpoint!("match.after");
     let malformed = matches!(judged.event.verdict, Verdict::Malformed { .. });
     let dedupe = verified.dedupe_key.map(|key| delivery.dedupe(hooks, &key, verified.replay_key.as_deref()));

@@ -1,8 +1,8 @@
 //! Events that break whoever judges them, however often they come: after three tries the next one like them is stored with
 //! that verdict and not tried again. A change of any trigger gives all of them another chance, for it may be the mend.
 //!
-//! In memory, and of this process: what breaks a judgement takes its time or panics, and is stored each time. It costs
-//! nothing until the first has broken.
+//! In memory, and of this process: what breaks a judgement panics, and is stored each time, or takes its time, and is stored
+//! the third time. It costs nothing until the first has broken.
 
 use std::{
     collections::HashMap,
@@ -31,14 +31,24 @@ impl Quarantine {
         !broken.is_empty() && broken.get(&kind(event, generation)).is_some_and(|tries| *tries >= TRIES)
     }
 
-    /// It broke.
-    pub(super) fn note(&self, event: &Event, generation: i64) {
+    /// It broke. The answer is whether that was its last try.
+    pub(super) fn note(&self, event: &Event, generation: i64) -> bool {
         let kind = kind(event, generation);
         let mut broken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if broken.len() >= MAX_KINDS && !broken.contains_key(&kind) {
             broken.clear();
         }
-        *broken.entry(kind).or_default() += 1;
+        let tries = broken.entry(kind).or_default();
+        *tries += 1;
+        *tries >= TRIES
+    }
+
+    /// It was judged: what had no time for it before says nothing of the next one.
+    pub(super) fn forget(&self, event: &Event, generation: i64) {
+        let mut broken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !broken.is_empty() {
+            broken.remove(&kind(event, generation));
+        }
     }
 }
 
