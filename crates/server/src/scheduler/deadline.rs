@@ -27,8 +27,9 @@ use crate::{
     triggers::{Clocked, Live, TriggerSet},
 };
 
-/// Events that are looked at for one deadline, at most.
-const MOST_EVENTS: u32 = 5000;
+/// Pages of [`PAGE`] events that are looked at for one deadline, at most: 50,000 events.
+const MOST_PAGES: usize = 100;
+const PAGE: u32 = 500;
 
 /// Who should have seen the files.
 #[derive(Debug, Serialize)]
@@ -69,7 +70,9 @@ pub(super) async fn judge(
     if now < deadline.looks_at(run_at) {
         return Ok(None);
     }
-    let next = match step(clocked, run_at, now) {
+    // The grace is no lateness: the next deadline may well come before it is over.
+    let late = now.duration_since(deadline.looks_at(run_at));
+    let next = match step(clocked, run_at, run_at.saturating_add(late).unwrap_or(now)) {
         Step::Fire { next, .. } => next,
         Step::Pass { .. } => return Ok(Some(fire::fire(live, clocked, run_at, now))),
     };
@@ -112,22 +115,29 @@ pub(super) async fn count(state: &AppState, due: Due<'_>) -> Result<Count, Store
         since: Some(due.deadline.since(due.by)),
         ..EventFilter::default()
     };
-    let page = Page { before: None, limit: MOST_EVENTS };
     let expected = due.deadline.expected(due.by);
-    let mut found = Count::default();
-    for event in state.store.events(&filter, page).await? {
-        if event.replay_of.is_some() {
-            continue;
+    let (mut found, mut before) = (Count::default(), None);
+    for _ in 0..MOST_PAGES {
+        let events = state.store.events(&filter, Page { before, limit: PAGE }).await?;
+        for event in events.iter().filter(|event| event.replay_of.is_none()) {
+            let files = files(state, event, expected.as_deref()).await?;
+            found.all += files;
+            if event.time <= due.deadline.looks_at(due.by) {
+                found.in_time += files;
+            }
+            if found.in_time >= due.deadline.count {
+                return Ok(found);
+            }
         }
-        let files = files(state, &event, expected.as_deref()).await?;
-        found.all += files;
-        if event.time <= due.deadline.looks_at(due.by) {
-            found.in_time += files;
-        }
-        if found.in_time >= due.deadline.count {
-            break;
+        before = events.last().map(|event| event.id.uuid());
+        if events.len() < PAGE as usize {
+            return Ok(found);
         }
     }
+    tracing::warn!(
+        trigger = due.live.trigger.key(),
+        "too many files in the window of a deadline: older ones are not counted"
+    );
     Ok(found)
 }
 

@@ -205,3 +205,39 @@ async fn a_warning_comes_before_and_excepted_days_have_none() {
     tick(&world).await;
     assert_eq!((told(&world, "file.due").await.len(), missing(&world).await.len()), (2, 1));
 }
+
+/// At the time of the next deadline the grace of the one before is not over.
+#[tokio::test]
+async fn a_grace_may_be_as_long_as_the_pause_between_deadlines() {
+    let mut world = World::start().await;
+    let often = BALANCE.replace("30 10 * * *", "*/10 * * * *").replace("\"1m\"", "\"10m\"");
+    world.trigger("balance", &format!("{often}{JOB}")).await;
+    let mut agent = world.agent("a", &[]).await;
+    for _ in 0..4 {
+        world.advance(10 * 60);
+        watches(&world, &mut agent).await;
+        tick(&world).await;
+    }
+    assert_eq!(missing(&world).await.len(), 3);
+    assert!(told(&world, "schedule.skipped").await.is_empty());
+}
+
+/// More than a page of other files came after the one that is waited for.
+#[tokio::test]
+async fn an_expected_file_is_found_behind_many_others() {
+    let mut world = World::start().await;
+    let named = BALANCE.replace("count  = 2", "name   = \"a.csv\"");
+    world.trigger("balance", &format!("{named}{JOB}")).await;
+    let mut agent = world.agent("a", &[]).await;
+    world.advance(11 * 60);
+    report(&world, &mut agent, &["a.csv"]).await;
+    world.advance(1);
+    let others: Vec<String> = (0..600).map(|n| format!("{n}.csv")).collect();
+    for some in others.chunks(100) {
+        report(&world, &mut agent, &some.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    }
+    world.advance(20 * 60);
+    watches(&world, &mut agent).await;
+    tick(&world).await;
+    assert!(missing(&world).await.is_empty());
+}
