@@ -97,7 +97,8 @@ pub trait AgentStore: Send + Sync {
     async fn close_session(&self, agent_id: &AgentId, epoch: i64) -> Result<(), StoreError>;
 
     /// Attempts of agents whose session ran out longer than `resume` ago are `lost`, each settled by its task's
-    /// policy, at most `limit`: the leader's business. One guarded statement decides, so that a result that arrives meanwhile wins
+    /// policy, at most `limit`: the leader's business. Their sessions are over, so that an agent that is still connected somewhere,
+    /// to a server that lost the database, has to say hello and hears what to stop. One guarded statement decides, so that a result that arrives meanwhile wins
     /// or is fenced, never both.
     async fn reap(
         &self,

@@ -35,8 +35,10 @@ enum Wake {
 }
 
 /// What the loop remembers between its turns.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Keeper {
+    /// When sessions were renewed last.
+    renewed: Instant,
     /// Since when every turn has reached the database. Agents are judged only by a server that would have heard
     /// them: one that has just started, or had no database, gives them the time to come back.
     sound_since: Option<Instant>,
@@ -49,7 +51,7 @@ pub(crate) async fn keep_sessions(
     server_key: Option<Fingerprint>,
     shutdown: CancellationToken,
 ) {
-    let mut keeper = Keeper::default();
+    let mut keeper = Keeper { renewed: Instant::now(), sound_since: None };
     let mut servers = Servers::new(server_key);
     // Three chances before a session runs out.
     let pause = (state.config.agents.lease / 3).max(SHORTEST);
@@ -70,25 +72,45 @@ async fn wake(pause: Duration, shutdown: &CancellationToken) -> Wake {
 
 impl Keeper {
     async fn turn(&mut self, state: &AppState, leadership: Option<Leadership>) {
-        let patience = state.config.agents.lease + state.config.agents.resume;
+        let lease = state.config.agents.lease;
+        let patience = lease + state.config.agents.resume;
         let may_judge = self.sound_since.is_some_and(|since| since.elapsed() > patience);
-        match tick(state, leadership.filter(|_| may_judge)).await {
+        // A database that is gone without a word would hold a call for minutes.
+        let turn = timeout(lease, async {
+            renew(state).await?;
+            self.renewed = Instant::now();
+            follow(state, leadership.filter(|_| may_judge)).await
+        });
+        match turn.await.map_err(|_| format!("no answer within {} s", lease.as_secs())) {
             // Another server took over and reaps; sessions were kept.
-            Ok(()) | Err(StoreError::NotLeader) if self.sound_since.is_none() => {
+            Ok(Ok(()) | Err(StoreError::NotLeader)) if self.sound_since.is_none() => {
                 self.sound_since = Some(Instant::now());
             }
-            Ok(()) | Err(StoreError::NotLeader) => {}
-            Err(error) => {
-                self.sound_since = None;
-                tracing::error!(error = chain(&error), "sessions of agents could not be kept");
-            }
+            Ok(Ok(()) | Err(StoreError::NotLeader)) => {}
+            Ok(Err(error)) => self.failed(state, &chain(&error)),
+            Err(error) => self.failed(state, &error),
+        }
+    }
+
+    fn failed(&mut self, state: &AppState, error: &str) {
+        self.sound_since = None;
+        tracing::error!(error, "sessions of agents could not be kept");
+        if self.renewed.elapsed() > state.config.agents.lease && !state.hub.is_empty() {
+            // Their sessions have run out, and soon a server with the database gives up what they hold: they shall find it before.
+            tracing::error!("agents are sent away: their sessions could not be renewed in time");
+            state.hub.close_all();
         }
     }
 }
 
 /// Renews, follows what was decided about agents, and (when this server leads and may judge) reaps.
+#[cfg(test)]
 pub(crate) async fn tick(state: &AppState, leadership: Option<Leadership>) -> Result<(), StoreError> {
     renew(state).await?;
+    follow(state, leadership).await
+}
+
+async fn follow(state: &AppState, leadership: Option<Leadership>) -> Result<(), StoreError> {
     follow_decisions(state).await?;
     match leadership {
         Some(leadership) => reap(state, leadership).await,

@@ -300,6 +300,22 @@ async fn a_session_that_moved_to_another_server_is_dropped() {
     agent.closed().await;
 }
 
+/// Another server has the database and gives up what the agents hold: they shall go there before.
+#[tokio::test]
+async fn agents_leave_a_server_that_has_lost_the_database() {
+    let world = World::with(super::Timing::default(), |config| {
+        config.agents.lease = std::time::Duration::from_millis(300);
+    })
+    .await;
+    let mut agent = world.agent("a", &[]).await;
+    world.state.store.close().await;
+    let keeping = keep_sessions(world.state.clone(), Election::new().1, None, world.stop.clone());
+    tokio::select! {
+        () = keeping => panic!("nobody stopped it"),
+        () = agent.closed() => {}
+    }
+}
+
 #[tokio::test]
 async fn a_hello_that_was_overtaken_takes_nothing_away() {
     let timing = super::Timing { hello: std::time::Duration::from_secs(2), ..super::Timing::default() };

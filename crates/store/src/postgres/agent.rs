@@ -348,9 +348,9 @@ async fn reap(
     let rows = sqlx::query(
         "with gone as materialized (
             select id from sched_agent where session_until + $1 * interval '1 microsecond' < now()
-            order by id for share skip locked
+            order by id for no key update skip locked
          )
-         select id, instance_id, fence from sched_task
+         select id, instance_id, fence, agent_id from sched_task
          where agent_id = any(array(select id from gone)) and status in (5, 8, 10)
          order by id limit $2 for update skip locked",
     )
@@ -366,6 +366,13 @@ async fn reap(
         .map(|row| Ok(lost(row::lease(row)?, settle::session_ran_out(), now)))
         .collect::<Result<Vec<_>, StoreError>>()?;
     end_attempts(&mut tx, &losses, now, random).await?;
+    let agents = rows.iter().map(|row| row.text("agent_id")).collect::<Result<Vec<_>, _>>()?;
+    sqlx::query(
+        "update sched_agent set online = false, session_epoch = session_epoch + 1 where id = any($1)",
+    )
+    .bind(agents)
+    .execute(&mut *tx)
+    .await?;
     failpoint!("reaper.before_commit");
     tx.commit().await?;
     failpoint!("reaper.after_commit", StoreError::Unavailable(sqlx::Error::WorkerCrashed));

@@ -1,6 +1,6 @@
 //! Agents and their sessions on SQLite. The database's clock is SQLite's own `now`.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use async_trait::async_trait;
 use hetuflow_core::{
@@ -111,7 +111,7 @@ impl AgentStore for Sqlite {
         let mut tx = self.begin().await?;
         guard(&mut tx, leadership).await?;
         let rows = sqlx::query(
-            "select t.id, t.instance_id, t.fence from sched_task t join sched_agent a on a.id = t.agent_id \
+            "select t.id, t.instance_id, t.fence, t.agent_id from sched_task t join sched_agent a on a.id = t.agent_id \
              where t.status in (5, 8, 10) \
              and a.session_until + ? < cast(unixepoch('now', 'subsec') * 1000000 as integer) \
              order by t.id limit ?",
@@ -128,6 +128,14 @@ impl AgentStore for Sqlite {
             .map(|row| Ok(lost(row::lease(row)?, settle::session_ran_out(), now)))
             .collect::<Result<Vec<_>, StoreError>>()?;
         end_attempts(&mut tx, &losses, now, random).await?;
+        let agents = rows.iter().map(|row| row.text("agent_id")).collect::<Result<BTreeSet<_>, _>>()?;
+        sqlx::query(
+            "update sched_agent set online = false, session_epoch = session_epoch + 1 \
+             where id in (select value from json_each(?))",
+        )
+        .bind(row::json(&agents)?)
+        .execute(&mut *tx)
+        .await?;
         failpoint!("reaper.before_commit");
         tx.commit().await?;
         failpoint!("reaper.after_commit", StoreError::Unavailable(sqlx::Error::WorkerCrashed));

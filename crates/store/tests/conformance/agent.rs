@@ -14,7 +14,7 @@ use hetuflow_store::{Claimed, Report, Store};
 use crate::{
     database::Db,
     leader::lead,
-    world::{MINUTE, Visitor, at, claimed_by, finish, instance, policy, slot, task},
+    world::{MINUTE, Visitor, at, claim, claimed_by, finish, instance, policy, slot, stored, task},
 };
 
 /// A task held by an agent whose connection has ended.
@@ -86,6 +86,24 @@ pub(crate) async fn reaping_is_bounded(db: &Db) {
     let mut lost = [first, second].concat();
     lost.sort_unstable();
     assert_eq!(lost, held);
+}
+
+/// Its server may have been without the database for so long, and the agent connected to it all the time.
+pub(crate) async fn an_agent_whose_attempts_were_lost_says_hello_again(db: &Db) {
+    let store = &*db.store;
+    let mut visitor = Visitor::new("web-1");
+    let session = visitor.hello(store, &[]).await;
+    let slot = visitor.slot(&session);
+    let held = claimed_by(store, &slot, |_| ()).await;
+    let renew = async |lease| {
+        store.renew_sessions(visitor.server_id, &[(slot.agent_id.clone(), slot.session_epoch)], lease).await
+    };
+    assert!(renew(Duration::ZERO).await.expect("renewed").is_empty());
+    assert_eq!(reap(store, 10).await, [held.task.id]);
+    assert_eq!(renew(MINUTE).await.expect("an answer"), std::slice::from_ref(&slot.agent_id));
+    stored(store, at(1), |_| ()).await;
+    assert!(claim(store, std::slice::from_ref(&slot), at(9)).await.is_empty(), "the session is over");
+    assert_eq!(task(store, held.task.id).await.status, Status::Lost);
 }
 
 pub(crate) async fn a_result_after_the_loss_is_fenced(db: &Db) {

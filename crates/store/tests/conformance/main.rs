@@ -149,6 +149,7 @@ promises! {
         a_session_that_ran_out_is_reaped_after_the_resume_time,
         a_lost_attempt_is_settled_by_its_policy,
         reaping_is_bounded,
+        an_agent_whose_attempts_were_lost_says_hello_again,
         a_result_after_the_loss_is_fenced,
         a_result_and_the_reaper_never_both_win,
         labels_hold_until_the_next_hello,
