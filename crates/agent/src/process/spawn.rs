@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
@@ -13,10 +13,11 @@ use hetuflow_core::{
     protocol::Assignment,
 };
 use rustix::{
+    io::retry_on_intr,
     pipe::{PipeFlags, pipe_with},
-    process::{Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process_group, waitid},
+    process::{Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process, kill_process_group, waitid},
 };
-use tokio::{io::unix::AsyncFd, net::unix::pipe::Receiver};
+use tokio::{io::unix::AsyncFd, net::unix::pipe::Receiver, runtime::Handle};
 
 use super::{
     Cgroups, Leaf, RunAs, Tree,
@@ -133,8 +134,7 @@ impl Spawner {
             if !may_start() {
                 return Ok(None);
             }
-            let cgroup = tree.leaf.as_ref().and_then(Leaf::directory);
-            let descriptors = (pipes.of_process(&self.null), cgroup);
+            let descriptors = (pipes.of_process(&self.null), &tree);
             let made = start(job, &environment, &working_dir, run_as.as_ref(), descriptors)?;
             watch(made, pipes, &tree).map(Some)
         });
@@ -206,17 +206,18 @@ fn start(
     environment: &Environment<'_>,
     working_dir: &Path,
     run_as: Option<&RunAs>,
-    (stdio, cgroup): ([&OwnedFd; 3], Option<BorrowedFd<'_>>),
+    (stdio, tree): ([&OwnedFd; 3], &Tree),
 ) -> io::Result<raw::Made> {
     let pipe = run_as.map(|_| pipe_with(PipeFlags::CLOEXEC)).transpose()?;
     let (told, report) = pipe.unzip();
+    let cgroup = tree.leaf.as_ref().and_then(Leaf::directory);
     let descriptors = Descriptors { stdio, cgroup, report: report.as_ref() };
     let image = Image::new(job, environment, working_dir, run_as, &descriptors)?;
     let made = raw::make(&image)?;
     drop(report);
     let problem = match told {
         None => image.problem.into_inner(),
-        Some(told) => hear(&told)?,
+        Some(told) => hear(&told).inspect_err(|_| undo(made.pid, tree))?,
     };
     if problem != 0 {
         waitid(WaitId::PidFd(made.pidfd.as_fd()), WaitIdOptions::EXITED)?;
@@ -228,11 +229,18 @@ fn start(
 /// What a child that does not share this memory says of its way to its program; nothing once exec has closed its end.
 fn hear(told: &OwnedFd) -> io::Result<i32> {
     let mut errno = [0; size_of::<i32>()];
-    let read = rustix::io::read(told, &mut errno)?;
+    let read = retry_on_intr(|| rustix::io::read(told, &mut errno))?;
     Ok(if read == errno.len() { i32::from_ne_bytes(errno) } else { 0 })
 }
 
+/// A process that cannot be watched over does not run: who takes its start for a failure tries again.
 fn watch(made: raw::Made, pipes: Pipes, tree: &Tree) -> io::Result<Running> {
+    let pid = made.pid;
+    // All descriptors are closed by then: that there are too many may be what is wrong.
+    try_watch(made, pipes, tree).inspect_err(|_| undo(pid, tree))
+}
+
+fn try_watch(made: raw::Made, pipes: Pipes, tree: &Tree) -> io::Result<Running> {
     let receiver =
         |pipe: Option<(OwnedFd, OwnedFd)>| pipe.map(|(read, _)| Receiver::from_owned_fd(read)).transpose();
     // A cgroup finds all that is left of the attempt; who it was that started need not be known beside it.
@@ -247,6 +255,18 @@ fn watch(made: raw::Made, pipes: Pipes, tree: &Tree) -> io::Result<Running> {
         stdout: receiver(pipes.stdout)?,
         stderr: receiver(pipes.stderr)?,
     })
+}
+
+/// Ends a process that was made just now, with all that it has started by itself. Blocks until it is gone.
+fn undo(pid: i32, tree: &Tree) {
+    // Nobody has waited for it, so the number is still its own, and its group's.
+    let Some(process) = Pid::from_raw(pid) else { return };
+    let _ = kill_process_group(process, Signal::KILL);
+    let _ = kill_process(process, Signal::KILL);
+    if let Err(survivors) = Handle::current().block_on(tree.kill()) {
+        tracing::error!(instance.id = %tree.instance_id, %survivors, "a start that failed left processes behind");
+    }
+    let _ = retry_on_intr(|| waitid(WaitId::Pid(process), WaitIdOptions::EXITED));
 }
 
 /// A host may refuse a leaf that it offered at the start; the attempt runs without, and says so.
@@ -269,4 +289,39 @@ fn open_leaf(leaf: Option<Leaf>, limits: Option<&ResourceLimits>) -> Option<Leaf
         tracing::warn!(limits = ?missing, "this host offers no cgroup controller for these limits of the job");
     }
     opened
+}
+
+#[cfg(test)]
+mod tests {
+    use hetuflow_core::id::InstanceId;
+    use rustix::process::{PidfdFlags, pidfd_open};
+
+    use super::*;
+    use crate::process::MARKER;
+
+    #[tokio::test(flavor = "multi_thread")]
+    #[expect(clippy::disallowed_methods, reason = "the process module tries itself")]
+    async fn what_cannot_be_watched_over_does_not_run_on() {
+        use std::os::unix::process::CommandExt;
+        let instance_id = InstanceId::at(jiff::Timestamp::UNIX_EPOCH);
+        let mut command = std::process::Command::new("/bin/sh");
+        // Its child leaves the group.
+        command.args(["-c", "setsid sleep 1000 & echo ready; wait"]).env(MARKER, instance_id.to_string());
+        let mut child =
+            command.process_group(0).stdout(std::process::Stdio::piped()).spawn().expect("started");
+        let mut ready = [0; 6];
+        std::io::Read::read_exact(&mut child.stdout.take().expect("a pipe"), &mut ready).expect("ready");
+        let pid = i32::try_from(child.id()).expect("a pid");
+        let tree = Tree { instance_id, leader: None, leaf: None };
+        let pidfd = pidfd_open(Pid::from_raw(pid).expect("a pid"), PidfdFlags::empty()).expect("opened");
+        // No pipe, so that the runtime refuses to read from it.
+        let null = || OwnedFd::from(File::open("/dev/null").expect("opened"));
+        let pipes = Pipes { stdin: None, stdout: Some((null(), null())), stderr: None };
+        let of = tree.clone();
+        let watched = tokio::task::spawn_blocking(move || watch(raw::Made { pid, pidfd }, pipes, &of));
+        watched.await.expect("no panic").expect_err("it cannot be read from");
+        assert!(procfs::stat(pid).is_none(), "it is waited for");
+        tree.kill().await.expect("nothing is left");
+        assert!(child.wait().is_err(), "it is nobody's child any more");
+    }
 }
