@@ -21,6 +21,9 @@ const LOG: usize = 1000 * (4096 + 24);
 /// How long a fence is remembered after its task was last seen; the server retries within hours.
 const KEEP_FENCES: SignedDuration = SignedDuration::from_hours(30 * 24);
 
+/// Fences that are looked at together.
+const SWEPT: u32 = 256;
+
 const SCHEMA: [&str; 3] = [
     "create table if not exists journal (
         one integer primary key check (one = 1), id text not null, epoch integer not null) strict",
@@ -52,11 +55,8 @@ pub(super) async fn open(path: &Path, now: Timestamp) -> Result<SqliteConnection
         .bind(JournalId::at(now).to_string())
         .execute(&mut connection)
         .await?;
-    if let Ok(before) = now.checked_sub(KEEP_FENCES) {
-        sqlx::query("delete from fence where seen_at < ?")
-            .bind(before.to_string())
-            .execute(&mut connection)
-            .await?;
+    if let Some(before) = outdated(now) {
+        sqlx::query("delete from fence where seen_at < ?").bind(before).execute(&mut connection).await?;
     }
     // The last to close takes the log away.
     connection.close().await?;
@@ -64,6 +64,34 @@ pub(super) async fn open(path: &Path, now: Timestamp) -> Result<SqliteConnection
     let laid = tokio::task::spawn_blocking(move || hetuflow_sqlite::lay_log(&file, LOG));
     laid.await.map_err(|_| JournalError::Closed)?;
     Ok(options.connect().await?)
+}
+
+/// When fences were last seen that need not be remembered any more.
+fn outdated(now: Timestamp) -> Option<String> {
+    now.checked_sub(KEEP_FENCES).ok().map(|before| before.to_string())
+}
+
+/// Forgets outdated fences among the next few after `last`, and moves that on; from the last one back to the first.
+pub(super) async fn sweep(
+    connection: &mut SqliteConnection,
+    now: Timestamp,
+    last: &mut String,
+) -> sqlx::Result<()> {
+    let Some(before) = outdated(now) else { return Ok(()) };
+    let sql = "select task_id, seen_at < ? as outdated from fence where task_id > ? order by task_id limit ?";
+    let row = |row: SqliteRow| Ok((row.try_get("task_id")?, row.try_get("outdated")?));
+    let some = sqlx::query(sql).bind(&before).bind(&*last).bind(SWEPT).try_map(row);
+    let some: Vec<(String, bool)> = some.fetch_all(&mut *connection).await?;
+    if let (Some((first, _)), Some((end, _))) = (some.first(), some.last())
+        && some.iter().any(|(_, outdated)| *outdated)
+    {
+        // One that still runs keeps it.
+        let sql = "delete from fence where task_id between ? and ? and seen_at < ?
+            and task_id not in (select task_id from attempt)";
+        sqlx::query(sql).bind(first).bind(end).bind(before).execute(connection).await?;
+    }
+    *last = some.into_iter().nth(SWEPT as usize - 1).map(|(end, _)| end).unwrap_or_default();
+    Ok(())
 }
 
 pub(super) async fn id(connection: &mut SqliteConnection) -> Result<JournalId, JournalError> {

@@ -138,7 +138,7 @@ fn list<T: Serialize>(items: impl Iterator<Item = T>) -> Result<Option<String>, 
 
 impl Entry {
     /// The lease whose fence this entry raises, and when.
-    fn fence(&self) -> Option<(&Lease, Timestamp)> {
+    pub(super) fn fence(&self) -> Option<(&Lease, Timestamp)> {
         match self {
             Self::Accept { lease, seen_at, .. } | Self::Refuse { lease, seen_at } => Some((lease, *seen_at)),
             Self::Started { .. } | Self::Ended(_) | Self::Forget(_) => None,

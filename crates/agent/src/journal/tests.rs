@@ -145,3 +145,28 @@ async fn of_copies_that_come_together_one_is_accepted() {
     assert!(answers.iter().all(Result::is_ok));
     assert_eq!(folder.after_a_crash().await.len(), 40);
 }
+
+/// While it is open, in between others.
+#[tokio::test]
+async fn a_fence_is_forgotten_once_it_is_old() {
+    let folder = Folder::new();
+    let (journal, _) = folder.open().await;
+    let accept = async |lease, days: i64| {
+        let at = now() - jiff::SignedDuration::from_hours(days * 24);
+        journal.accept(lease, None, at).await.expect("answered")
+    };
+    let (old, young, running) = (lease(1), lease(1), lease(1));
+    assert_eq!(accept(running, 31).await, Acceptance::Accepted);
+    assert_eq!(accept(old, 31).await, Acceptance::Accepted);
+    assert_eq!(accept(young, 29).await, Acceptance::Accepted);
+    assert_eq!(accept(old, 31).await, Acceptance::Stale);
+    journal.forget(old.instance_id).await;
+    journal.forget(young.instance_id).await;
+    // More than are looked at together, so that there is more than one look.
+    for _ in 0..600 {
+        accept(lease(1), 0).await;
+    }
+    assert_eq!(accept(young, 0).await, Acceptance::Stale);
+    assert_eq!(accept(running, 0).await, Acceptance::Stale);
+    assert_eq!(accept(old, 0).await, Acceptance::Accepted);
+}

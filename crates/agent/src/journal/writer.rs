@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use hetuflow_core::id::InstanceId;
+use jiff::Timestamp;
 use sqlx::{Connection, SqliteConnection};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -12,12 +13,15 @@ use tokio::{
 };
 
 use super::{
-    Acceptance, JournalError, corrupt,
+    Acceptance, JournalError, corrupt, file,
     group::{self, Entry},
 };
 
 /// Entries of one commit, at most.
 const GROUP: usize = 256;
+
+/// Fences that come between two looks at old ones.
+const SWEEP: usize = 64;
 
 /// How long an entry that nobody waits for may wait for company, or for what makes it needless.
 const PATIENCE: Duration = Duration::from_millis(20);
@@ -56,10 +60,23 @@ struct Lazy {
     due: Option<Instant>,
 }
 
+/// Fences are forgotten while others are written: a few times as many are looked at, so that the outdated are never more
+/// than a part of all.
+#[derive(Debug, Default)]
+struct Broom {
+    /// Fences that came since it last swept.
+    fresh: usize,
+    now: Timestamp,
+    /// Where it left off.
+    last: String,
+}
+
 pub(super) async fn run(mut connection: SqliteConnection, mut requests: mpsc::Receiver<Request>) {
-    let mut lazy = Lazy::default();
+    let (mut lazy, mut broom) = (Lazy::default(), Broom::default());
     while let Some(Batch { entries, last }) = next(&mut requests, &mut lazy).await {
+        broom.count(&entries);
         write(&mut connection, entries, &mut lazy).await;
+        broom.sweep(&mut connection).await;
         match last {
             Some(Last::Epoch(done)) => drop(done.send(next_epoch(&mut connection).await)),
             Some(Last::Close(done)) => {
@@ -135,6 +152,25 @@ async fn next_epoch(connection: &mut SqliteConnection) -> Result<u64, JournalErr
         .fetch_one(connection)
         .await?;
     u64::try_from(epoch).map_err(|error| corrupt("journal", error))
+}
+
+impl Broom {
+    fn count(&mut self, entries: &[(Entry, Option<Done<Acceptance>>)]) {
+        for (_, at) in entries.iter().filter_map(|(entry, _)| entry.fence()) {
+            self.fresh += 1;
+            self.now = self.now.max(at);
+        }
+    }
+
+    async fn sweep(&mut self, connection: &mut SqliteConnection) {
+        if self.fresh < SWEEP {
+            return;
+        }
+        self.fresh = 0;
+        if let Err(error) = file::sweep(connection, self.now, &mut self.last).await {
+            tracing::warn!(%error, "old fences stay in the journal for now");
+        }
+    }
 }
 
 impl Batch {
