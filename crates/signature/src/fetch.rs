@@ -10,10 +10,10 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Fetch {
     pub(crate) url: Address,
-    /// Patterns; `*` is one label of letters, digits and hyphens.
+    /// Patterns; `*` is one label of letters, digits and hyphens, `<region>` one as `us-east-1`.
     pub(crate) hosts: Vec<String>,
-    /// How its path must end.
-    pub(crate) ends: String,
+    /// A pattern of the path, of an address without a query; `*` is letters, digits and hyphens. Empty: any, with one.
+    pub(crate) path: String,
     /// For messages.
     pub(crate) gives: String,
 }
@@ -42,19 +42,42 @@ impl Fetch {
 
     fn admits(&self, url: &str) -> bool {
         let plain = |byte: u8| byte.is_ascii_graphic() && byte != b'\\' && byte != b'#';
-        let Some((scheme, host, _)) = form::split(url) else { return false };
+        let Some((scheme, host, rest)) = form::split(url) else { return false };
         url.len() <= 2048
             && url.bytes().all(plain)
             && scheme == "https"
-            && form::path(url).ends_with(&self.ends)
+            && (self.path.is_empty() || fits_path(&self.path, rest))
             && self.hosts.iter().any(|pattern| fits(pattern, host))
     }
+}
+
+/// `rest` is what follows the host, whole: a query is no letters, digits and hyphens.
+fn fits_path(pattern: &str, rest: &str) -> bool {
+    let Some((before, after)) = pattern.split_once('*') else { return rest == pattern };
+    let open = rest.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
+    open.is_some_and(is_word)
+}
+
+fn is_word(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}
+
+/// `us-gov-west-1`: a label of any other form may be a name that somebody has chosen, such as that of a bucket.
+fn is_region(label: &str) -> bool {
+    let mut parts: Vec<&str> = label.split('-').collect();
+    let number = parts.pop().unwrap_or_default();
+    let letters = |part: &&str| part.len() >= 2 && part.bytes().all(|byte| byte.is_ascii_lowercase());
+    parts.len() >= 2
+        && parts.iter().all(letters)
+        && (1..=2).contains(&number.len())
+        && number.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// Neither a port nor a user name passes: they are no letters, digits and hyphens.
 fn fits(pattern: &str, host: &str) -> bool {
     let label = |(wanted, found): (&str, &str)| match wanted {
-        "*" => !found.is_empty() && found.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-'),
+        "*" => is_word(found),
+        "<region>" => is_region(found),
         _ => wanted.eq_ignore_ascii_case(found),
     };
     pattern.split('.').count() == host.split('.').count()
@@ -66,31 +89,92 @@ mod tests {
     use super::*;
     use crate::place::At;
 
+    fn fetch(path: &str) -> Fetch {
+        Fetch {
+            url: Address::At(Place { at: At::Query("u".to_owned()), cut: None }),
+            hosts: vec!["sns.<region>.amazonaws.com".to_owned(), "*.example".to_owned()],
+            path: path.to_owned(),
+            gives: String::new(),
+        }
+    }
+
     #[test]
     fn addresses() {
-        let fetch = Fetch {
-            url: Address::At(Place { at: At::Query("u".to_owned()), cut: None }),
-            hosts: vec!["sns.*.amazonaws.com".to_owned(), "sns.*.amazonaws.com.cn".to_owned()],
-            ends: ".pem".to_owned(),
-            gives: String::new(),
-        };
+        let fetch = fetch("/Service-*.pem");
         let check = |url: &str, expected: bool| assert_eq!(fetch.admits(url), expected, "{url}");
-        check("https://sns.eu-west-1.amazonaws.com/SimpleNotificationService-1.pem", true);
-        check("https://sns.cn-north-1.amazonaws.com.cn/x.pem", true);
-        check("http://sns.eu-west-1.amazonaws.com/x.pem", false);
-        check("https://sns.eu-west-1.amazonaws.com/x.pem?y", true);
+        check("https://sns.eu-west-1.amazonaws.com/Service-0a1.pem", true);
+        check("https://a-b.example/Service-1.pem", true);
+        check("http://sns.eu-west-1.amazonaws.com/Service-1.pem", false);
+        check("https://sns.eu-west-1.amazonaws.com/Service-1.pem?", false);
+        check("https://sns.eu-west-1.amazonaws.com/Service-1.pem?y", false);
+        check("https://sns.eu-west-1.amazonaws.com/?/Service-1.pem", false);
         check("https://sns.eu-west-1.amazonaws.com/x?y=.pem", false);
         check("https://sns.eu-west-1.amazonaws.com/x#.pem", false);
-        check("https://sns.eu-west-1.amazonaws.com.evil.example/x.pem", false);
-        check("https://sns.a.b.amazonaws.com/x.pem", false);
-        check("https://sns..amazonaws.com/x.pem", false);
-        check("https://evil.example/sns.eu-west-1.amazonaws.com/x.pem", false);
-        check("https://sns.eu-west-1.amazonaws.com:8443/x.pem", false);
-        check("https://sns.eu-west-1.amazonaws.com@evil.example/x.pem", false);
-        check("https://evil@sns.eu-west-1.amazonaws.com/x.pem", false);
-        check("https://evil.example\\.sns.eu-west-1.amazonaws.com/x.pem", false);
-        check("https://sns.eu_west.amazonaws.com/x.pem", false);
-        check("https:///x.pem", false);
+        check("https://sns.eu-west-1.amazonaws.com/Service-.pem", false);
+        check("https://sns.eu-west-1.amazonaws.com/Service-a/b.pem", false);
+        check("https://sns.eu-west-1.amazonaws.com/Service-%2e.pem", false);
+        check("https://sns.eu-west-1.amazonaws.com/a/Service-1.pem", false);
+        check("https://sns.eu-west-1.amazonaws.com", false);
+        check("https://sns.eu-west-1.amazonaws.com.evil.example/Service-1.pem", false);
+        check("https://sns.a.b.amazonaws.com/Service-1.pem", false);
+        check("https://sns..amazonaws.com/Service-1.pem", false);
+        check("https://evil.com/sns.eu-west-1.amazonaws.com/Service-1.pem", false);
+        check("https://sns.eu-west-1.amazonaws.com:8443/Service-1.pem", false);
+        check("https://sns.eu-west-1.amazonaws.com@evil.com/Service-1.pem", false);
+        check("https://evil@sns.eu-west-1.amazonaws.com/Service-1.pem", false);
+        check("https://evil.com\\.sns.eu-west-1.amazonaws.com/Service-1.pem", false);
+        check("https:///Service-1.pem", false);
         check("", false);
+    }
+
+    #[test]
+    fn a_bucket_is_no_region() {
+        let fetch = fetch("");
+        let check = |label: &str, expected: bool| {
+            let url = format!("https://sns.{label}.amazonaws.com/x?y");
+            assert_eq!(fetch.admits(&url), expected, "{url}");
+        };
+        for region in ["us-east-1", "us-gov-west-1", "ap-southeast-2", "cn-north-1", "us-iso-east-1"] {
+            check(region, true);
+        }
+        for other in [
+            "s3",
+            "s3-us-west-2",
+            "s3-website-us-east-1",
+            "x1",
+            "xN",
+            "eu_west",
+            "EU-WEST-1",
+            "eu-west",
+            "e-w-1",
+        ] {
+            check(other, false);
+        }
+    }
+
+    #[test]
+    fn only_a_certificate_of_the_service_is_fetched() {
+        let admits = |scheme: &str, url: &str| {
+            let options = match scheme {
+                "paypal" => serde_json::json!({"webhook_id": "1"}),
+                _ => serde_json::json!({"topic": "t"}),
+            };
+            let scheme =
+                crate::Scheme::builtin(scheme, options.as_object().expect("an object")).expect("a scheme");
+            scheme.signatures.iter().filter_map(|rule| rule.key.fetch.as_ref()).all(|fetch| fetch.admits(url))
+        };
+        for sns in ["sns", "sns-v1"] {
+            assert!(admits(sns, "https://sns.us-gov-west-1.amazonaws.com/SimpleNotificationService-0a1.pem"));
+            assert!(admits(sns, "https://sns.cn-north-1.amazonaws.com.cn/SimpleNotificationService-0a1.pem"));
+            assert!(!admits(sns, "https://sns.s3.amazonaws.com/SimpleNotificationService-0a1.pem"));
+            assert!(!admits(sns, "https://sns.us-east-1.amazonaws.com/x.pem"));
+            assert!(!admits(sns, "https://sns.us-east-1.amazonaws.com/SimpleNotificationService-1.pem?a"));
+        }
+        assert!(admits(
+            "paypal",
+            "https://api.paypal.com/v1/notifications/certs/CERT-360caa42-fca2a594-1d93a270"
+        ));
+        assert!(!admits("paypal", "https://api.paypal.com/v1/notifications/certs/../x"));
+        assert!(!admits("paypal", "https://api.paypal.com/x"));
     }
 }

@@ -136,8 +136,12 @@ async fn a_certificate_is_fetched_once_from_where_the_delivery_says_if_that_is_t
     let (world, published, _authorities) = world("topic", topic_hook()).await;
     let key = KeyPair::generate_for(&PKCS_RSA_SHA256).expect("a key");
     let certificate = CertificateParams::new(vec![SNS.to_owned()]).expect("a name").self_signed(&key);
-    published.put(&format!("{SNS}/a.pem"), 200, &certificate.expect("a certificate").pem());
-    let url = format!("https://{SNS}/a.pem");
+    published.put(
+        &format!("{SNS}/SimpleNotificationService-a.pem"),
+        200,
+        &certificate.expect("a certificate").pem(),
+    );
+    let url = format!("https://{SNS}/SimpleNotificationService-a.pem");
 
     for id in ["m-1", "m-2"] {
         let response = deliver(&world, "topic", notification(&key, id, &url)).await;
@@ -149,7 +153,7 @@ async fn a_certificate_is_fetched_once_from_where_the_delivery_says_if_that_is_t
 
     // Somebody else's key at somebody else's address.
     let other = KeyPair::generate_for(&PKCS_RSA_SHA256).expect("a key");
-    let elsewhere = notification(&other, "m-3", &format!("https://{KEYS}/a.pem"));
+    let elsewhere = notification(&other, "m-3", &format!("https://{KEYS}/SimpleNotificationService-a.pem"));
     assert_eq!(deliver(&world, "topic", elsewhere).await.status(), StatusCode::UNAUTHORIZED);
     assert_eq!(published.asked(), 1, "nobody asks there");
     // Of a signature that does not fit nobody learns more, and Amazon is not asked for each.
@@ -163,9 +167,11 @@ async fn who_cannot_be_verified_now_is_told_to_come_again() {
     let (world, published, _authorities) = world("topic", topic_hook()).await;
     let key = KeyPair::generate_for(&PKCS_RSA_SHA256).expect("a key");
     let large = "x".repeat(65 * 1024);
-    for (page, status, body) in
-        [("gone.pem", 404, ""), ("moved.pem", 302, ""), ("large.pem", 200, large.as_str())]
-    {
+    for (page, status, body) in [
+        ("SimpleNotificationService-gone.pem", 404, ""),
+        ("SimpleNotificationService-moved.pem", 302, ""),
+        ("SimpleNotificationService-large.pem", 200, large.as_str()),
+    ] {
         published.put(&format!("{SNS}/{page}"), status, body);
         let url = format!("https://{SNS}/{page}");
         let (before, begin) = (published.asked(), Instant::now());
@@ -179,8 +185,8 @@ async fn who_cannot_be_verified_now_is_told_to_come_again() {
         assert!(published.asked() <= before + 1 + pauses, "{page}");
     }
     // What is there, but is no key, is a mistake of its owner's.
-    published.put(&format!("{SNS}/text.pem"), 200, "hello");
-    let text = notification(&key, "m-1", &format!("https://{SNS}/text.pem"));
+    published.put(&format!("{SNS}/SimpleNotificationService-text.pem"), 200, "hello");
+    let text = notification(&key, "m-1", &format!("https://{SNS}/SimpleNotificationService-text.pem"));
     assert_eq!(deliver(&world, "topic", text).await.status(), StatusCode::UNAUTHORIZED);
     // The refused one; those that nobody could judge left nothing behind.
     let kept = |list: &serde_json::Value| list["items"].as_array().filter(|items| items.len() == 1).cloned();

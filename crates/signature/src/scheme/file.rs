@@ -103,7 +103,7 @@ pub(super) struct FetchTable {
     #[serde(default)]
     pub(super) hosts: Vec<String>,
     #[serde(default)]
-    pub(super) ends: String,
+    pub(super) path: String,
     /// What is found there, for messages: `the PEM of its certificate`.
     pub(super) gives: String,
 }

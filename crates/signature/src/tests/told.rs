@@ -211,7 +211,13 @@ fn a_key_that_must_be_fetched_is_told_with_its_address() {
         let reason = scheme.verify(&request, &[], None).expect_err("no key").to_string();
         assert!(reason.contains(expected), "{reason}");
     };
-    check("https://api.paypal.com/certs/1", "its key is published at https://api.paypal.com/certs/1");
-    check("https://api.paypal.com.evil.example/certs/1", "it is not an https address at api.paypal.com or");
-    check("http://api.paypal.com/certs/1", "it is not an https address");
+    check(
+        "https://api.paypal.com/v1/notifications/certs/1",
+        "its key is published at https://api.paypal.com/v1/notifications/certs/1",
+    );
+    check(
+        "https://api.paypal.com.evil.example/v1/notifications/certs/1",
+        "it is not an https address at api.paypal.com or",
+    );
+    check("http://api.paypal.com/v1/notifications/certs/1", "it is not an https address");
 }

@@ -184,7 +184,7 @@ pub(super) fn fetch(at: &str, table: FetchTable) -> Result<Fetch, Problem> {
         }
         None => Address::At(place::read(at, place)?),
     };
-    Ok(Fetch { url, hosts: table.hosts, ends: table.ends, gives: table.gives })
+    Ok(Fetch { url, hosts: table.hosts, path: table.path, gives: table.gives })
 }
 
 fn jwt(n: usize, algorithm: Algorithm, table: Option<JwtTable>) -> Result<Option<JwtRule>, Problem> {
