@@ -75,7 +75,10 @@ pub(crate) async fn sweep(hooks: Arc<Hooks>, shutdown: CancellationToken) {
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(SWEEP_EVERY) => hooks.rates.sweep(),
+            () = tokio::time::sleep(SWEEP_EVERY) => {
+                hooks.rates.sweep();
+                hooks.keys.sweep();
+            }
         }
     }
 }

@@ -11,16 +11,16 @@ use std::{
     time::Duration,
 };
 
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use hetuflow_signature::Secret;
+use governor::Quota;
+use hetuflow_signature::{Scheme, Secret};
 use tokio::time::Instant;
 
-use crate::{config::HookLimits, metrics::Metrics};
-use client::Client;
+use crate::{config::HookLimits, hooks::Rates, listen::Prefix, metrics::Metrics};
+use client::{Client, FetchError};
 
 /// Addresses whose keys are kept. Those whose keys have verified something go last.
 const KEPT: usize = 64;
-/// New addresses in a minute: some are named by deliveries that nothing has verified yet.
+/// New addresses in a minute that the deliveries of one sender name: nothing has verified them yet.
 const NEW_IN_A_MINUTE: NonZeroU32 = NonZeroU32::new(30).expect("is not 0");
 /// Between two questions for one address, whatever came of the first.
 const PAUSE: Duration = Duration::from_secs(10);
@@ -30,7 +30,7 @@ const STALE: Duration = Duration::from_hours(24);
 pub(crate) struct Keyring {
     client: Client,
     known: Mutex<BTreeMap<String, Arc<Slot>>>,
-    new: DefaultDirectRateLimiter,
+    named: Rates,
     metrics: Arc<Metrics>,
 }
 
@@ -40,6 +40,16 @@ pub(crate) enum KeyError {
     TooMany,
     #[error("the keys at {0} cannot be fetched: {1}")]
     Failed(String, String),
+}
+
+/// What is asked for.
+#[derive(Clone, Copy)]
+pub(crate) struct Question<'a> {
+    pub(crate) url: &'a str,
+    /// Whose delivery names the address. Those of schemes and of trigger files are nobody's, and never too many.
+    pub(crate) named_by: Option<Prefix>,
+    /// What is there must be a key for it.
+    pub(crate) scheme: &'a Scheme,
 }
 
 /// One address.
@@ -67,14 +77,14 @@ impl Keyring {
         Self {
             client: Client::new(limits),
             known: Mutex::default(),
-            new: RateLimiter::direct(Quota::per_minute(NEW_IN_A_MINUTE)),
+            named: Rates::with(Quota::per_minute(NEW_IN_A_MINUTE)),
             metrics,
         }
     }
 
     /// What is published there.
-    pub(crate) async fn get(&self, url: &str) -> Result<Secret, KeyError> {
-        let slot = self.slot(url)?;
+    pub(crate) async fn get(&self, question: Question<'_>) -> Result<Secret, KeyError> {
+        let slot = self.slot(question)?;
         if let Some(key) = slot.fresh() {
             return Ok(key);
         }
@@ -87,16 +97,16 @@ impl Keyring {
         if let Some(key) = slot.fresh() {
             return Ok(key);
         }
-        let key = self.ask(url, &slot).await;
+        let key = self.ask(question, &slot).await;
         drop(asking);
         key
     }
 
     /// What is published there now, where that is something else than what did not fit.
-    pub(crate) async fn newer(&self, url: &str, than: &Secret) -> Option<Secret> {
-        let slot = self.slot(url).ok()?;
+    pub(crate) async fn newer(&self, question: Question<'_>, than: &Secret) -> Option<Secret> {
+        let slot = self.slot(question).ok()?;
         let _asking = slot.asking.lock().await;
-        let key = self.ask(url, &slot).await.ok()?;
+        let key = self.ask(question, &slot).await.ok()?;
         (key.expose() != than.expose()).then_some(key)
     }
 
@@ -107,7 +117,12 @@ impl Keyring {
         }
     }
 
-    async fn ask(&self, url: &str, slot: &Slot) -> Result<Secret, KeyError> {
+    /// Forgets senders that have their whole allowance again.
+    pub(crate) fn sweep(&self) {
+        self.named.sweep();
+    }
+
+    async fn ask(&self, Question { url, scheme, .. }: Question<'_>, slot: &Slot) -> Result<Secret, KeyError> {
         let failed = |why: String| KeyError::Failed(url.to_owned(), why);
         let now = Instant::now();
         let asked = locked(&slot.held).asked.clone();
@@ -116,7 +131,10 @@ impl Keyring {
         {
             return slot.stale().ok_or_else(|| failed(problem.unwrap_or_default()));
         }
+        // A page that says that all is well, but holds no key, takes the place of none.
         let fetched = self.client.fetch(url).await;
+        let fetched =
+            fetched.and_then(|found| if scheme.takes(&found.0) { Ok(found) } else { Err(FetchError::NoKey) });
         let mut held = locked(&slot.held);
         match fetched {
             Ok((key, fresh_for)) => {
@@ -135,14 +153,16 @@ impl Keyring {
         }
     }
 
-    fn slot(&self, url: &str) -> Result<Arc<Slot>, KeyError> {
+    fn slot(&self, Question { url, named_by, .. }: Question<'_>) -> Result<Arc<Slot>, KeyError> {
         let mut known = locked(&self.known);
         let now = Instant::now();
         if let Some(slot) = known.get(url) {
             locked(&slot.held).used = now;
             return Ok(Arc::clone(slot));
         }
-        self.new.check().map_err(|_| KeyError::TooMany)?;
+        if let Some(sender) = named_by {
+            self.named.check_each(sender).map_err(|_| KeyError::TooMany)?;
+        }
         if known.len() >= KEPT {
             let last = known.iter().min_by_key(|(_, slot)| {
                 let held = locked(&slot.held);
@@ -152,7 +172,8 @@ impl Keyring {
                 known.remove(&last);
             }
         }
-        let held = Held { key: None, asked: None, used: now, proven: false };
+        // What senders name takes the place of nothing else.
+        let held = Held { key: None, asked: None, used: now, proven: named_by.is_none() };
         let slot = Arc::new(Slot { asking: tokio::sync::Mutex::default(), held: Mutex::new(held) });
         known.insert(url.to_owned(), Arc::clone(&slot));
         Ok(slot)

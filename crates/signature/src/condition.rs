@@ -46,6 +46,11 @@ impl Condition {
         })
     }
 
+    /// Claims can be read only when their token is proven.
+    pub(crate) fn is_of_claim(&self) -> bool {
+        matches!(&self.subject, Subject::At(Place { at: At::Claim(_), .. }))
+    }
+
     /// Whether it can be judged before the body is read.
     pub(crate) fn is_of_head(&self) -> bool {
         match &self.subject {

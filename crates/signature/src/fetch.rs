@@ -25,6 +25,10 @@ pub(crate) enum Address {
 }
 
 impl Fetch {
+    pub(crate) const fn is_fixed(&self) -> bool {
+        matches!(self.url, Address::Fixed(_))
+    }
+
     /// The address, if it is one that may be opened.
     pub(crate) fn address(&self, source: &Source<'_>) -> Result<String, Rejection> {
         let place = match &self.url {
@@ -125,6 +129,28 @@ mod tests {
         check("https://evil.com\\.sns.eu-west-1.amazonaws.com/Service-1.pem", false);
         check("https:///Service-1.pem", false);
         check("", false);
+    }
+
+    #[test]
+    fn no_key_is_needed_for_what_none_can_prove() {
+        let options = serde_json::json!({"topic": "t"});
+        let scheme =
+            crate::Scheme::builtin("sns", options.as_object().expect("an object")).expect("a scheme");
+        let now = "2026-01-15T10:20:41Z".parse().expect("a timestamp");
+        let check = |change: &str, to: &str, expected: bool| {
+            let body = r#"{"Type":"Notification","Signature":"AAAA","Timestamp":"2026-01-15T10:20:41Z","TopicArn":"t",
+                "SigningCertURL":"https://sns.eu-west-1.amazonaws.com/SimpleNotificationService-1.pem"}"#;
+            let body = body.replace(change, to);
+            let request = crate::Request { method: "POST", url: "/", headers: &[], body: body.as_bytes() };
+            let judged = scheme.verify(&request, &[], Some(now));
+            let needed = matches!(judged, Err(Rejection::KeyNeeded { by_sender: true, .. }));
+            assert_eq!(needed, expected, "{change}: {judged:?}");
+        };
+        check("", "", true);
+        check("\"Type\"", "\"Other\"", false);
+        check("\"Signature\"", "\"Other\"", false);
+        check("2026-01-15", "2026-01-14", false);
+        check("\"TopicArn\":\"t\"", "\"TopicArn\":\"u\"", false);
     }
 
     #[test]

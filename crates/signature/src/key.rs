@@ -53,6 +53,10 @@ impl Key {
                 Algorithm::EcdsaP256(form),
                 Material::Bytes(point) | Material::Public(PublicKey::P256(point)),
             ) => Self::p256(form, point),
+            // A sequence, as all keys in DER; what follows is looked at when something is verified.
+            (Algorithm::Rsa(_), Material::Bytes(bytes)) if bytes.first() != Some(&0x30) => {
+                Err("it is not an RSA public key".to_owned())
+            }
             (Algorithm::Rsa(hash), Material::Public(PublicKey::RsaDer(der)) | Material::Bytes(der)) => {
                 Ok(Self::Rsa(hash, RsaKey::Der(der)))
             }

@@ -193,7 +193,7 @@ fn digest(parts: &[Cow<'_, [u8]>]) -> String {
 
 impl SignatureRule {
     /// The signatures that this rule can read; what it cannot decode is left out, for it matches nothing.
-    fn items(&self, source: &Source<'_>) -> Result<Vec<Vec<u8>>, Rejection> {
+    pub(crate) fn items(&self, source: &Source<'_>) -> Result<Vec<Vec<u8>>, Rejection> {
         let cut = Cut { separator: self.separator.clone(), prefix: self.prefix.clone() };
         let mut decoded = Vec::new();
         for place in &self.places {

@@ -63,6 +63,12 @@ impl Scheme {
         self.secret_keys(0, secret).map(drop)
     }
 
+    /// Whether signatures can be verified with what is there.
+    #[must_use]
+    pub fn takes(&self, key: &Secret) -> bool {
+        self.keys(std::slice::from_ref(key)).is_ok()
+    }
+
     /// The keys of all secrets. One that cannot be used is an error even where another would match: it is a
     /// mistake of the owner's, and silence would hide it until the other one is taken away.
     pub(crate) fn keys(&self, secrets: &[Secret]) -> Result<Vec<RuledKey>, Rejection> {

@@ -8,7 +8,7 @@ use crate::{
     form,
     place::{self, Place, Source},
     proof::{Proof, Prover},
-    scheme::{Dedupe, HashRule, Replay},
+    scheme::{Dedupe, HashRule, Replay, SignatureRule},
     template::{Filling, Value},
 };
 
@@ -53,7 +53,12 @@ pub enum Rejection {
     #[error(
         "its key is published at {url}: what is there ({gives}) can stand where the trigger's secret says"
     )]
-    KeyNeeded { url: String, gives: String },
+    KeyNeeded {
+        url: String,
+        gives: String,
+        /// It is the request that says so.
+        by_sender: bool,
+    },
     #[error("secret {} of the list is a certificate that is not valid now", .place + 1)]
     Expired { place: usize },
     #[error("{0} is missing or empty")]
@@ -92,7 +97,7 @@ impl Scheme {
     ) -> Result<Verified, Rejection> {
         let source = Source::of(*request);
         if secrets.is_empty() {
-            return Err(self.key_needed(&source)?);
+            return Err(self.key_needed(&source, now)?);
         }
         let keys = self.keys(secrets)?;
         let urls = self.urls(request)?;
@@ -195,11 +200,43 @@ impl Scheme {
         Ok(self.address.variants.of(&url))
     }
 
-    fn key_needed(&self, source: &Source<'_>) -> Result<Rejection, Rejection> {
-        let Some(fetch) = self.signatures.iter().find_map(|rule| rule.key.fetch.as_ref()) else {
-            return Ok(Rejection::NoSecret);
-        };
-        Ok(Rejection::KeyNeeded { url: fetch.address(source)?, gives: fetch.gives.clone() })
+    fn key_needed(&self, source: &Source<'_>, now: Option<Timestamp>) -> Result<Rejection, Rejection> {
+        let mut missing = Rejection::NoSecret;
+        for rule in &self.signatures {
+            let Some(fetch) = &rule.key.fetch else { continue };
+            if fetch.is_fixed() {
+                let url = fetch.address(source)?;
+                return Ok(Rejection::KeyNeeded { url, gives: fetch.gives.clone(), by_sender: false });
+            }
+            missing = Rejection::NoRule;
+            if all_hold(&rule.when, source)? {
+                let url = fetch.address(source)?;
+                self.check_before_fetch(rule, source, now)?;
+                return Ok(Rejection::KeyNeeded { url, gives: fetch.gives.clone(), by_sender: true });
+            }
+        }
+        Ok(missing)
+    }
+
+    /// Nobody opens an address for a request that no key could make authentic.
+    fn check_before_fetch(
+        &self,
+        rule: &SignatureRule,
+        source: &Source<'_>,
+        now: Option<Timestamp>,
+    ) -> Result<(), Rejection> {
+        if rule.items(source)?.is_empty() {
+            return Err(Rejection::Missing(rule.places[0].to_string()));
+        }
+        if let Some(timestamp) = self.timestamp.as_ref().filter(|rule| !rule.is_claim()) {
+            timestamp.judge(place::first(&timestamp.places, source)?.as_deref(), now)?;
+        }
+        for condition in self.require.iter().filter(|condition| !condition.is_of_claim()) {
+            if !condition.holds(source)? {
+                return Err(Rejection::Unmet(condition.to_string()));
+            }
+        }
+        Ok(())
     }
 
     fn check_hashes(&self, source: &Source<'_>, urls: &[String]) -> Result<(), Rejection> {

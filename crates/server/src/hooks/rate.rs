@@ -21,7 +21,10 @@ pub(crate) struct Rates {
 impl Rates {
     pub(crate) fn new(per_second: u32, burst: u32) -> Self {
         let at_least_one = |n| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
-        let quota = Quota::per_second(at_least_one(per_second)).allow_burst(at_least_one(burst));
+        Self::with(Quota::per_second(at_least_one(per_second)).allow_burst(at_least_one(burst)))
+    }
+
+    pub(crate) fn with(quota: Quota) -> Self {
         Self {
             by_sender: RateLimiter::keyed(quota),
             others: RateLimiter::direct(quota),
@@ -31,9 +34,11 @@ impl Rates {
 
     /// The error is the whole seconds after which the next delivery is welcome.
     pub(crate) fn check(&self, sender: Prefix) -> Result<(), u64> {
-        if sender == Prefix::Loopback {
-            return Ok(());
-        }
+        if sender == Prefix::Loopback { Ok(()) } else { self.check_each(sender) }
+    }
+
+    /// Whoever it is.
+    pub(crate) fn check_each(&self, sender: Prefix) -> Result<(), u64> {
         let checked = if self.by_sender.len() < MAX_SENDERS {
             self.by_sender.check_key(&sender)
         } else {

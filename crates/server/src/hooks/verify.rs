@@ -7,7 +7,13 @@ use bytes::Bytes;
 use hetuflow_signature::{Judged, Rejection, Request as Signed, Secret, Verified};
 
 use super::{Hooks, delivery::Delivery};
-use crate::{api::error::ApiError, intake::SMALL, keys::KeyError, triggers::Route};
+use crate::{
+    api::error::ApiError,
+    intake::SMALL,
+    keys::{KeyError, Question},
+    listen::Prefix,
+    triggers::Route,
+};
 
 /// Whose signature it was, by the place of a secret in the list that was judged by.
 #[derive(Debug, Default)]
@@ -36,24 +42,28 @@ pub(super) async fn verify(
     body: &Bytes,
     url: &str,
 ) -> Result<Result<(Judged, Signers), String>, ApiError> {
-    let published = match judge(delivery, route, body, url, &route.secrets).await? {
-        Err(Rejection::KeyNeeded { url, .. }) if route.published.is_empty() => vec![url],
+    let (published, named_by) = match judge(delivery, route, body, url, &route.secrets).await? {
+        Err(Rejection::KeyNeeded { url, by_sender, .. }) if route.published.is_empty() => {
+            (vec![url], by_sender.then(|| Prefix::of(delivery.sender)))
+        }
         Err(rejection) if another_key_may_fit(&rejection) && !route.published.is_empty() => {
-            route.published.clone()
+            (route.published.clone(), None)
         }
         judged => {
             return Ok(judged.map(|judged| (judged, Signers::default())).map_err(|why| why.to_string()));
         }
     };
     let signers = Signers { published };
+    let questions: Vec<Question<'_>> =
+        signers.published.iter().map(|url| Question { url, named_by, scheme: &route.scheme }).collect();
     let mut secrets = route.secrets.clone();
-    for url in &signers.published {
-        secrets.push(hooks.keys.get(url).await?);
+    for question in &questions {
+        secrets.push(hooks.keys.get(*question).await?);
     }
     let mut judged = judge(delivery, route, body, url, &secrets).await?;
     // Perhaps with a key that is newer than what is known.
     if judged.as_ref().is_err_and(another_key_may_fit)
-        && renew(hooks, &signers.published, &mut secrets[route.secrets.len()..]).await
+        && renew(hooks, &questions, &mut secrets[route.secrets.len()..]).await
     {
         judged = judge(delivery, route, body, url, &secrets).await?;
     }
@@ -73,10 +83,10 @@ fn another_key_may_fit(rejection: &Rejection) -> bool {
 }
 
 /// Whether anything has changed.
-async fn renew(hooks: &Hooks, urls: &[String], secrets: &mut [Secret]) -> bool {
+async fn renew(hooks: &Hooks, questions: &[Question<'_>], secrets: &mut [Secret]) -> bool {
     let mut changed = false;
-    for (url, secret) in urls.iter().zip(secrets) {
-        if let Some(newer) = hooks.keys.newer(url, secret).await {
+    for (question, secret) in questions.iter().zip(secrets) {
+        if let Some(newer) = hooks.keys.newer(*question, secret).await {
             (*secret, changed) = (newer, true);
         }
     }

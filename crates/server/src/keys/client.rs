@@ -36,6 +36,8 @@ pub(crate) enum FetchError {
     Large,
     #[error("it is empty")]
     Empty,
+    #[error("it holds no key that the scheme can verify with")]
+    NoKey,
     #[error("hooks.key_authorities: {0}")]
     Authorities(String),
 }

@@ -206,7 +206,11 @@ fn a_key_that_must_be_fetched_is_told_with_its_address() {
     let options = json!({"webhook_id": "W"});
     let scheme = Scheme::builtin("paypal", options.as_object().expect("a table")).expect("good options");
     let check = |address: &str, expected: &str| {
-        let headers = [("PAYPAL-CERT-URL".to_owned(), address.as_bytes().to_vec())];
+        let headers = [
+            ("PAYPAL-CERT-URL".to_owned(), address.as_bytes().to_vec()),
+            ("PAYPAL-TRANSMISSION-SIG".to_owned(), b"AAAA".to_vec()),
+            ("PAYPAL-TRANSMISSION-TIME".to_owned(), b"2026-01-15T10:20:41Z".to_vec()),
+        ];
         let request = Request { method: "POST", url: "/", headers: &headers, body: b"{}" };
         let reason = scheme.verify(&request, &[], None).expect_err("no key").to_string();
         assert!(reason.contains(expected), "{reason}");
