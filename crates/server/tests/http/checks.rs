@@ -227,8 +227,9 @@ async fn c08_a_strict_hook_knows_the_signed_bytes_under_any_id() {
         ids.insert(json(copy.expect("an answer")).await["event_id"].as_str().expect("an id").to_owned());
     }
     assert_eq!((ids.len(), events(&world).await.len()), (1, 2));
-    // The id counts too, whatever is signed.
-    assert_eq!(deliver("d-2", "{\"n\":2}").await["event_id"], first["event_id"]);
+    // The id counts too, whatever is signed; one that a copy came with does not.
+    assert_eq!(deliver("d-1", "{\"n\":2}").await["event_id"], first["event_id"]);
+    assert_eq!(deliver("d-2", "{\"n\":3}").await["duplicate"], false);
 }
 
 #[tokio::test]
