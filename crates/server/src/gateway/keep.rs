@@ -76,11 +76,7 @@ impl Keeper {
         let patience = lease + state.config.agents.resume;
         let may_judge = self.sound_since.is_some_and(|since| since.elapsed() > patience);
         // A database that is gone without a word would hold a call for minutes.
-        let turn = timeout(lease, async {
-            renew(state).await?;
-            self.renewed = Instant::now();
-            follow(state, leadership.filter(|_| may_judge)).await
-        });
+        let turn = timeout(lease, tick(state, leadership.filter(|_| may_judge), &mut self.renewed));
         match turn.await.map_err(|_| format!("no answer within {} s", lease.as_secs())) {
             // Another server took over and reaps; sessions were kept.
             Ok(Ok(()) | Err(StoreError::NotLeader)) if self.sound_since.is_none() => {
@@ -104,13 +100,13 @@ impl Keeper {
 }
 
 /// Renews, follows what was decided about agents, and (when this server leads and may judge) reaps.
-#[cfg(test)]
-pub(crate) async fn tick(state: &AppState, leadership: Option<Leadership>) -> Result<(), StoreError> {
+pub(crate) async fn tick(
+    state: &AppState,
+    leadership: Option<Leadership>,
+    renewed: &mut Instant,
+) -> Result<(), StoreError> {
     renew(state).await?;
-    follow(state, leadership).await
-}
-
-async fn follow(state: &AppState, leadership: Option<Leadership>) -> Result<(), StoreError> {
+    *renewed = Instant::now();
     follow_decisions(state).await?;
     match leadership {
         Some(leadership) => reap(state, leadership).await,

@@ -218,8 +218,11 @@ impl Session {
         let mut look = interval(self.timing.look);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // An agent forgets the files of a trigger that it is not told of any more.
-        let caught_up = self.state.triggers.caught_up(&*self.state.store).await;
-        if !matches!(caught_up, Ok(Some(_))) {
+        let caught_up = tokio::select! {
+            caught_up = self.state.triggers.caught_up(&*self.state.store) => matches!(caught_up, Ok(Some(_))),
+            () = self.closing.cancelled() => false,
+        };
+        if !caught_up {
             self.triggers.mark_unchanged();
         }
         let reason = loop {

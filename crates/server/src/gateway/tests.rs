@@ -8,7 +8,7 @@ use hetuflow_core::{
     status::Status,
     task::{EndReason, Outcome, OutputChunk, Stream},
 };
-use hetuflow_store::Finish;
+use hetuflow_store::{Finish, Leadership};
 use tokio_tungstenite::{
     connect_async,
     tungstenite::{Error, Message, client::IntoClientRequest},
@@ -48,6 +48,11 @@ async fn a_hello_is_welcomed_and_gets_its_watches() {
     assert_eq!(web.hear_any().await, ToAgent::Pong);
 }
 
+async fn keep_once(world: &World, leadership: Option<Leadership>) {
+    let mut renewed = tokio::time::Instant::now();
+    keep::tick(&world.state, leadership, &mut renewed).await.expect("a turn");
+}
+
 #[tokio::test]
 async fn watches_follow_labels() {
     let mut world = World::start().await;
@@ -58,7 +63,7 @@ async fn watches_follow_labels() {
     let labels = [("role".to_owned(), "ingest".to_owned())].into();
     // As another server would do it: this one notices at its next turn.
     world.state.store.set_labels(&agent.hello.agent_id, &labels).await.expect("stored");
-    keep::tick(&world.state, None).await.expect("a turn");
+    keep_once(&world, None).await;
     assert_eq!(agent.watches().await, ["default/import"]);
 }
 
@@ -69,7 +74,7 @@ async fn a_drained_agent_is_given_nothing_until_it_is_taken_back() {
     let set = async |duty| {
         // As another server would do it: this one notices at its next turn.
         world.state.store.set_duty(&agent.hello.agent_id, duty).await.expect("stored");
-        keep::tick(&world.state, None).await.expect("a turn");
+        keep_once(&world, None).await;
     };
     set(Duty::Drained).await;
     let task = world.task(&[], b"").await;
@@ -285,7 +290,7 @@ async fn a_second_connection_takes_the_first_ones_place() {
 async fn a_session_that_moved_to_another_server_is_dropped() {
     let world = World::start().await;
     let mut agent = world.agent("a", &[]).await;
-    keep::tick(&world.state, Some(world.lead().await)).await.expect("a turn");
+    keep_once(&world, Some(world.lead().await)).await;
     agent.sync().await;
     let elsewhere = hetuflow_core::id::ServerId::at(world.now());
     let hello = Hello { journal_epoch: 2, ..agent.hello.clone() };
@@ -296,7 +301,7 @@ async fn a_session_that_moved_to_another_server_is_dropped() {
         .open_session((&hello).into(), elsewhere, lease, world.now(), 0.5)
         .await
         .expect("a session");
-    keep::tick(&world.state, Some(world.lead().await)).await.expect("a turn");
+    keep_once(&world, Some(world.lead().await)).await;
     agent.closed().await;
 }
 
