@@ -10,11 +10,11 @@ use super::{
     event::{self, insert},
     open::{ensure, settings},
     schedule,
-    task::{attempt, claim, ends, finish, list, progress},
+    task::{self, attempt, claim, ends, finish, list, progress},
 };
 
-/// A statement with the conditions by which it may look into an index of the tables that grow: one of them, with all
-/// its columns.
+/// A statement with the conditions by which it may look into an index of the tables that grow, or the end of the index's
+/// name: one of them, with all its columns.
 struct Statement {
     name: &'static str,
     text: &'static str,
@@ -23,7 +23,7 @@ struct Statement {
 
 const ROW: &[&str] = &["(id = ", "(created_at = "];
 
-const STATEMENTS: [Statement; 15] = [
+const STATEMENTS: [Statement; 16] = [
     Statement { name: "store", text: insert::STORE, by: &[] },
     Statement { name: "succeed", text: finish::SUCCEED, by: &[ROW] },
     Statement { name: "progress", text: progress::PROGRESS, by: &[ROW] },
@@ -36,6 +36,7 @@ const STATEMENTS: [Statement; 15] = [
     Statement { name: "lanes", text: claim::LANES, by: &[&["(lane_id = "]] },
     Statement { name: "events", text: event::BY_ID, by: &[&["(id = ANY"]] },
     Statement { name: "duplicates", text: insert::TASKS_OF, by: &[&["(event_id = ANY"]] },
+    Statement { name: "cancelling", text: task::CANCELLING, by: &[&["agent_id_idx"]] },
     Statement { name: "untold", text: ends::UNTOLD, by: &[&[]] },
     Statement { name: "due", text: schedule::DUE, by: &[&["(next_run_at <= "]] },
     Statement { name: "next", text: schedule::NEXT, by: &[&[]] },
@@ -67,8 +68,8 @@ fn check(statement: &Statement, state: &str, plan: &Value) {
         if !grows {
             continue;
         }
-        let conditions: Vec<&str> =
-            nodes(node).iter().filter_map(|node| node["Index Cond"].as_str()).collect();
+        let said = |field| nodes(node).into_iter().filter_map(move |node| node[field].as_str());
+        let conditions: Vec<&str> = said("Index Cond").chain(said("Index Name")).collect();
         let by = |columns: &&[&str]| {
             columns.iter().all(|column| conditions.iter().any(|one| one.contains(column)))
         };

@@ -31,6 +31,11 @@ use crate::{
     settle,
 };
 
+pub(super) const CANCELLING: &str = "select t.id, t.instance_id, t.fence, t.agent_id from sched_task t
+     join sched_agent a on a.id = t.agent_id
+     where t.cancel_requested and t.status in (5, 8, 10) and a.online and a.session_until > now()
+     order by t.id";
+
 #[async_trait]
 impl TaskStore for Postgres {
     async fn waiting_lanes(&self, from: &[(LaneId, LowWater)]) -> Result<Vec<WaitingLane>, StoreError> {
@@ -86,14 +91,7 @@ impl TaskStore for Postgres {
     }
 
     async fn cancel_requests(&self) -> Result<Vec<(AgentId, Lease)>, StoreError> {
-        let rows = sqlx::query(
-            "select t.id, t.instance_id, t.fence, t.agent_id from sched_task t
-             join sched_agent a on a.id = t.agent_id
-             where t.cancel_requested and t.status in (5, 8, 10) and a.online and a.session_until > now()
-             order by t.id",
-        )
-        .fetch_all(&self.pool)
-        .await?;
+        let rows = sqlx::query(CANCELLING).fetch_all(&self.pool).await?;
         rows.iter().map(|row| Ok((row::name(row, "agent_id")?, row::lease(row)?))).collect()
     }
 

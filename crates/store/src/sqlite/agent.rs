@@ -27,6 +27,12 @@ use crate::{
     settle,
 };
 
+/// The index is named for the same reason as that of [`super::task::CANCELLING`].
+pub(super) const RUN_OUT: &str = "select t.id, t.instance_id, t.fence, t.agent_id \
+    from sched_task t indexed by sched_task_leased cross join sched_agent a \
+    where a.id = t.agent_id and t.status in (5, 8, 10) \
+    and a.session_until + ? < cast(unixepoch('now', 'subsec') * 1000000 as integer) order by t.id limit ?";
+
 #[async_trait]
 impl AgentStore for Sqlite {
     async fn open_session(
@@ -110,16 +116,8 @@ impl AgentStore for Sqlite {
     ) -> Result<Vec<TaskId>, StoreError> {
         let mut tx = self.begin().await?;
         guard(&mut tx, leadership).await?;
-        let rows = sqlx::query(
-            "select t.id, t.instance_id, t.fence, t.agent_id from sched_task t join sched_agent a on a.id = t.agent_id \
-             where t.status in (5, 8, 10) \
-             and a.session_until + ? < cast(unixepoch('now', 'subsec') * 1000000 as integer) \
-             order by t.id limit ?",
-        )
-        .bind(row::micros(resume))
-        .bind(i64::from(limit))
-        .fetch_all(&mut *tx)
-        .await?;
+        let rows =
+            sqlx::query(RUN_OUT).bind(row::micros(resume)).bind(i64::from(limit)).fetch_all(&mut *tx).await?;
         if rows.is_empty() {
             return Ok(Vec::new());
         }

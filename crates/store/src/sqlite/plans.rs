@@ -4,10 +4,10 @@
 use sqlx::{AssertSqlSafe, Row};
 
 use super::{
-    Sqlite,
+    Sqlite, agent,
     batch::{MOST, Over},
     event::{self, known, rows},
-    task::{attempt, claim, ends, finish, list, output, progress},
+    task::{self, attempt, claim, ends, finish, list, output, progress},
 };
 use crate::{Options, sqlite::open::open_file};
 
@@ -42,14 +42,16 @@ fn statements() -> Vec<(String, &'static [&'static str])> {
         (over(attempt::END_ATTEMPTS), &[]),
         (over(attempt::SETTLE_TASKS), &[TASK]),
         (over(output::APPEND), &[]),
+        (task::CANCELLING.to_owned(), &["sched_task_cancelling", "sched_agent_1"]),
+        (agent::RUN_OUT.to_owned(), &["sched_task_leased", "sched_agent_1"]),
         (ends::UNTOLD.to_owned(), &["sched_task_ended", "sched_job_1"]),
         (list::INSTANCE.to_owned(), &[ATTEMPT, "sched_task_leased"]),
     ]
 }
 
 /// What may be walked from end to end: the lanes, what the batch itself brings, the few runs that wait for their turn,
-/// the first daemon, what is leased, ends that nobody has been told of, and what a view has found.
-const WALKED: [&str; 11] = [
+/// the first daemon, what is leased or to be cancelled, ends that nobody has been told of, and what a view has found.
+const WALKED: [&str; 13] = [
     "SCAN l",
     "SCAN u",
     "SCAN 256",
@@ -60,6 +62,8 @@ const WALKED: [&str; 11] = [
     "SCAN sched_task USING INDEX sched_task_leased",
     "SCAN sched_task USING INDEX sched_task_ended",
     "SCAN t USING INDEX sched_task_ended",
+    "SCAN t USING INDEX sched_task_cancelling",
+    "SCAN t USING INDEX sched_task_leased",
     "SCAN sched_task_instance",
 ];
 

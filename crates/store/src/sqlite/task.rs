@@ -26,6 +26,12 @@ use crate::{
     settle,
 };
 
+/// The index is named: without it all tasks that there ever were are looked at, to have them in their order.
+pub(super) const CANCELLING: &str = "select t.id, t.instance_id, t.fence, t.agent_id \
+    from sched_task t indexed by sched_task_cancelling cross join sched_agent a \
+    where a.id = t.agent_id and t.cancel_requested = 1 and t.status in (5, 8, 10) and a.online = 1 \
+    and a.session_until > cast(unixepoch('now', 'subsec') * 1000000 as integer) order by t.id";
+
 #[async_trait]
 impl TaskStore for Sqlite {
     async fn waiting_lanes(&self, from: &[(LaneId, LowWater)]) -> Result<Vec<WaitingLane>, StoreError> {
@@ -83,14 +89,7 @@ impl TaskStore for Sqlite {
     }
 
     async fn cancel_requests(&self) -> Result<Vec<(AgentId, Lease)>, StoreError> {
-        let rows = sqlx::query(
-            "select t.id, t.instance_id, t.fence, t.agent_id from sched_task t \
-             join sched_agent a on a.id = t.agent_id \
-             where t.cancel_requested = 1 and t.status in (5, 8, 10) and a.online = 1 \
-             and a.session_until > cast(unixepoch('now', 'subsec') * 1000000 as integer) order by t.id",
-        )
-        .fetch_all(&self.readers)
-        .await?;
+        let rows = sqlx::query(CANCELLING).fetch_all(&self.readers).await?;
         rows.iter().map(|row| Ok((row::name(row, "agent_id")?, row::lease(row)?))).collect()
     }
 
