@@ -78,19 +78,18 @@ pub(super) async fn sweep(
     last: &mut String,
 ) -> sqlx::Result<()> {
     let Some(before) = outdated(now) else { return Ok(()) };
-    let sql = "select task_id, seen_at < ? as outdated from fence where task_id > ? order by task_id limit ?";
-    let row = |row: SqliteRow| Ok((row.try_get("task_id")?, row.try_get("outdated")?));
-    let some = sqlx::query(sql).bind(&before).bind(&*last).bind(SWEPT).try_map(row);
-    let some: Vec<(String, bool)> = some.fetch_all(&mut *connection).await?;
-    if let (Some((first, _)), Some((end, _))) = (some.first(), some.last())
-        && some.iter().any(|(_, outdated)| *outdated)
-    {
+    // One row: each would come from the connection's thread by itself.
+    let sql = "select count(*), max(task_id), coalesce(min(seen_at) < ?, false)
+        from (select task_id, seen_at from fence where task_id > ? order by task_id limit ?)";
+    let (count, end, outdated): (u32, Option<String>, bool) =
+        sqlx::query_as(sql).bind(&before).bind(&*last).bind(SWEPT).fetch_one(&mut *connection).await?;
+    if outdated {
         // One that still runs keeps it.
-        let sql = "delete from fence where task_id between ? and ? and seen_at < ?
+        let sql = "delete from fence where task_id > ? and task_id <= ? and seen_at < ?
             and task_id not in (select task_id from attempt)";
-        sqlx::query(sql).bind(first).bind(end).bind(before).execute(connection).await?;
+        sqlx::query(sql).bind(&*last).bind(&end).bind(before).execute(connection).await?;
     }
-    *last = some.into_iter().nth(SWEPT as usize - 1).map(|(end, _)| end).unwrap_or_default();
+    *last = end.filter(|_| count == SWEPT).unwrap_or_default();
     Ok(())
 }
 
