@@ -6,6 +6,7 @@
 //! tasks never come here: they are leased in the commit that stores them (see [`crate::ingest`]).
 
 mod push;
+mod recent;
 mod rounds;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{AppState, ingest::chain};
 pub(crate) use push::{Dispatcher, Leased, Unsent};
+pub(crate) use recent::Briefing;
 pub(crate) use rounds::Rounds;
 
 /// After a failure of the store.

@@ -81,6 +81,8 @@ metrics! {
     trigger_reloads "hetuflow_trigger_reloads_total"
     /// Tasks that were leased in the commit that stored them.
     tasks_born_leased "hetuflow_tasks_born_leased_total"
+    /// Events that were read from the database for the agents of their tasks.
+    events_read_again "hetuflow_events_read_again_total"
     /// Attempts that were pushed to agents.
     tasks_dispatched "hetuflow_tasks_dispatched_total"
     /// Attempts whose end was recorded.

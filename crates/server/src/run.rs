@@ -87,12 +87,8 @@ async fn begin(
     }
     let (clock, metrics) = (Clock::system(), Arc::new(Metrics::default()));
     let hub = Hub::default();
-    let (ingester, ingest) = Ingester::new(Dispatcher {
-        store: Arc::clone(&store),
-        hub: hub.clone(),
-        clock: clock.clone(),
-        metrics: Arc::clone(&metrics),
-    });
+    let dispatcher = Dispatcher::new(Arc::clone(&store), hub.clone(), clock.clone(), Arc::clone(&metrics));
+    let (ingester, ingest) = Ingester::new(dispatcher.clone());
     let vault = Vault::new(config.embedded.make_secret.clone());
     let folder = TriggerFolder::of(&config);
     let (mut loader, triggers) =
@@ -106,6 +102,7 @@ async fn begin(
         config,
         store,
         triggers,
+        dispatcher,
         ingester,
         reporter,
         hub,

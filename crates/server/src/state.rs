@@ -6,8 +6,8 @@ use hetuflow_core::{Clock, id::ServerId};
 use hetuflow_store::Store;
 
 use crate::{
-    Config, hub::Hub, ingest::Ingester, intake::Judge, metrics::Metrics, results::Reporter,
-    triggers::Triggers,
+    Config, dispatch::Dispatcher, hub::Hub, ingest::Ingester, intake::Judge, metrics::Metrics,
+    results::Reporter, triggers::Triggers,
 };
 
 #[derive(Clone)]
@@ -15,6 +15,7 @@ pub struct AppState {
     pub config: Arc<Config>,
     pub store: Arc<dyn Store>,
     pub triggers: Triggers,
+    pub(crate) dispatcher: Dispatcher,
     pub ingester: Ingester,
     pub reporter: Reporter,
     pub hub: Hub,

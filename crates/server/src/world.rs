@@ -77,12 +77,9 @@ impl World {
         let metrics = Arc::<Metrics>::default();
         let stop = CancellationToken::new();
         let hub = Hub::default();
-        let (ingester, ingest) = Ingester::new(Dispatcher {
-            store: Arc::clone(&store),
-            hub: hub.clone(),
-            clock: clock.clone(),
-            metrics: Arc::clone(&metrics),
-        });
+        let dispatcher =
+            Dispatcher::new(Arc::clone(&store), hub.clone(), clock.clone(), Arc::clone(&metrics));
+        let (ingester, ingest) = Ingester::new(dispatcher.clone());
         tokio::spawn(ingest.run(stop.clone()));
         let vault = Vault::new(None);
         let owned = TriggerFolder { path: folder.clone(), owner: "folder".to_owned() };
@@ -100,6 +97,7 @@ impl World {
             config: Arc::new(config),
             store,
             triggers,
+            dispatcher,
             ingester,
             reporter,
             hub,

@@ -5,17 +5,17 @@ use std::{collections::HashMap, sync::Arc};
 
 use hetuflow_core::{
     Clock,
-    event::{Event, FileFacts, SourceKind},
+    event::Event,
     id::EventId,
     job::Command,
-    protocol::{Assignment, EventBrief, MAX_MESSAGE, ToAgent},
+    protocol::{Assignment, MAX_MESSAGE, ToAgent},
     task::{EndReason, Lease, Outcome},
 };
 use hetuflow_failpoint::failpoint;
 use hetuflow_store::{Claimed, Finish, Store, StoreError};
 
+use super::recent::{Briefing, Recent};
 use crate::{
-    AppState,
     hub::{Hub, Reservation, SessionKey, outbox::Unit},
     metrics::Metrics,
 };
@@ -31,6 +31,8 @@ pub(crate) struct Dispatcher {
     pub(crate) hub: Hub,
     pub(crate) clock: Clock,
     pub(crate) metrics: Arc<Metrics>,
+    /// What was stored for later.
+    pub(crate) recent: Arc<Recent>,
 }
 
 /// An attempt that is leased to a session.
@@ -40,7 +42,7 @@ pub(crate) struct Leased<'a> {
     pub(crate) lease: Lease,
     pub(crate) attempt: u32,
     pub(crate) command: Option<&'a Command>,
-    pub(crate) event: &'a Event,
+    pub(crate) event: &'a Briefing,
 }
 
 /// Why a leased attempt is not on its way.
@@ -54,13 +56,8 @@ pub(crate) enum Unsent {
 }
 
 impl Dispatcher {
-    pub(crate) fn of(state: &AppState) -> Self {
-        Self {
-            store: Arc::clone(&state.store),
-            hub: state.hub.clone(),
-            clock: state.clock.clone(),
-            metrics: Arc::clone(&state.metrics),
-        }
+    pub(crate) fn new(store: Arc<dyn Store>, hub: Hub, clock: Clock, metrics: Arc<Metrics>) -> Self {
+        Self { store, hub, clock, metrics, recent: Arc::default() }
     }
 
     /// Sends what a claim took. Every one of them is seen to, whatever happens to the others.
@@ -69,8 +66,17 @@ impl Dispatcher {
         reservation: &mut Reservation,
         mut claimed: Vec<Claimed>,
     ) -> Result<(), StoreError> {
+        let mut failed = Ok(());
         claimed.sort_by_key(|claimed| claimed.task.event_id);
-        let (mut rest, mut failed) = (&claimed[..], Ok(()));
+        let mut unknown = Vec::new();
+        for claimed in claimed {
+            match self.recent.take(claimed.task.event_id) {
+                Some(event) => failed = failed.and(self.push(reservation, &leased(&claimed, &event)).await),
+                None => unknown.push(claimed),
+            }
+        }
+        self.metrics.events_read_again.add(unknown.len() as u64);
+        let mut rest = &unknown[..];
         while !rest.is_empty() {
             let ids: Vec<EventId> = rest.iter().map(|claimed| claimed.task.event_id).collect();
             let events = match self.store.events_by_id(&ids, BODIES_AT_ONCE).await {
@@ -102,7 +108,8 @@ impl Dispatcher {
         claimed: &[Claimed],
         events: Vec<Event>,
     ) -> Result<(), StoreError> {
-        let events: HashMap<EventId, Event> = events.into_iter().map(|event| (event.id, event)).collect();
+        let events: HashMap<EventId, Briefing> =
+            events.iter().map(|event| (event.id, Briefing::of(event))).collect();
         let mut failed = Ok(());
         for claimed in claimed {
             let pushed = match events.get(&claimed.task.event_id) {
@@ -182,7 +189,7 @@ impl Dispatcher {
     }
 }
 
-fn leased<'a>(claimed: &'a Claimed, event: &'a Event) -> Leased<'a> {
+fn leased<'a>(claimed: &'a Claimed, event: &'a Briefing) -> Leased<'a> {
     Leased {
         key: SessionKey { agent_id: claimed.agent_id.clone(), epoch: claimed.session_epoch },
         lease: claimed.lease,
@@ -194,8 +201,8 @@ fn leased<'a>(claimed: &'a Claimed, event: &'a Event) -> Leased<'a> {
 
 fn unit(leased: &Leased<'_>) -> Result<Unit, String> {
     let command = leased.command.ok_or("it has no command")?.clone();
-    let assignment =
-        Assignment { lease: leased.lease, attempt: leased.attempt, command, event: brief(leased.event) };
+    let event = leased.event.brief.clone();
+    let assignment = Assignment { lease: leased.lease, attempt: leased.attempt, command, event };
     let assign = serde_json::to_string(&ToAgent::Assign(Box::new(assignment)))
         .map_err(|error| format!("it cannot be written as JSON: {error}"))?;
     if assign.len() > MAX_MESSAGE {
@@ -203,19 +210,4 @@ fn unit(leased: &Leased<'_>) -> Result<Unit, String> {
         return Err(format!("its command is {size} bytes with everything filled in, at most {MAX_MESSAGE}"));
     }
     Ok(Unit::new(leased.lease.instance_id, leased.event.body.clone(), assign))
-}
-
-fn brief(event: &Event) -> EventBrief {
-    // The files of a batch are in the body, which goes along.
-    let file = || serde_json::from_slice::<FileFacts>(&event.body).ok();
-    let file = || file().map(|file| FileFacts { files: Vec::new(), ..file });
-    EventBrief {
-        id: event.id,
-        event_type: event.event_type.clone(),
-        source: event.source.clone(),
-        subject: event.subject.clone(),
-        replay_of: event.replay_of,
-        body_size: event.body.len() as u64,
-        file: (event.kind == SourceKind::File).then(file).flatten(),
-    }
 }

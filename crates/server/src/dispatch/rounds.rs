@@ -40,7 +40,7 @@ pub(crate) struct Rounds {
 impl Rounds {
     pub(crate) fn new(state: &AppState) -> Self {
         Self {
-            dispatcher: Dispatcher::of(state),
+            dispatcher: state.dispatcher.clone(),
             reached: HashMap::new(),
             look_from_start: Instant::now(),
             open: Vec::new(),

@@ -209,6 +209,25 @@ async fn a_new_task_is_leased_as_it_is_stored_where_there_is_room() {
 }
 
 #[tokio::test]
+async fn what_was_stored_a_moment_ago_is_not_read_again() {
+    let world = World::start().await;
+    // With no agent here, it is for others to claim.
+    let early = world.task(&[], b"early").await;
+    let mut agent = world.ready("a", &[], 1).await;
+    world.advance(1);
+    let late = world.task(&[], b"late").await;
+    for (task, body, read_again) in [(early, b"early".as_slice(), 1), (late, b"late", 1)] {
+        world.dispatch().await;
+        let assigned = agent.assigned().await;
+        assert_eq!((assigned.assignment.lease.task_id, assigned.body.as_slice()), (task, body));
+        assert_eq!(world.state.metrics.events_read_again.get(), read_again);
+        agent.say(FromAgent::Accepted { lease: assigned.assignment.lease }).await;
+        agent.say(FromAgent::Credit { free: 1 }).await;
+        world.until("a", |online| online.free == 1).await;
+    }
+}
+
+#[tokio::test]
 async fn a_new_task_takes_no_place_that_a_waiting_one_could_have() {
     let world = World::start().await;
     let mut web = world.ready("a-web", &[("role", "web")], 1).await;

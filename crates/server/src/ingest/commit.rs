@@ -2,7 +2,7 @@
 //! was leased.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     time::Duration,
 };
 
@@ -16,7 +16,7 @@ use hetuflow_store::{Committed, Ingest, Ingested, Offer, StoreError};
 
 use super::{IngestError, Waiter, chain};
 use crate::{
-    dispatch::{Dispatcher, Leased, Unsent},
+    dispatch::{Briefing, Dispatcher, Leased, Unsent},
     hub::{Purpose, Reservation, SessionKey},
 };
 
@@ -108,6 +108,7 @@ impl Committer {
                 Ok(Committed { answers, leased }) => {
                     // First what takes longer: to start a process.
                     let unsent = self.push(&part.ingests, &offers, &leased, &mut places);
+                    self.keep(&part.ingests, &answers, &leased);
                     failpoint!("ingest.before_answers");
                     part.answer(answers);
                     failpoint!("ingest.after_answers");
@@ -189,11 +190,29 @@ impl Committer {
             let (offer, (ingest, task)) = slots.get(&lease.task_id).zip(planned.get(&lease.task_id))?;
             let key = SessionKey { agent_id: offer.slot.agent_id.clone(), epoch: offer.slot.session_epoch };
             let command = task.command.as_ref().ok();
-            let leased = Leased { key, lease: *lease, attempt: 1, command, event: &ingest.event };
+            let event = Briefing::of(&ingest.event);
+            let leased = Leased { key, lease: *lease, attempt: 1, command, event: &event };
             let unsent = self.dispatcher.try_push(places, &leased).err()?;
             Some((leased.key, leased.lease, unsent))
         });
         unsent.collect()
+    }
+
+    /// Of what was stored, that of which tasks wait for room.
+    fn keep(&self, ingests: &[Ingest], answers: &[Ingested], leased: &[Lease]) {
+        if self.dispatcher.hub.is_empty() {
+            return;
+        }
+        let leased: HashSet<TaskId> = leased.iter().map(|lease| lease.task_id).collect();
+        let now = self.dispatcher.clock.now();
+        for (ingest, _) in ingests.iter().zip(answers).filter(|(_, answer)| **answer == Ingested::Stored) {
+            let waits =
+                |task: &&NewTask| task.command.is_ok() && task.run_at <= now && !leased.contains(&task.id);
+            let waiting = ingest.tasks.iter().filter(waits).count();
+            if waiting > 0 {
+                self.dispatcher.recent.keep(&ingest.event, waiting);
+            }
+        }
     }
 
     /// Gives back or ends what was not sent; a failure is the database's, which dispatch speaks of, and the agent's next

@@ -30,12 +30,12 @@ async fn world() -> (World, IngestLoop) {
     let url = format!("sqlite://{}", folder.path().join("hetuflow.db").display());
     let store = hetuflow_store::open(&Options { url, pool_size: 4 }).await.expect("a store");
     let metrics = Arc::new(Metrics::default());
-    let (ingester, ingest) = Ingester::new(Dispatcher {
-        store: Arc::clone(&store),
-        hub: Hub::default(),
-        clock: Clock::system(),
-        metrics: Arc::clone(&metrics),
-    });
+    let (ingester, ingest) = Ingester::new(Dispatcher::new(
+        Arc::clone(&store),
+        Hub::default(),
+        Clock::system(),
+        Arc::clone(&metrics),
+    ));
     (World { store, metrics, ingester, _folder: folder }, ingest)
 }
 
