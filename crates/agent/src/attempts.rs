@@ -62,7 +62,7 @@ pub(crate) enum Phase {
     Running {
         started_at: Timestamp,
     },
-    /// Durably; the result is to be sent until the server acknowledges it.
+    /// The result is to be sent until the server acknowledges it.
     Ended(Box<RunResult>),
 }
 

@@ -1,14 +1,15 @@
 //! The journal: what this agent has promised, durable before it acts on it. One SQLite file with one writer
-//! ([`writer`]). An assignment is in it before its process starts, an end before it is reported, and
-//! both leave it only when the server has acknowledged the result. Step 8 of the walk.
+//! ([`writer`]). An assignment is in it before its process starts, and leaves it only when the server has acknowledged
+//! the result. Step 8 of the walk.
 //!
 //! It also knows the highest fence of every task that it has seen, which is what makes "an attempt
 //! starts at most once" hold against assignments that come twice or late.
 //!
-//! Two kinds of entries: what somebody waits for (an acceptance, a refusal, an end, the next epoch) is committed at once,
-//! together with all that came meanwhile. What nobody waits for (a start, an end that was acknowledged) waits a moment:
-//! the start for an end that makes it needless, both for a commit that writes many of them. Without the first, the
-//! marker and the cgroup find the process; without the second, the result is reported and acknowledged once more.
+//! Two kinds of entries: what somebody waits for (an acceptance, a refusal, the next epoch) is committed at once,
+//! together with all that came meanwhile. What nobody waits for (a start, an end, an end that was acknowledged) waits a
+//! moment, for the next of its attempt, which makes it needless, and for a commit that writes many of them. Without a
+//! start, the marker and the cgroup find the process; without an end, the attempt counts as lost with those that still
+//! ran, unless the server has it; without the acknowledgement, the result is reported and acknowledged once more.
 
 mod file;
 mod group;
@@ -125,10 +126,9 @@ impl Journal {
         self.ask(|done| Request::Write(entry, Some(done))).await.map(|_| ())
     }
 
-    /// The attempt ended, durably when this returns. Only the first end counts.
-    pub(crate) async fn ended(&self, result: &RunResult) -> Result<(), JournalError> {
-        let entry = Entry::Ended(Box::new(result.clone()));
-        self.ask(|done| Request::Write(entry, Some(done))).await.map(|_| ())
+    /// The attempt ended. Durable soon, unless it is forgotten by then. Only the first end counts.
+    pub(crate) async fn ended(&self, result: &RunResult) {
+        self.tell(Entry::Ended(Box::new(result.clone()))).await;
     }
 
     /// The process runs; who it is, unless its cgroup says so. Durable soon.

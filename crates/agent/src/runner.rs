@@ -144,19 +144,13 @@ impl Runner {
         }
     }
 
-    /// Durable first, then visible to the link.
+    /// The server's commit makes it durable, or the journal's, whichever comes first.
     async fn end(&self, result: RunResult, stopped: &Stopped) {
         let lease = result.lease;
         let instance_id = lease.instance_id;
         log_end(&result);
         failpoint!("result.before_journal");
-        while let Err(error) = self.journal.ended(&result).await {
-            tracing::error!(
-                error = &error as &dyn std::error::Error,
-                "the journal cannot take a result; trying on"
-            );
-            tokio::time::sleep(JOURNAL_PAUSE).await;
-        }
+        self.journal.ended(&result).await;
         failpoint!("result.after_journal");
         self.attempts.set_phase(instance_id, Phase::Ended(Box::new(result)));
         if *stopped.borrow() == Some(Stop::Fenced) {
@@ -193,8 +187,6 @@ impl Runner {
         RunResult { lease, outcome, started_at: None, finished_at: self.clock.now(), output_dropped: 0 }
     }
 }
-
-const JOURNAL_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// What went well is in the server's history.
 fn log_end(result: &RunResult) {

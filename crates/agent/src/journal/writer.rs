@@ -177,12 +177,7 @@ impl Batch {
     fn add(&mut self, request: Request, lazy: &mut Lazy) {
         match request {
             Request::Write(entry, None) => lazy.add(entry),
-            Request::Write(entry, done) => {
-                if let Entry::Ended(result) = &entry {
-                    lazy.ended(result.lease.instance_id);
-                }
-                self.entries.push((entry, done));
-            }
+            Request::Write(entry, done) => self.entries.push((entry, done)),
             Request::Last(last) => self.last = Some(last),
         }
     }
@@ -198,6 +193,12 @@ impl Batch {
 
 impl Lazy {
     fn add(&mut self, entry: Entry) {
+        match &entry {
+            // The end says when it started.
+            Entry::Ended(result) => self.drop_those_of(result.lease.instance_id),
+            Entry::Forget(instance_id) => self.drop_those_of(*instance_id),
+            Entry::Accept { .. } | Entry::Refuse { .. } | Entry::Started { .. } => {}
+        }
         self.entries.push(entry);
         self.due.get_or_insert_with(|| Instant::now() + PATIENCE);
     }
@@ -210,13 +211,12 @@ impl Lazy {
         }
     }
 
-    /// The end says when it started.
-    fn ended(&mut self, of: InstanceId) {
-        self.entries
-            .retain(|entry| !matches!(entry, Entry::Started { instance_id, .. } if *instance_id == of));
-        if self.entries.is_empty() {
-            self.due = None;
-        }
+    fn drop_those_of(&mut self, of: InstanceId) {
+        self.entries.retain(|entry| match entry {
+            Entry::Started { instance_id, .. } | Entry::Forget(instance_id) => *instance_id != of,
+            Entry::Ended(result) => result.lease.instance_id != of,
+            Entry::Accept { .. } | Entry::Refuse { .. } => true,
+        });
     }
 
     fn take(&mut self) -> impl Iterator<Item = Entry> {
@@ -241,22 +241,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_start_is_needless_after_its_end() {
+    fn what_comes_later_makes_needless_what_waits() {
         let (at, mut lazy, mut batch) = (Timestamp::UNIX_EPOCH, Lazy::default(), Batch::default());
         let lease = || Lease { task_id: TaskId::at(at), instance_id: InstanceId::at(at), fence: 1 };
-        let (over, other) = (lease(), lease());
-        for lease in [over, other] {
-            let entry = Entry::Started { instance_id: lease.instance_id, process: None, at };
-            batch.add(Request::Write(entry, None), &mut lazy);
+        let leases @ [_, over, known] = [lease(), lease(), lease()];
+        for Lease { instance_id, .. } in leases {
+            batch.add(Request::Write(Entry::Started { instance_id, process: None, at }, None), &mut lazy);
         }
-        batch.add(Request::Write(Entry::Forget(over.instance_id), None), &mut lazy);
+        for lease in [over, known] {
+            let outcome = Outcome::because(EndReason::Exit, "");
+            let result = RunResult { lease, outcome, started_at: None, finished_at: at, output_dropped: 0 };
+            batch.add(Request::Write(Entry::Ended(Box::new(result)), None), &mut lazy);
+        }
+        batch.add(Request::Write(Entry::Forget(known.instance_id), None), &mut lazy);
         assert!(batch.is_empty() && lazy.due.is_some());
-        let outcome = Outcome::because(EndReason::Exit, "");
-        let result = RunResult { lease: over, outcome, started_at: None, finished_at: at, output_dropped: 0 };
-        batch.add(Request::Write(Entry::Ended(Box::new(result)), Some(oneshot::channel().0)), &mut lazy);
-        assert!(matches!(batch.entries.as_slice(), [(Entry::Ended(_), Some(_))]));
         let left: Vec<Entry> = lazy.take().collect();
-        assert!(matches!(&left[..], [Entry::Started { instance_id, .. }, Entry::Forget(_)]
-            if *instance_id == other.instance_id));
+        let [Entry::Started { instance_id: first, .. }, Entry::Ended(second), Entry::Forget(third)] =
+            &left[..]
+        else {
+            panic!("{left:?}");
+        };
+        assert_eq!([*first, second.lease.instance_id, *third], leases.map(|lease| lease.instance_id));
     }
 }

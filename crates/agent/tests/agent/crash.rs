@@ -102,6 +102,9 @@ async fn an_end_survives_the_agent() {
     let run = script("exit 6");
     server.run(&run).await;
     server.result(run.lease).await;
+    drop(server);
+    // What it says in a hello is in its journal.
+    drop(world.connection().await);
     daemon.kill();
 
     let daemon = Daemon::start(&world);
