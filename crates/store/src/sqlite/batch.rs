@@ -113,7 +113,12 @@ impl Script {
 
     /// As a transaction of its own.
     pub(super) fn whole(self) -> Self {
-        Self { begins: true, commits: true, ..self }
+        self.after_begin().and_commit()
+    }
+
+    /// Only as the last script of a transaction.
+    pub(super) fn and_commit(self) -> Self {
+        Self { commits: true, ..self }
     }
 
     fn push(mut self, text: &str) -> Self {

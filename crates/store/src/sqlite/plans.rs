@@ -37,7 +37,7 @@ fn statements() -> Vec<(String, &'static [&'static str])> {
         (over(progress::HELD), &[TASK]),
         (over(finish::ATTEMPTS), &[TASK]),
         (over(finish::TASKS), &[TASK]),
-        (finish::AWAITED.to_owned(), &["sched_turn_queued"]),
+        (over(finish::AWAITED), &["sched_turn_queued", "sched_daemon_by_task"]),
         (over(attempt::HELD), &[ATTEMPT, TASK]),
         (over(attempt::END_ATTEMPTS), &[]),
         (over(attempt::SETTLE_TASKS), &[TASK]),

@@ -116,6 +116,13 @@ impl Idle {
 }
 
 impl Tx {
+    /// Runs the script and commits, in one step.
+    pub(super) async fn end_with(mut self, script: Script) -> Result<(), StoreError> {
+        script.and_commit().run(&mut self).await?;
+        self.0.open.begun = false;
+        Ok(())
+    }
+
     pub(super) async fn commit(mut self) -> Result<(), StoreError> {
         sqlx::raw_sql("commit").execute(&mut *self).await?;
         self.0.open.begun = false;

@@ -32,11 +32,13 @@ pub(super) async fn claim(
     failpoint!("lease.before");
     let (mut tx, answers) = turn.begin(questions(lane, from, slots, now)?).await?;
     let claimed = choose(&answers, slots, now)?;
-    for claimed in claimed.chunks(MOST) {
-        LEASE.run(&mut tx, claimed, lease).await?;
+    let mut parts = claimed.chunks(MOST);
+    let last = parts.next_back().unwrap_or_default();
+    for part in parts {
+        LEASE.run(&mut tx, part, lease).await?;
     }
     failpoint!("lease.before_commit");
-    tx.commit().await?;
+    tx.end_with(Script::default().over(LEASE, last, lease)).await?;
     failpoint!("lease.after_commit", StoreError::Unavailable(sqlx::Error::WorkerCrashed));
     Ok(claimed)
 }

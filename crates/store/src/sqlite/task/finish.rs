@@ -1,5 +1,6 @@
 //! Results. Successes, which are most, end their attempts and tasks in two statements; whatever may lead to a retry, and
-//! whatever they do not find as it should be, is settled by `attempt.rs`.
+//! whatever they do not find as it should be, is settled by `attempt.rs`, in a transaction of its own: an end that is
+//! reported again changes nothing.
 
 use std::collections::HashSet;
 
@@ -12,9 +13,8 @@ use crate::{
     Finish, Report, StoreError,
     row::{self, Columns},
     sqlite::{
-        Sqlite, Tx,
-        batch::{Bound, Done, MOST, Over, Script},
-        schedule::daemon,
+        Sqlite,
+        batch::{Bound, MOST, Over, Script},
     },
 };
 
@@ -38,11 +38,14 @@ pub(in crate::sqlite) const TASKS: Over = Over {
     columns: 5,
 };
 
-/// Whether a run of a schedule waits for an end, whether an end is to become an event, and whether there are daemons, of
-/// which one may start again.
-pub(in crate::sqlite) const AWAITED: &str = "select exists (select 1 from sched_turn where queued = 1) as turns, \
-    exists (select 1 from sched_task where telling > 0 and (status in (90, 91, 92, 99) or status = 100 and telling = 1)) as untold, \
-    exists (select 1 from sched_daemon) as daemons";
+/// Whether a run of a schedule waits for an end, an end is to become an event, or one of these is the last run of a daemon,
+/// which may start again.
+pub(in crate::sqlite) const AWAITED: Over = Over {
+    text: "select exists (select 1 from sched_turn where queued = 1) or exists (select 1 from sched_task \
+           where telling > 0 and (status in (90, 91, 92, 99) or status = 100 and telling = 1)) or exists \
+           (select 1 from {rows} u cross join sched_daemon d where d.task_id = +u.column1 and d.phase <> 'armed') as awaited",
+    columns: 1,
+};
 
 pub(super) async fn finish(
     db: &Sqlite,
@@ -51,49 +54,36 @@ pub(super) async fn finish(
     random: f64,
 ) -> Result<Vec<Report>, StoreError> {
     failpoint!("finish.before");
-    let successes = successes(batch);
-    let (first, later) = successes.split_at(successes.len().min(MOST));
-    let script = succeeded(batch, first).with(AWAITED, Some(()), |_, ()| ());
-    let (mut tx, done) = db.writer.turn().await?.begin(script).await?;
     let mut ended = vec![false; batch.len()];
-    let mut note = |places: &[usize], done: &[Done]| {
-        for n in places {
-            // Otherwise nobody knows here which did not: `end_attempts` has an answer for each.
-            ended[*n] = done.get(1).is_some_and(|tasks| tasks.changed == places.len() as u64);
+    let mut awaited = false;
+    for places in successes(batch).chunks(MOST) {
+        let turn = db.writer.turn().await?;
+        failpoint!("finish.before_commit");
+        let done = turn.run_whole(succeeded(batch, places)).await.map_err(|(_, error)| error)?;
+        let [_, tasks, answer] = &*done else { continue };
+        // Otherwise nobody knows here which did not: `end_attempts` has an answer for each, also for those that did.
+        if tasks.changed == places.len() as u64 {
+            for n in places {
+                ended[*n] = true;
+            }
         }
-    };
-    note(first, &done);
-    for places in later.chunks(MOST) {
-        note(places, &succeeded(batch, places).run(&mut tx).await?);
+        awaited |= answer.rows.first().is_none_or(|row| row.flag("awaited").unwrap_or(true));
     }
     let rest: Vec<Finish> =
         batch.iter().zip(&ended).filter(|(_, ended)| !**ended).map(|(finish, _)| finish.clone()).collect();
-    let mut settled = end_attempts(&mut tx, &rest, now, random).await?.into_iter();
-    let awaited = !rest.is_empty() || is_awaited(&mut tx, batch, done.last()).await?;
-    failpoint!("finish.before_commit");
-    tx.commit().await?;
+    let mut settled = Vec::new().into_iter();
+    if !rest.is_empty() {
+        let mut tx = db.writer.begin().await?;
+        settled = end_attempts(&mut tx, &rest, now, random).await?.into_iter();
+        tx.commit().await?;
+    }
     failpoint!("finish.after_commit", StoreError::Unavailable(sqlx::Error::WorkerCrashed));
-    if awaited {
+    if awaited || !rest.is_empty() {
         // A retry may follow, or a run of a schedule that waited for one of these ends, or the next run of a daemon.
         db.tasks_changed();
     }
     let mut report = |ended| if ended { Some(Report::Recorded) } else { settled.next() };
     Ok(ended.into_iter().map(|ended| report(ended).unwrap_or(Report::Fenced)).collect())
-}
-
-/// `answer` is that to [`AWAITED`].
-async fn is_awaited(tx: &mut Tx, batch: &[Finish], answer: Option<&Done>) -> Result<bool, StoreError> {
-    let Some(row) = answer.and_then(|done| done.rows.first()) else { return Ok(true) };
-    let awaited = row.flag("turns")? || row.flag("untold")?;
-    if awaited || !row.flag("daemons")? {
-        return Ok(awaited);
-    }
-    for finish in batch {
-        if daemon::may_rerun(tx, finish.lease.task_id).await? {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 /// Their places in the batch. Of several reports on one lease the first counts.
@@ -106,7 +96,12 @@ fn successes(batch: &[Finish]) -> Vec<usize> {
 
 fn succeeded(batch: &[Finish], places: &[usize]) -> Script {
     let attempt = |bound: &mut Bound, n: &usize| attempt(bound, &batch[*n]);
-    Script::default().over(ATTEMPTS, places, attempt).over(TASKS, places, |bound, n| task(bound, &batch[*n]))
+    Script::default()
+        .over(ATTEMPTS, places, attempt)
+        .over(TASKS, places, |bound, n| task(bound, &batch[*n]))
+        .over(AWAITED, places, |bound, n| {
+            bound.bind(batch[*n].lease.task_id.uuid());
+        })
 }
 
 fn lease<'a>(bound: &'a mut Bound, finish: &Finish) -> &'a mut Bound {
