@@ -171,7 +171,7 @@ impl FileReports {
             return Ok(Vec::new());
         }
         self.recall = Recall::Asked;
-        self.watcher.ask().await
+        self.watcher.ask(BATCH_SIZE).await
     }
 
     fn recalled(&mut self) {

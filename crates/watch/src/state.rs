@@ -369,10 +369,10 @@ impl State {
     }
 
     /// Events to be told once more at the start of a connection, to see whether the server still knows them.
-    pub(crate) async fn ask(&self, telling: Telling<'_>) -> Result<Vec<FileEvent>, WatchError> {
+    pub(crate) async fn ask(&self, room: usize, telling: Telling<'_>) -> Result<Vec<FileEvent>, WatchError> {
         let run = async {
             let mut tx = self.pool.begin().await?;
-            let asked = told::ask(&mut tx, telling).await?;
+            let asked = told::ask(&mut tx, room, telling).await?;
             tx.commit().await?;
             self.asked.store(true, Ordering::Release);
             self.count_outbox().await?;

@@ -125,9 +125,9 @@ impl Watcher {
 
     /// Events that were acknowledged and are to be told once more before anything else, at the start of a connection:
     /// whether the server still knows them says whether its database is an old one. Then, or without an answer, what it
-    /// may have forgotten is pending again.
-    pub async fn ask(&self) -> Result<Vec<FileEvent>, WatchError> {
-        self.0.state.ask(self.telling()).await
+    /// may have forgotten is pending again. They have `room` bytes, unless the first alone is larger.
+    pub async fn ask(&self, room: usize) -> Result<Vec<FileEvent>, WatchError> {
+        self.0.state.ask(room, self.telling()).await
     }
 
     /// This server has never known this agent: what was told to another one is none of its business.

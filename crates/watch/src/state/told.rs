@@ -101,10 +101,12 @@ pub(super) async fn judge(
     Ok(if waits { Answer::Waits } else { Answer::Nothing })
 }
 
-/// The events to be told once more. Where an earlier question has no answer, the server may have taken them as new
-/// since: then everything is told again, and nothing is asked.
+/// The events to be told once more, of the latest so many as `room` bytes hold, and at least one: an old database lacks what
+/// came last. Where an earlier question has no answer, the server may have taken them as new since: then everything is
+/// told again, and nothing is asked.
 pub(super) async fn ask(
     tx: &mut Transaction<'_, Sqlite>,
+    mut room: usize,
     telling: Telling<'_>,
 ) -> sqlx::Result<Vec<FileEvent>> {
     if sqlx::query_scalar(ASKED).fetch_one(&mut **tx).await? {
@@ -122,6 +124,10 @@ pub(super) async fn ask(
     let mut asked = Vec::new();
     for (seq, key, teller, body) in last {
         if terms(tx, &key, telling).await?.is_some_and(|terms| terms.teller == teller) {
+            if body.len() > room && !asked.is_empty() {
+                break;
+            }
+            room = room.saturating_sub(body.len());
             sqlx::query("update told set asked = 1 where seq = ?").bind(seq).execute(&mut **tx).await?;
             asked.push(decode(&body)?);
         }

@@ -76,3 +76,17 @@ async fn nobody_is_asked_about_what_it_need_not_know() {
     world.watcher().forget_told().await.expect("forgotten");
     assert!(world.asked().await.is_empty(), "another server");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_is_asked_than_a_message_holds() {
+    let mut world = three_told(SOURCE).await;
+    world.set_beside("paths = [\"in/*.txt\"]\nsettle = \"0s\"").await;
+    world.write("in/d.txt", "1");
+    world.events(1).await;
+    world.acknowledge().await;
+    let asked = world.watcher().ask(1).await.expect("the state");
+    assert_eq!(asked.len(), 1);
+    assert!(asked[0].facts.path.ends_with("/d.txt"), "the last of all");
+    world.answer(asked, FileVerdict::Accepted).await;
+    assert_eq!(world.waiting().await, ["a.csv", "b.csv", "c.csv", "d.txt"]);
+}

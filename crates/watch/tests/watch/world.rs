@@ -326,7 +326,7 @@ impl World {
 
     /// What a new connection asks about, in order of the paths.
     pub(crate) async fn asked(&self) -> Vec<FileEvent> {
-        self.watcher().ask().await.expect("the state")
+        self.watcher().ask(usize::MAX).await.expect("the state")
     }
 
     /// The paths that wait to be told.
