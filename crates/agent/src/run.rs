@@ -6,6 +6,7 @@ use futures_util::future::BoxFuture;
 use hetuflow_core::{Clock, id::AgentId};
 use hetuflow_watch::{WatchError, Watcher};
 use tokio::{
+    sync::Semaphore,
     task::spawn_blocking,
     time::{interval, timeout},
 };
@@ -19,7 +20,7 @@ use crate::{
     keys::{Keys, KeysError},
     link::Link,
     process::{self, Spawner},
-    runner::Runner,
+    runner::{MOST_HANGING, Runner},
     spool::Spools,
     workplace::{WorkplaceError, Workplaces},
 };
@@ -148,6 +149,7 @@ async fn prepare(
         executor: Arc::new(config.executor.clone()),
         clock,
         actors: TaskTracker::new(),
+        hanging: Arc::new(Semaphore::new(MOST_HANGING)),
     };
     Ok((runner, left))
 }

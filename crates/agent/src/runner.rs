@@ -18,7 +18,7 @@ use hetuflow_core::{
     task::{Lease, Outcome},
 };
 use hetuflow_failpoint::failpoint;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::task::TaskTracker;
 
 use crate::{
@@ -29,6 +29,7 @@ use crate::{
     spool::Spools,
     workplace::Workplaces,
 };
+pub(crate) use start::MOST_HANGING;
 use start::Start;
 
 /// What every actor needs; cloned for each.
@@ -42,6 +43,8 @@ pub(crate) struct Runner {
     pub(crate) executor: Arc<Executor>,
     pub(crate) clock: Clock,
     pub(crate) actors: TaskTracker,
+    /// Room for starts that were given up and still hang.
+    pub(crate) hanging: Arc<Semaphore>,
 }
 
 /// To the connection on which an attempt was assigned: that it was not taken, or that the journal failed.
@@ -94,7 +97,7 @@ impl Runner {
             Err(error) => Err(error),
         };
         self.attempts.remove(lease.instance_id);
-        start.drop_it().await;
+        start.drop_it(&self, None).await;
         self.vacate(lease.instance_id);
         let _ = answers.send(answer).await;
     }

@@ -77,6 +77,11 @@ impl Workplaces {
         self.spares.give(instance_id).map(Leaving)
     }
 
+    /// The attempt is over, and something may yet write there: no other gets it.
+    pub(crate) fn abandon(&self, instance_id: InstanceId) -> Option<Leaving> {
+        self.spares.abandon(instance_id).map(Leaving)
+    }
+
     /// Removes what has been kept long enough, and what a crash has left. Blocks.
     pub(crate) fn sweep(&self, clock: &Clock, is_held: impl Fn(InstanceId) -> bool) {
         for entry in fs::read_dir(&self.base).into_iter().flatten().flatten() {

@@ -32,16 +32,43 @@ pub(super) async fn run(runner: Runner, start: Start, mut stopped: Stopped) {
     let (assignment, place) = (Arc::clone(&start.assignment), start.place.clone());
     let lease = assignment.lease;
     let asked = *stopped.borrow();
-    let result = if let Some(stop) = asked {
-        start.drop_it().await;
-        runner.result(lease, stop_outcome(stop))
-    } else {
-        match start.go().await {
-            Ok(running) => watch_over(&runner, &assignment, running, &place, &mut stopped).await,
-            Err(error) => runner.result(lease, not_started(&error)),
+    let begun = match asked {
+        Some(stop) => {
+            start.drop_it(&runner, None).await;
+            Err(stop_outcome(stop))
         }
+        None => begin(&runner, start, &mut stopped).await,
+    };
+    let result = match begun {
+        Ok(running) => watch_over(&runner, &assignment, running, &place, &mut stopped).await,
+        Err(outcome) => runner.result(lease, outcome),
     };
     runner.end(result, &stopped).await;
+}
+
+/// The process, or why there will be none.
+async fn begin(runner: &Runner, mut start: Start, stopped: &mut Stopped) -> Result<Running, Outcome> {
+    start.go();
+    let limit = time_limit(&start.assignment.command);
+    let cause = tokio::select! {
+        running = start.running() => return running.map_err(|error| not_started(&error)),
+        cause = cause(limit, stopped) => cause,
+    };
+    let hanging = Arc::clone(&runner.hanging).try_acquire_owned();
+    if hanging.is_err() || !start.give_up() {
+        drop(hanging);
+        return start.running().await.map_err(|error| not_started(&error));
+    }
+    start.drop_it(runner, hanging.ok()).await;
+    Err(match cause {
+        Cause::Timeout(limit) => {
+            let limit = duration::format(limit);
+            let message =
+                format!("not started within its timeout of {limit}: does a file system not answer?");
+            Outcome::because(EndReason::Timeout, message)
+        }
+        Cause::Stop(stop) => stop_outcome(stop),
+    })
 }
 
 fn not_started(error: &SpawnError) -> Outcome {
@@ -106,12 +133,18 @@ async fn wait(
 ) -> Option<Cause> {
     let cause = tokio::select! {
         () = running.ended() => return None,
-        () = sleep(limit.unwrap_or_default()), if limit.is_some() => Cause::Timeout(limit.unwrap_or_default()),
-        stop = asked(stopped) => Cause::Stop(stop),
+        cause = cause(limit, stopped) => cause,
     };
     running.terminate();
     let _ = timeout(grace, running.tree.gone()).await;
     Some(cause)
+}
+
+async fn cause(limit: Option<Duration>, stopped: &mut Stopped) -> Cause {
+    tokio::select! {
+        () = sleep(limit.unwrap_or_default()), if limit.is_some() => Cause::Timeout(limit.unwrap_or_default()),
+        stop = asked(stopped) => Cause::Stop(stop),
+    }
 }
 
 async fn asked(stopped: &mut Stopped) -> Stop {

@@ -78,9 +78,13 @@ impl Spares {
         place
     }
 
+    pub(super) fn abandon(&self, instance_id: InstanceId) -> Option<Arc<Place>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).used.remove(&instance_id)
+    }
+
     /// Keeps a place for later, if it is as it was made; else it is to be removed.
     pub(super) fn give(&self, instance_id: InstanceId) -> Option<Arc<Place>> {
-        let place = self.0.lock().unwrap_or_else(PoisonError::into_inner).used.remove(&instance_id)?;
+        let place = self.abandon(instance_id)?;
         let is_clean = place.clean().unwrap_or_default();
         let mut stock = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if is_clean && stock.idle.len() < MOST {

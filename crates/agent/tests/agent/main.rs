@@ -3,6 +3,7 @@
 
 mod crash;
 mod files;
+mod hang;
 mod link;
 mod runs;
 mod world;
