@@ -6,6 +6,8 @@ use hetuflow_core::{Clock, id::ServerId};
 use hetuflow_store::{Options, Store, open};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
+use crate::plans;
+
 const VARIABLE: &str = "HETUFLOW_TEST_POSTGRES";
 
 pub(crate) struct Db {
@@ -31,10 +33,12 @@ impl Db {
 }
 
 pub(crate) async fn on_sqlite(promise: impl AsyncFn(&Db)) {
+    plans::record();
     let folder = tempfile::tempdir().expect("a temporary folder");
     let db = Db::open(sqlite_url(folder.path())).await;
     promise(&db).await;
     db.store.close().await;
+    plans::check().await;
 }
 
 fn sqlite_url(folder: &Path) -> String {

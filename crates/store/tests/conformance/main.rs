@@ -17,6 +17,7 @@ mod leader;
 mod list;
 mod output;
 mod partition;
+mod plans;
 mod race;
 mod retention;
 mod schedule;
