@@ -20,6 +20,9 @@ use crate::{
     workplace::Workplace,
 };
 
+/// A start that takes less does not hang: what a busy host takes for it is no part of the job's own time.
+const HANGS: Duration = Duration::from_secs(5);
+
 /// Why hetuflow ended it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cause {
@@ -49,7 +52,7 @@ pub(super) async fn run(runner: Runner, start: Start, mut stopped: Stopped) {
 /// The process, or why there will be none.
 async fn begin(runner: &Runner, mut start: Start, stopped: &mut Stopped) -> Result<Running, Outcome> {
     start.go();
-    let limit = time_limit(&start.assignment.command);
+    let limit = time_limit(&start.assignment.command).map(|limit| limit.max(HANGS));
     let cause = tokio::select! {
         running = start.running() => return running.map_err(|error| not_started(&error)),
         cause = cause(limit, stopped) => cause,

@@ -65,7 +65,8 @@ async fn a_start_that_hangs_is_given_up() {
     let (result, _) = server.result(slow.lease).await;
     assert_eq!(result.outcome.reason, EndReason::Timeout);
     let message = result.outcome.message.unwrap_or_default();
-    assert!(message.starts_with("not started within its timeout of 100ms"), "{message}");
+    // No start hangs before.
+    assert!(message.starts_with("not started within 5s"), "{message}");
     server.acknowledge(slow.lease).await;
 
     let unwanted = far(None);
