@@ -66,8 +66,7 @@ async fn begin(runner: &Runner, mut start: Start, stopped: &mut Stopped) -> Resu
     Err(match cause {
         Cause::Timeout(limit) => {
             let limit = duration::format(limit);
-            let message =
-                format!("not started within its timeout of {limit}: does a file system not answer?");
+            let message = format!("not started within {limit}: does a file system not answer?");
             Outcome::because(EndReason::Timeout, message)
         }
         Cause::Stop(stop) => stop_outcome(stop),
