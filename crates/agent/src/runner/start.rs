@@ -67,9 +67,8 @@ impl Start {
         (&mut self.running).await.unwrap_or_else(|_| Err(SpawnError::Defect))
     }
 
-    /// Whether it will never start. Else it does, and the place among those that hang is not used.
-    pub(super) fn give_up(&mut self) -> bool {
-        self.go = None;
+    /// Whether it will never start. Else it does.
+    pub(super) fn give_up(&self) -> bool {
         !self.decided.swap(true, Ordering::AcqRel)
     }
 

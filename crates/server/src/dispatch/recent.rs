@@ -56,13 +56,12 @@ impl Recent {
         let mut events = self.events();
         while events.kept.first_key_value().is_some_and(|(_, kept)| now.duration_since(kept.since) >= KEPT) {
             let (_, kept) = events.kept.pop_first().expect("there is a first");
-            events.bytes -= kept.briefing.size();
+            events.bytes -= size(&kept.briefing.body);
         }
-        let briefing = Briefing::of(event);
-        let size = briefing.size();
-        if tasks > 0 && events.bytes + size <= MAX_BYTES {
+        let size = size(&event.body);
+        if events.bytes + size <= MAX_BYTES {
             events.bytes += size;
-            events.kept.insert(event.id, Kept { briefing, tasks, since: now });
+            events.kept.insert(event.id, Kept { briefing: Briefing::of(event), tasks, since: now });
         }
     }
 
@@ -75,7 +74,7 @@ impl Recent {
             return Some(entry.get().briefing.clone());
         }
         let briefing = entry.remove().briefing;
-        events.bytes -= briefing.size();
+        events.bytes -= size(&briefing.body);
         Some(briefing)
     }
 
@@ -101,10 +100,10 @@ impl Briefing {
         };
         Self { brief, body: event.body.clone() }
     }
+}
 
-    fn size(&self) -> usize {
-        self.body.len() + OVERHEAD
-    }
+fn size(body: &Bytes) -> usize {
+    body.len() + OVERHEAD
 }
 
 #[cfg(test)]
